@@ -1,0 +1,143 @@
+"""Opening the ledger's database: SQLite in WAL mode or PostgreSQL, brought to the newest tables, with plain errors."""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+
+from goodeye.errors import BadInput
+from goodeye.ledger.schema import REVISION
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+LOCK_WAIT = 60  # seconds that a writer waits for the others before it gives up
+MIGRATION_LOCK = 0x60_0D_E1E  # PostgreSQL advisory lock of this name: one process migrates
+WRITING = {"begin": "BEGIN IMMEDIATE"}  # takes SQLite's write lock at the start, so that no upgrade of a lock fails
+
+# What SQLite says, as a person says it. Codes: https://www.sqlite.org/rescode.html
+SQLITE_REASONS = {
+    sqlite3.SQLITE_BUSY: "stayed locked by another process for a minute. Wait for that one, or stop it, and try again.",
+    sqlite3.SQLITE_READONLY: "may only be read. Give yourself the right to write there, or name another folder.",
+    sqlite3.SQLITE_IOERR: "could not be read or written: the disk may be full or failing. Free space, then resume.",
+    sqlite3.SQLITE_CORRUPT: "is damaged. Restore it from a copy, or name another folder.",
+    sqlite3.SQLITE_FULL: "could not be written: the disk is full. Free some space, then resume.",
+    sqlite3.SQLITE_CANTOPEN: "could not be opened for writing. Check the rights of its folder, or name another folder.",
+    sqlite3.SQLITE_NOTADB: "is not a ledger. Name another folder.",
+}
+
+
+@contextmanager
+def plain_errors(where: str) -> Iterator[None]:
+    """Turns what the database says of its disk, rights or server into BadInput; programming errors pass through."""
+    try:
+        yield
+    except DBAPIError as error:
+        cause = error.orig
+        if isinstance(cause, sqlite3.Error):
+            reason = SQLITE_REASONS.get(getattr(cause, "sqlite_errorcode", 0) & 0xFF)
+            if reason is None:
+                raise
+            raise BadInput(f"The ledger {where} {reason}") from error
+        if not isinstance(error, OperationalError):
+            raise
+        said = str(cause).strip().splitlines() or ["no reason given"]
+        raise BadInput(
+            f"The ledger {where} cannot be used: {said[0]}. Check that the server runs and that the URL is right."
+        ) from error
+
+
+def sqlite_engine(file: Path) -> Engine:
+    """An engine for one SQLite file: foreign keys kept, WAL, writers wait for each other."""
+    engine = create_engine(URL.create("sqlite", database=str(file)), connect_args={"timeout": LOCK_WAIT})
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # transactions begin by the rule below, not by the driver's
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+    return engine
+
+
+def postgres_engine(url: str) -> Engine:
+    """An engine for a PostgreSQL URL, with the psycopg driver."""
+    scheme, _, rest = url.partition("://")
+    if scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
+        raise BadInput(f"{scheme}://… is not a kind of ledger. Name a folder (SQLite) or a postgresql:// URL.")
+    try:
+        return create_engine(f"postgresql+psycopg://{rest}", pool_pre_ping=True)
+    except ModuleNotFoundError as error:
+        raise BadInput(
+            "A ledger in PostgreSQL needs the psycopg driver. Install it with: pip install 'goodeye[postgres]'"
+        ) from error
+    except (ArgumentError, ValueError) as error:
+        raise BadInput(
+            "The ledger's URL cannot be read. Write it as postgresql://user:password@host:5432/database"
+        ) from error
+
+
+def upgrade(engine: Engine, where: str) -> None:
+    """Creates or migrates the tables, once, however many processes open the ledger together.
+
+    Raises BadInput for a ledger that a newer goodeye wrote, or that cannot be opened.
+    """
+    with plain_errors(where):
+        if engine.dialect.name == "sqlite":
+            _use_wal(engine)
+        with engine.connect() as connection:
+            if _revision(connection, where) == REVISION:
+                return
+        with engine.execution_options(**WRITING).begin() as connection:
+            if engine.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+            if _revision(connection, where) != REVISION:
+                _migrate(connection)
+
+
+def _use_wal(engine: Engine) -> None:
+    """Write-ahead logging: readers and one writer at a time don't wait for each other. The file remembers it."""
+    deadline = time.monotonic() + LOCK_WAIT
+    while True:  # SQLite doesn't wait by itself for the lock that this change needs
+        connection = engine.raw_connection()
+        try:
+            connection.cursor().execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise OperationalError("PRAGMA journal_mode = WAL", None, error) from error
+        except sqlite3.DatabaseError as error:
+            raise DBAPIError("PRAGMA journal_mode = WAL", None, error) from error
+        finally:
+            connection.close()
+        time.sleep(0.05)
+
+
+def _revision(connection: Connection, where: str) -> str | None:
+    """The newest migration that the ledger has had, None for an empty database."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    if found is not None and found > REVISION:
+        raise BadInput(
+            f"The ledger {where} was written by a newer goodeye: its tables are at {found}, this one knows "
+            f"{REVISION}. Upgrade goodeye, or name another ledger."
+        )
+    return found
+
+
+def _migrate(connection: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

@@ -1,0 +1,357 @@
+"""The ledger: every image, brief, attempt, verdict, pick and run, written as it happens.
+
+A picture's file is on disk, whole, before the one transaction that names it. So a process killed at any moment leaves
+either a complete attempt or an unreferenced file, which `sweep` removes. Recording the same attempt again changes
+nothing: whoever resumes may simply record. Several processes may write to one ledger.
+"""
+
+import math
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from PIL.Image import Image as Picture
+from sqlalchemy import Connection, Engine, Select, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+import goodeye
+from goodeye.errors import BadInput
+from goodeye.ledger import schema
+from goodeye.ledger.database import WRITING, plain_errors, postgres_engine, sqlite_engine, upgrade
+from goodeye.ledger.rows import AttemptRow, BriefRow, PickRow, RunRow, VerdictLike, VerdictRow
+from goodeye.ledger.schema import Attempt, Base, Brief, Image, Pick, Run, Verdict
+from goodeye.ledger.store import Encoded, Store, encode, is_older, plain_os_errors
+
+DEFAULT_FOLDER = "goodeye-ledger"
+DATABASE = "ledger.db"
+IMAGES = "images"
+SWEEP_AGE = 60.0  # seconds: a younger unreferenced file may be one that its process is about to name
+IMAGES_LOCK = 0x60_0D_E1F  # PostgreSQL advisory lock: shared by those who name files, alone for who sweeps
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Where everything is on record. Open it with `Ledger.open`; use it in a `with`, or close it.
+
+    Every method raises BadInput where the disk is full, the folder read-only, or the server gone. One object serves
+    one process; other processes open their own.
+    """
+
+    where: str
+    engine: Engine
+    store: Store
+
+    @classmethod
+    def open(cls, place: str | Path | None = None, images: str | Path | None = None, *, create: bool = True) -> Self:
+        """Opens a folder (SQLite and the pictures inside it) or a postgresql:// URL, creating what is missing.
+
+        place: default GOODEYE_LEDGER, else ./goodeye-ledger. images: the folder of the pictures; for a URL it must be
+        named, here or in GOODEYE_IMAGES. create=False: a ledger that isn't there is BadInput. Raises BadInput for a
+        ledger of a newer goodeye and for a place that cannot be used.
+        """
+        chosen = str(place or os.environ.get("GOODEYE_LEDGER") or DEFAULT_FOLDER)
+        if "://" in chosen:
+            ledger = cls._at_url(chosen, images or os.environ.get("GOODEYE_IMAGES"))
+        else:
+            ledger = cls._in_folder(Path(chosen), Path(images) if images else None, create)
+        try:
+            upgrade(ledger.engine, ledger.where)
+        except BaseException:
+            ledger.close()
+            raise
+        return ledger
+
+    @classmethod
+    def _in_folder(cls, folder: Path, images: Path | None, create: bool) -> Self:
+        if not create and not (folder / DATABASE).is_file():
+            raise BadInput(f"There is no ledger in {folder}. Name its folder, or make one with `goodeye ads make`.")
+        with plain_os_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return cls(str(folder), sqlite_engine(folder / DATABASE), Store(images or folder / IMAGES))
+
+    @classmethod
+    def _at_url(cls, url: str, images: str | Path | None) -> Self:
+        if not images:
+            raise BadInput(
+                "A ledger in a database keeps its pictures in a folder of its own. Name that folder in GOODEYE_IMAGES."
+            )
+        engine = postgres_engine(url)
+        return cls(engine.url.render_as_string(hide_password=True), engine, Store(Path(images)))
+
+    def close(self) -> None:
+        """Gives the connections back."""
+        self.engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    # Runs
+
+    def start_run(self, job: str, command: Mapping[str, Any], seed: int) -> int:
+        """Records that a run has begun and returns its id. command: what was asked for, as JSON can hold it."""
+        values = {
+            "job": job,
+            "command": dict(command),
+            "seed": seed,
+            "version": goodeye.__version__,
+            "status": "running",
+            "started": schema.now(),
+        }
+        with self._write() as connection:
+            return _insert(connection, Run, values)
+
+    def resume_run(self, run_id: int) -> RunRow:
+        """Marks the run as running again and returns it. Raises BadInput if the ledger has no such run."""
+        self.run(run_id)
+        self._set_status(run_id, "running", ended=None)
+        return self.run(run_id)
+
+    def finish_run(self, run_id: int, status: str = "done") -> None:
+        """Records how the run ended: done, stopped (to be resumed) or failed."""
+        self._set_status(run_id, status, ended=schema.now())
+
+    def _set_status(self, run_id: int, status: str, ended: Any) -> None:
+        with self._write() as connection:
+            connection.execute(update(Run).where(Run.id == run_id).values(status=status, ended=ended))
+
+    def run(self, run_id: int) -> RunRow:
+        """The run of that id. Raises BadInput if there is none."""
+        rows = self._runs(select(*_columns(Run)).where(Run.id == run_id))
+        if not rows:
+            raise BadInput(f"The ledger {self.where} has no run {run_id}. Name another run, or start a new one.")
+        return rows[0]
+
+    def runs(self, job: str | None = None) -> list[RunRow]:
+        """All runs, or those of one job, oldest first."""
+        query = select(*_columns(Run)).order_by(Run.id)
+        return self._runs(query if job is None else query.where(Run.job == job))
+
+    def _runs(self, query: Select[Any]) -> list[RunRow]:
+        with self._read() as connection:
+            return [RunRow(**row) for row in connection.execute(query).mappings()]
+
+    # Briefs
+
+    def add_brief(
+        self, run_id: int, key: str, content: Mapping[str, Any], product: Picture | None = None, job: str = ""
+    ) -> int:
+        """Records a brief and returns its id; a key that the run has already returns that brief's, unchanged.
+
+        product: the cut-out, kept as an image. job: of the brief; default that of the run.
+        """
+        key = _storable(key)
+        known = select(Brief.id).where(Brief.run_id == run_id, Brief.key == key)
+        found = self._first(known)
+        if found is not None:
+            return found
+        picture = None if product is None else self._write_file(product)
+        with self._write() as connection:
+            values = {
+                "run_id": run_id,
+                "key": key,
+                "job": job or connection.scalar(select(Run.job).where(Run.id == run_id)) or "",
+                "content": dict(content),
+                "product_sha": self._name_file(connection, picture) if picture else None,
+            }
+            return _insert(connection, Brief, values, known)
+
+    def briefs(self, run_id: int) -> list[BriefRow]:
+        """The run's briefs in the order in which they were added."""
+        query = select(Brief.id, Brief.key, Brief.content, Brief.product_sha).where(Brief.run_id == run_id)
+        with self._read() as connection:
+            return [BriefRow(**row) for row in connection.execute(query.order_by(Brief.id)).mappings()]
+
+    # Attempts
+
+    def record_attempt(
+        self,
+        brief_id: int,
+        slot: int,
+        number: int,
+        seed: int,
+        image: Picture,
+        verdicts: Iterable[VerdictLike] = (),
+        evals: int = 0,
+        seconds: float = 0.0,
+    ) -> int:
+        """Records one attempt with its verdicts, whole or not at all, and returns its id.
+
+        number: which attempt at this slot. evals: calls of the denoiser for it. seconds: its share of the batch's time.
+        An attempt that is on record keeps its image and gains only verdicts of judges that it had none of. Raises
+        ValueError for a score that is not a finite number, before anything is written.
+        """
+        rows = [_verdict_values(verdict) for verdict in verdicts]
+        known = select(Attempt.id).where(Attempt.brief_id == brief_id, Attempt.slot == slot, Attempt.number == number)
+        picture = self._write_file(image) if self._first(known) is None else None
+        with self._write() as connection:
+            found = connection.scalar(known)
+            if found is None and picture is not None:
+                values = {
+                    "brief_id": brief_id,
+                    "slot": slot,
+                    "number": number,
+                    "seed": seed,
+                    "image_sha": self._name_file(connection, picture),
+                    "evals": evals,
+                    "seconds": seconds,
+                    "created": schema.now(),
+                }
+                found = _insert(connection, Attempt, values, known)
+            for row in rows:
+                _insert_if_new(connection, Verdict, {"attempt_id": found, **row})
+        assert found is not None
+        return found
+
+    def attempts(self, run_id: int) -> list[AttemptRow]:
+        """All attempts of a run with their verdicts, in the order of briefs, slots and numbers."""
+        mine = select(Attempt.id).join(Brief, Attempt.brief_id == Brief.id).where(Brief.run_id == run_id)
+        query = (
+            select(*_columns(Attempt), Brief.key.label("brief_key"))
+            .join(Brief, Attempt.brief_id == Brief.id)
+            .where(Brief.run_id == run_id)
+            .order_by(Attempt.brief_id, Attempt.slot, Attempt.number)
+        )
+        said = select(*_columns(Verdict)).where(Verdict.attempt_id.in_(mine)).order_by(Verdict.id)
+        verdicts = defaultdict(list)
+        with self._read() as connection:
+            for row in connection.execute(said).mappings():
+                fields = {name: value for name, value in row.items() if name not in ("id", "attempt_id")}
+                verdicts[row["attempt_id"]].append(VerdictRow(**fields))
+            rows = connection.execute(query).mappings().all()
+        return [AttemptRow(**row, verdicts=verdicts[row["id"]]) for row in rows]
+
+    # Picks
+
+    def pick(self, brief_id: int, slot: int, attempt_id: int, kept: bool, why: str) -> int:
+        """Records that an attempt was kept for its slot or rejected, and why; a later word replaces an earlier one.
+
+        Raises ValueError if the attempt is not one at this slot of this brief.
+        """
+        values = {"brief_id": brief_id, "slot": slot, "attempt_id": attempt_id, "kept": kept, "why": why}
+        keys = ("brief_id", "slot", "attempt_id")
+        with self._write() as connection:
+            of = connection.execute(select(Attempt.brief_id, Attempt.slot).where(Attempt.id == attempt_id)).first()
+            if of is None or tuple(of) != (brief_id, slot):
+                raise ValueError(f"attempt {attempt_id} is not one at slot {slot} of brief {brief_id}")
+            query = _upsert(connection)(Pick).values(values)
+            query = query.on_conflict_do_update(index_elements=keys, set_={"kept": kept, "why": why})
+            return connection.execute(query.returning(Pick.id)).scalar_one()
+
+    def picks(self, run_id: int) -> list[PickRow]:
+        """All picks of a run, in the order of briefs and slots."""
+        query = (
+            select(Pick.brief_id, Pick.slot, Pick.attempt_id, Pick.kept, Pick.why)
+            .join(Brief, Pick.brief_id == Brief.id)
+            .where(Brief.run_id == run_id)
+            .order_by(Pick.brief_id, Pick.slot, Pick.attempt_id)
+        )
+        with self._read() as connection:
+            return [PickRow(**row) for row in connection.execute(query).mappings()]
+
+    # Image files
+
+    def image_path(self, sha256: str) -> Path:
+        """Where the picture's file is."""
+        return self.store.path(sha256)
+
+    def sweep(self, older_than: float = SWEEP_AGE) -> list[Path]:
+        """Removes files that no row names, unless written in the last `older_than` seconds; returns what it removed."""
+        limit = schema.now().timestamp() - older_than
+        old = list(self.store.older_than(older_than))
+        removed = []
+        for start in range(0, len(old), 500):  # so that no writer waits long
+            files = old[start : start + 500]
+            with self._write() as connection:
+                if connection.dialect.name == "postgresql":
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": IMAGES_LOCK})
+                named = select(Image.sha256).where(Image.sha256.in_([file.stem for file in files]))
+                keep = {self.store.path(sha256) for sha256 in connection.scalars(named)}
+                for file in files:
+                    if file not in keep and is_older(file, limit):
+                        with plain_os_errors(self.store.folder):
+                            file.unlink(missing_ok=True)
+                        removed.append(file)
+        return removed
+
+    def _write_file(self, image: Picture) -> Encoded:
+        picture = encode(image)
+        self.store.write(picture)
+        return picture
+
+    def _name_file(self, connection: Connection, picture: Encoded) -> str:
+        """Names the file in a row, in a transaction that no sweep runs beside; a file swept before it is rewritten."""
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": IMAGES_LOCK})
+        if not self.store.path(picture.sha256).exists():
+            self.store.write(picture)
+        values = {
+            "sha256": picture.sha256,
+            "format": picture.format,
+            "width": picture.width,
+            "height": picture.height,
+            "bytes": len(picture.data),
+        }
+        _insert_if_new(connection, Image, values)
+        return picture.sha256
+
+    # Transactions
+
+    def _first(self, query: Select[Any]) -> Any:
+        with self._read() as connection:
+            return connection.scalar(query)
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with plain_errors(self.where), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        with plain_errors(self.where), self.engine.execution_options(**WRITING).begin() as connection:
+            yield connection
+
+
+def _columns(table: type[Base]) -> list[Any]:
+    return list(table.__table__.columns)
+
+
+def _upsert(connection: Connection) -> Any:
+    """The dialect's own INSERT, which knows ON CONFLICT."""
+    return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+
+
+def _insert_if_new(connection: Connection, table: type[Base], values: Mapping[str, Any]) -> Any:
+    """Inserts a row unless its unique names are taken; returns its primary key, or None if they were."""
+    query = _upsert(connection)(table).values(dict(values)).on_conflict_do_nothing()
+    return connection.execute(query.returning(*table.__table__.primary_key)).scalar()
+
+
+def _insert(connection: Connection, table: type[Base], values: Mapping[str, Any], known: Any = None) -> int:
+    """Inserts a row, or finds the one that another process has inserted (by the query `known`); returns its id."""
+    new = _insert_if_new(connection, table, values)
+    return new if new is not None else connection.execute(known).scalar_one()
+
+
+def _verdict_values(verdict: VerdictLike) -> dict[str, Any]:
+    for axis, score in verdict.scores.items():
+        if not math.isfinite(score):
+            raise ValueError(f"{verdict.judge} {verdict.version} scored {score} on {axis}: not a number to record")
+    return {
+        "judge": verdict.judge,
+        "version": verdict.version,
+        "label": verdict.label,
+        "scores": {axis: float(score) for axis, score in verdict.scores.items()},
+        "failures": list(verdict.failures),
+    }
+
+
+def _storable(words: str) -> str:
+    """Text that any database takes: bytes of a file name that are no letters are written out."""
+    return words.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")

@@ -1,0 +1,84 @@
+"""What the ledger takes and gives back, as plain data."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+
+class VerdictLike(Protocol):
+    """A judge's verdict: goodeye.judging's own, or anything with these names."""
+
+    @property
+    def judge(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def scores(self) -> Mapping[str, float]: ...
+    @property
+    def failures(self) -> Sequence[str]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerdictRow:
+    """A recorded verdict."""
+
+    judge: str
+    version: str
+    label: str
+    scores: dict[str, float]
+    failures: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRow:
+    """A run: `status` is running, done, stopped or failed; `command` is what was asked for."""
+
+    id: int
+    job: str
+    command: dict[str, Any]
+    seed: int
+    version: str
+    status: str
+    started: datetime
+    ended: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BriefRow:
+    """A brief of a run, by its key."""
+
+    id: int
+    key: str
+    content: dict[str, Any]
+    product_sha: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptRow:
+    """An attempt with all its verdicts, oldest first."""
+
+    id: int
+    brief_id: int
+    brief_key: str
+    slot: int
+    number: int
+    seed: int
+    image_sha: str
+    evals: int
+    seconds: float
+    created: datetime
+    verdicts: list[VerdictRow]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PickRow:
+    """An attempt kept for its slot or rejected, and why."""
+
+    brief_id: int
+    slot: int
+    attempt_id: int
+    kept: bool
+    why: str

@@ -1,0 +1,171 @@
+"""The tables of the ledger. A change here needs a new file in migrations/versions and a new REVISION."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Double,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+REVISION = "0001"  # of the newest migration; a ledger with a higher one was written by a newer goodeye
+
+
+def now() -> datetime:
+    """The present moment, with its time zone (UTC)."""
+    return datetime.now(UTC)
+
+
+class Moment(TypeDecorator[datetime]):
+    """A time with its zone. SQLite forgets the zone, so every time is stored and read as UTC."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None or value.tzinfo is not None:
+            return value
+        return value.replace(tzinfo=UTC)
+
+
+class Base(DeclarativeBase):
+    """Names every constraint, so that a later migration can change it in any database."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {
+        int: BigInteger().with_variant(Integer(), "sqlite"),  # 64 bits in either
+        float: Double(),
+        str: Text(),
+        datetime: Moment(),
+        dict[str, Any]: JSON(),
+        list[Any]: JSON(),
+    }
+
+
+class Image(Base):
+    """A picture file, named by the SHA-256 of its bytes."""
+
+    __tablename__ = "images"
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    format: Mapped[str] = mapped_column(String(8))
+    width: Mapped[int]
+    height: Mapped[int]
+    bytes: Mapped[int]
+
+
+class Run(Base):
+    """One command's work from start to end, over as many resumptions as it takes."""
+
+    __tablename__ = "runs"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job: Mapped[str]
+    command: Mapped[dict[str, Any]]
+    seed: Mapped[int]
+    version: Mapped[str]  # of goodeye
+    status: Mapped[str]  # running, done, stopped, failed
+    started: Mapped[datetime]
+    ended: Mapped[datetime | None]
+
+
+class Brief(Base):
+    """What is wanted: one product (or concept, query, instruction) of a run."""
+
+    __tablename__ = "briefs"
+    __table_args__ = (UniqueConstraint("run_id", "key"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"))
+    key: Mapped[str]
+    job: Mapped[str]
+    content: Mapped[dict[str, Any]]
+    product_sha: Mapped[str | None] = mapped_column(ForeignKey("images.sha256"), index=True)
+
+
+class Attempt(Base):
+    """One try at one slot of a brief, with its seed and cost (evals: calls of the denoiser; seconds: its share)."""
+
+    __tablename__ = "attempts"
+    __table_args__ = (UniqueConstraint("brief_id", "slot", "number"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    brief_id: Mapped[int] = mapped_column(ForeignKey("briefs.id"))
+    slot: Mapped[int]
+    number: Mapped[int]
+    seed: Mapped[int]
+    image_sha: Mapped[str] = mapped_column(ForeignKey("images.sha256"), index=True)
+    evals: Mapped[int]
+    seconds: Mapped[float]
+    created: Mapped[datetime]
+
+
+class Verdict(Base):
+    """What one judge, in one version, said of one attempt."""
+
+    __tablename__ = "verdicts"
+    __table_args__ = (UniqueConstraint("attempt_id", "judge", "version"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    attempt_id: Mapped[int] = mapped_column(ForeignKey("attempts.id"))
+    judge: Mapped[str]
+    version: Mapped[str]
+    label: Mapped[str]
+    scores: Mapped[dict[str, Any]]
+    failures: Mapped[list[Any]]
+
+
+class Pick(Base):
+    """An attempt kept for its slot or rejected, and why."""
+
+    __tablename__ = "picks"
+    __table_args__ = (UniqueConstraint("brief_id", "slot", "attempt_id"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    brief_id: Mapped[int] = mapped_column(ForeignKey("briefs.id"))
+    slot: Mapped[int]
+    attempt_id: Mapped[int] = mapped_column(ForeignKey("attempts.id"), index=True)
+    kept: Mapped[bool]
+    why: Mapped[str]
+
+
+class Vote(Base):
+    """What a person said of one attempt."""
+
+    __tablename__ = "votes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    attempt_id: Mapped[int] = mapped_column(ForeignKey("attempts.id"), index=True)
+    person: Mapped[str]
+    label: Mapped[str]
+    axes: Mapped[dict[str, Any]]
+    seconds: Mapped[float]
+    created: Mapped[datetime]
+
+
+class Comparison(Base):
+    """Which of two attempts a judge or a person chose on one axis (`swapped`: shown right to left)."""
+
+    __tablename__ = "comparisons"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    left_attempt: Mapped[int] = mapped_column(ForeignKey("attempts.id"), index=True)
+    right_attempt: Mapped[int] = mapped_column(ForeignKey("attempts.id"), index=True)
+    judge_or_person: Mapped[str]
+    axis: Mapped[str]
+    choice: Mapped[str]
+    swapped: Mapped[bool]
+    created: Mapped[datetime]

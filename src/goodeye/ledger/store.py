@@ -1,0 +1,132 @@
+"""Picture files, each named by the SHA-256 of its bytes: images/ab/abcdef….png."""
+
+import errno
+import hashlib
+import io
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from PIL.Image import Image
+
+from goodeye.errors import BadInput
+
+SUFFIX = ".png"
+TEMPORARY = ".part"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """A picture as the bytes of its file."""
+
+    sha256: str
+    format: str
+    width: int
+    height: int
+    data: bytes = field(repr=False)
+
+
+def encode(image: Image) -> Encoded:
+    """The picture as a PNG: same pixels, same bytes, same name."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    data = buffer.getvalue()
+    name = hashlib.sha256(data).hexdigest()
+    return Encoded(sha256=name, format="png", width=image.width, height=image.height, data=data)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of picture files."""
+
+    folder: Path
+
+    def path(self, sha256: str) -> Path:
+        """Where the file of that name is, or would be."""
+        return self.folder / sha256[:2] / f"{sha256}{SUFFIX}"
+
+    def write(self, picture: Encoded) -> Path:
+        """Writes the file whole or not at all; one that is there already is made young again, so no sweep takes it.
+
+        Raises BadInput where the folder is read-only or full.
+        """
+        path = self.path(picture.sha256)
+        if _renew(path, len(picture.data)):
+            return path
+        with plain_os_errors(self.folder):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with NamedTemporaryFile(dir=path.parent, suffix=TEMPORARY, delete=False) as file:
+                temporary = Path(file.name)
+                try:
+                    file.write(picture.data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                    temporary.chmod(0o644)
+                    temporary.replace(path)
+                except BaseException:
+                    temporary.unlink(missing_ok=True)
+                    raise
+            _sync_folder(path.parent)
+        return path
+
+    def files(self) -> Iterator[Path]:
+        """Every file of the store, half-written ones too."""
+        for folder in sorted(self.folder.glob("[0-9a-f][0-9a-f]")):
+            yield from sorted(file for file in folder.iterdir() if file.suffix in (SUFFIX, TEMPORARY))
+
+    def older_than(self, seconds: float) -> Iterator[Path]:
+        """The files that nobody wrote or renewed in the last `seconds`."""
+        limit = time.time() - seconds
+        return (file for file in self.files() if is_older(file, limit))
+
+
+def is_older(file: Path, moment: float) -> bool:
+    """Whether the file was last written before that moment (seconds since 1970); False if it is gone."""
+    try:
+        return file.stat().st_mtime < moment
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def plain_os_errors(folder: Path) -> Iterator[None]:
+    """Turns the operating system's refusals to write below `folder` into BadInput."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise BadInput(
+                f"{folder} is full, so nothing more can be kept there. Free some space, then resume."
+            ) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise BadInput(
+                f"{folder} may not be written. Give yourself the right to write there, or name another folder."
+            ) from error
+        if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.ENOENT):
+            raise BadInput(f"{folder} cannot be a folder: {error.strerror}. Name another folder.") from error
+        raise
+
+
+def _renew(path: Path, size: int) -> bool:
+    """Makes a whole file look just written. False if it isn't there, isn't whole, or isn't ours to touch."""
+    try:
+        if path.stat().st_size != size:
+            return False
+        os.utime(path)
+    except OSError:
+        return False
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the new names in the folder outlast a power cut."""
+    for place in (folder, folder.parent):
+        handle = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
