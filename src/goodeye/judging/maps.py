@@ -51,9 +51,11 @@ class DepthEstimator:
         self.farthest = farthest_depth(model.config)
 
     @classmethod
-    def from_pretrained(cls, folder_or_id: str | Path, device: str | torch.device = "cpu") -> "DepthEstimator":
+    def from_pretrained(
+        cls, folder_or_id: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    ) -> "DepthEstimator":
         """Loads safetensors weights and how pixels are prepared (preprocessor_config.json)."""
-        model = AutoModelForDepthEstimation.from_pretrained(str(folder_or_id), use_safetensors=True)
+        model = AutoModelForDepthEstimation.from_pretrained(str(folder_or_id), use_safetensors=True, dtype=dtype)
         return cls(model.to(device), Pixels.from_pretrained(folder_or_id))
 
     @property
@@ -88,12 +90,12 @@ class SaliencyEstimator:
 
     @classmethod
     def from_pretrained(
-        cls, folder_or_id: str | Path, device: str | torch.device = "cpu"
+        cls, folder_or_id: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
     ) -> "SaliencyEstimator | OnnxSaliency":
         """Loads safetensors weights and how pixels are prepared; a path that ends in .onnx gives an OnnxSaliency."""
         if str(folder_or_id).endswith(".onnx"):
             return OnnxSaliency(folder_or_id)
-        model = AutoModelForSemanticSegmentation.from_pretrained(str(folder_or_id), use_safetensors=True)
+        model = AutoModelForSemanticSegmentation.from_pretrained(str(folder_or_id), use_safetensors=True, dtype=dtype)
         return cls(model.to(device), Pixels.from_pretrained(folder_or_id))
 
     @property
