@@ -43,7 +43,7 @@ def check(ledger: Ledger, on_file: Callable[[], None] = lambda: None) -> Report:
             for name, table in Base.metadata.tables.items()
         }
         dangling = [*_damage(connection), *_orphans(connection), *_misplaced_picks(connection)]
-        sizes = dict(connection.execute(select(Image.sha256, Image.bytes)).tuples().all())
+        sizes = {row.sha256: row.bytes for row in connection.execute(select(Image.sha256, Image.bytes))}
     missing, corrupt = _compare(ledger.store, sizes, on_file)
     named = {ledger.store.path(sha) for sha in sizes}
     return Report(

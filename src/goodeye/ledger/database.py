@@ -35,8 +35,8 @@ def plain_errors(where: str) -> Iterator[None]:
     """Turns what the database says of its disk, rights or server into BadInput; programming errors pass through."""
     try:
         yield
-    except DBAPIError as error:
-        cause = error.orig
+    except (DBAPIError, sqlite3.Error) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
         if isinstance(cause, sqlite3.Error):
             reason = SQLITE_REASONS.get(getattr(cause, "sqlite_errorcode", 0) & 0xFF)
             if reason is None:
@@ -112,9 +112,7 @@ def _use_wal(engine: Engine) -> None:
             return
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise OperationalError("PRAGMA journal_mode = WAL", None, error) from error
-        except sqlite3.DatabaseError as error:
-            raise DBAPIError("PRAGMA journal_mode = WAL", None, error) from error
+                raise
         finally:
             connection.close()
         time.sleep(0.05)

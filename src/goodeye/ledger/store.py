@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from PIL.Image import Image
 
+from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
 
 SUFFIX = ".png"
@@ -57,20 +57,8 @@ class Store:
         path = self.path(picture.sha256)
         if _renew(path, len(picture.data)):
             return path
-        with plain_os_errors(self.folder):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with NamedTemporaryFile(dir=path.parent, suffix=TEMPORARY, delete=False) as file:
-                temporary = Path(file.name)
-                try:
-                    file.write(picture.data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                    temporary.chmod(0o644)
-                    temporary.replace(path)
-                except BaseException:
-                    temporary.unlink(missing_ok=True)
-                    raise
-            _sync_folder(path.parent)
+        write_bytes(path, picture.data)
+        _sync_folder(self.folder)  # path.parent may be a new name in it
         return path
 
     def files(self) -> Iterator[Path]:
@@ -124,9 +112,8 @@ def _renew(path: Path, size: int) -> bool:
 
 def _sync_folder(folder: Path) -> None:
     """Makes the new names in the folder outlast a power cut."""
-    for place in (folder, folder.parent):
-        handle = os.open(place, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
