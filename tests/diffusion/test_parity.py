@@ -1,0 +1,88 @@
+"""The sampler seam against diffusers' own inpainting pipeline: same weights, same noise, same picture."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, StableDiffusionControlNetInpaintPipeline
+
+from goodeye.diffusion import text, vae
+from goodeye.diffusion.denoiser import guided
+from goodeye.diffusion.inpaint import blend
+from goodeye.diffusion.samplers import SAMPLERS
+from goodeye.diffusion.schedule import from_config
+
+PROMPTS = ["a red shoe on the beach", "a blue bag in a green kitchen"]
+NEGATIVE = "in the kitchen"
+STEPS, GUIDANCE, CONTROL_SCALE = 6, 3.0, 0.7
+SCHEDULERS = {"ddim": DDIMScheduler, "euler": EulerDiscreteScheduler}
+
+
+def inputs() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    keep = torch.zeros(2, 1, 32, 32)
+    keep[0, :, 8:24, 8:24] = 1
+    keep[1, :, 4:12, 10:30] = 1
+    return {
+        "image": torch.rand(2, 3, 32, 32, generator=generator),
+        "control": (torch.rand(2, 3, 32, 32, generator=generator) > 0.8).float(),
+        "keep": keep,
+        "noise": torch.randn(2, 4, 16, 16, generator=generator),
+    }
+
+
+def ours(pipe, picture: dict[str, torch.Tensor], sampler: str, guidance: float, latent: bool) -> torch.Tensor:
+    schedule = from_config(dict(pipe.scheduler.config), STEPS, sampler)
+    product = vae.encode(pipe.vae, picture["image"], generator=torch.Generator().manual_seed(2))
+    denoise = guided(
+        pipe.unet,
+        text.encode(pipe.tokenizer, pipe.text_encoder, PROMPTS),
+        text.encode(pipe.tokenizer, pipe.text_encoder, [NEGATIVE]),
+        guidance_scale=guidance,
+        controlnet=pipe.controlnet,
+        control=picture["control"],
+        control_scale=CONTROL_SCALE,
+    )
+    hook = blend(F.interpolate(picture["keep"], size=(16, 16)), product, picture["noise"], schedule)
+    latents = SAMPLERS[sampler](denoise, picture["noise"] * schedule.start_scale, schedule, after_step=hook)
+    return latents if latent else vae.decode(pipe.vae, latents, clamp=True)
+
+
+def theirs(pipe, picture: dict[str, torch.Tensor], guidance: float, output: str) -> torch.Tensor:
+    return pipe(
+        prompt=PROMPTS,
+        negative_prompt=[NEGATIVE] * 2,
+        image=picture["image"],
+        mask_image=1 - picture["keep"],  # theirs is 1 where to repaint
+        control_image=picture["control"],
+        height=32,
+        width=32,
+        num_inference_steps=STEPS,
+        guidance_scale=guidance,
+        controlnet_conditioning_scale=CONTROL_SCALE,
+        strength=1.0,
+        latents=picture["noise"],
+        generator=torch.Generator().manual_seed(2),
+        output_type=output,
+    ).images
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' Euler with NumPy 2
+@pytest.mark.parametrize("guidance", [GUIDANCE, 1.0])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("sampler", ["ddim", "euler"])
+@torch.no_grad()
+def test_the_same_picture_as_diffusers(tiny_pipeline: Path, sampler: str, prediction: str, guidance: float):
+    pipe = StableDiffusionControlNetInpaintPipeline.from_pretrained(tiny_pipeline, use_safetensors=True)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = SCHEDULERS[sampler].from_config(pipe.scheduler.config, prediction_type=prediction)
+    picture = inputs()
+    latents = theirs(pipe, picture, guidance, "latent")
+    assert torch.allclose(ours(pipe, picture, sampler, guidance, latent=True), latents, atol=1e-4)
+    pixels = theirs(pipe, picture, guidance, "pt")
+    assert torch.allclose(ours(pipe, picture, sampler, guidance, latent=False), pixels, atol=1e-4)
+    unblended = {**picture, "keep": torch.zeros_like(picture["keep"])}
+    uncontrolled = {**picture, "control": torch.zeros_like(picture["control"])}
+    for other in (unblended, uncontrolled):  # the comparison sees mask and ControlNet at all
+        assert (ours(pipe, other, sampler, guidance, latent=True) - latents).abs().max() > 1e-2
