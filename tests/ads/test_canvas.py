@@ -84,7 +84,7 @@ SATURATED = [(r, g, b) for r in (0, 255) for g in (0, 255) for b in (0, 255)]
 
 @pytest.mark.parametrize("colour", [*SATURATED, (127, 127, 127), (250, 250, 250)])
 def test_no_colour_vanishes(colour):
-    """The authors' script loses products with one saturated channel; white on white loses its outline to plain canny."""
+    """The authors' script loses products with a saturated channel; plain canny loses white on white."""
     canvas = place(block(40, 40, colour), 128, 0.5)
     assert canvas.control[0].sum() >= 4 * 60, "the whole outline is there"
     assert (canvas.control[0] == canvas.control[2]).all()

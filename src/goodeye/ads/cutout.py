@@ -32,8 +32,8 @@ class Cutting:
     most: float = 0.92  # largest; above, the saliency map has found everything, so nothing
     companion: float = 0.1  # a part is kept if it has this share of the largest part's area
     work: int = 360  # long side, in pixels, at which the border is sought
-    radius: int = 5  # of the guided filter, in pixels of that size
-    epsilon: float = 1e-4  # of the guided filter
+    radius: int = 2  # of the guided filter, in pixels of that size
+    epsilon: float = 1e-3  # of the guided filter
 
 
 class Saliency(Protocol):
@@ -109,7 +109,7 @@ def refine(pixels: Pixels, saliency: Float[np.ndarray, "h w"], cutting: Cutting,
     _refuse(found, cutting, name)
     border = largest_parts(_grabcut(picture, map_, found, cutting), cutting.companion)
     alpha = guided_filter(picture, border.astype(np.float32), pixels, cutting.radius, cutting.epsilon)
-    return np.clip((alpha - 0.1) / 0.8, 0, 1)
+    return np.clip((alpha - 0.2) / 0.6, 0, 1)
 
 
 def _refuse(found: Bool[np.ndarray, "h w"], cutting: Cutting, name: str) -> None:

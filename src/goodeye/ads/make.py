@@ -1,0 +1,257 @@
+"""Product cut-outs in, checked advertising images out: the whole job (`goodeye ads make`).
+
+Every attempt goes to the ledger as it is made. What is in the ledger and in the run's config.json is all that a resumed
+run needs, so the process may be killed at any moment.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import goodeye
+from goodeye.ads.brief import Problem, read_briefs
+from goodeye.ads.cutout import Remover
+from goodeye.ads.folder import RESULTS, Begun, Command, RunFolder
+from goodeye.ads.recurrent import full_batches, open_slots, send
+from goodeye.ads.report import grid, write_contact_sheets, write_report
+from goodeye.ads.results import AttemptResult, BriefResult, Result, SlotResult, outcomes, slot_results, why
+from goodeye.ads.workshop import Inspector, Workshop
+from goodeye.atomic import write_bytes
+from goodeye.errors import BadInput
+from goodeye.images import save_png
+from goodeye.ledger.ledger import DEFAULT_FOLDER, Ledger
+from goodeye.ledger.rows import AttemptRow
+from goodeye.progress import Advance
+from goodeye.progress import progress as show_progress
+
+if TYPE_CHECKING:
+    from goodeye.modelset import Models, Settings
+
+JOB = "ads"
+
+
+def make(
+    inputs: Sequence[str | Path] = (),
+    *,
+    title: str | None = None,
+    prompt: str | None = None,
+    want: int = 4,
+    attempts: int = 5,
+    models: "str | Path | Models" = "showroom",
+    out: str | Path = "goodeye-ads",
+    ledger: str | Path | None = None,
+    seed: int = 0,
+    batch: int = 16,
+    threshold: float | None = None,
+    resume: bool = False,
+    device: str = "cpu",
+    remover: Remover = "saliency",
+    inspector: Inspector | None = None,
+    progress: bool = False,
+) -> Result:
+    """Makes `want` pictures of each product, each with at most `attempts` tries, until the inspector lets them pass.
+
+    inputs: picture files, folders, CSV or Parquet tables (image, title, prompt). models: a model set by name, a TOML
+    file, or models already loaded. ledger: a folder or URL (default GOODEYE_LEDGER, else ./goodeye-ledger).
+    threshold: the p(available) from which a picture passes (default: the model set's). inspector: instead of the model
+    set's RFNet. resume: go on with the run in `out`; nothing else need be given.
+
+    What can't be used is in `Result.problems`, and the others still run. Raises BadInput where nothing can run at all:
+    no inputs, a folder that can't be written or holds another run, models that can't be loaded.
+    """
+    command = Command(
+        inputs=tuple(str(Path(item).resolve()) for item in inputs),
+        title=title,
+        prompt=prompt,
+        want=want,
+        attempts=attempts,
+        models=_name(models),
+        seed=seed,
+        threshold=threshold,
+        remover=remover,
+        batch=batch,
+        device=device,
+    )
+    command.check()
+    folder = RunFolder(Path(out))
+    if resume and folder.holds_a_run():
+        begun = folder.begun()
+        begun = replace(begun, command=begun.command.going_on(command))
+        studio = _studio(models, begun.command, inspector)
+        with Ledger.open(_where_it_was(begun.ledger, ledger)) as book:
+            book.resume_run(begun.run)
+            folder.mend_metrics()
+            return _run(begun, studio, folder, book, progress)
+    if not inputs:
+        raise BadInput(f"{out} holds no run to resume. Name the product pictures to make a new one.")
+    briefs, problems = read_briefs(inputs, title, prompt)
+    if not briefs:
+        return Result(out=folder.path, ledger="", run=None, command=asdict(command), threshold=0.0, problems=problems)
+    folder.require_free()
+    studio = _studio(models, command, inspector)
+    with Ledger.open(_place(ledger)) as book:
+        begun = Begun(
+            run=book.start_run(JOB, asdict(command), seed),
+            ledger=book.where if "://" in book.where else str(Path(book.where).resolve()),
+            command=command,
+            threshold=studio.settings.threshold if threshold is None else threshold,
+            briefs=briefs,
+            problems=problems,
+        )
+        folder.begin(begun, asdict(studio.settings), goodeye.__version__)
+        return _run(begun, studio, folder, book, progress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Studio:
+    """What makes and what inspects."""
+
+    models: "Models"
+    settings: "Settings"
+    inspector: Inspector
+
+
+def _name(models: "str | Path | Models") -> str:
+    """The model set as config.json names it: a TOML file by its full path."""
+    if not isinstance(models, str | Path):
+        return models.model_set.name
+    return str(Path(models).resolve()) if str(models).endswith(".toml") else str(models)
+
+
+def _studio(models: "str | Path | Models", command: Command, inspector: Inspector | None) -> _Studio:
+    """Loads what the run needs now, so that what cannot be loaded is said before the run begins."""
+    from goodeye.modelset import Models, resolve
+
+    loaded = Models(resolve(command.models), device=command.device) if isinstance(models, str | Path) else models
+    for role in ("vae", "tokenizer", "text_encoder", "unet", "controlnet", "scheduler_config"):
+        getattr(loaded, role)
+    return _Studio(models=loaded, settings=loaded.model_set.settings, inspector=inspector or loaded.rfnet)
+
+
+def _place(ledger: str | Path | None) -> str:
+    return str(ledger or os.environ.get("GOODEYE_LEDGER") or DEFAULT_FOLDER)
+
+
+def _where_it_was(stored: str, ledger: str | Path | None) -> str:
+    """The ledger of a run that goes on. A database must be named again: config.json doesn't hold its password."""
+    if ledger is not None or "://" not in stored:
+        return str(ledger or stored)
+    named = os.environ.get("GOODEYE_LEDGER", "")
+    if "://" not in named:
+        raise BadInput(f"The run is in the ledger {stored}. Name it again with its password, in GOODEYE_LEDGER.")
+    return named
+
+
+def _run(begun: Begun, studio: _Studio, folder: RunFolder, ledger: Ledger, progress: bool) -> Result:
+    """Makes what is left to make, then shows what came of it. However it ends, it can be resumed."""
+    try:
+        shop = Workshop(
+            models=studio.models,
+            settings=studio.settings,
+            inspector=studio.inspector,
+            ledger=ledger,
+            run=begun.run,
+            out=folder.path,
+            seed=begun.command.seed,
+            threshold=begun.threshold,
+            briefs={brief.key: brief for brief in begun.briefs},
+            batch=begun.command.batch,
+            remover=begun.command.remover,
+        )
+        _produce(shop, begun, folder, progress)
+        result = _conclude(begun, shop.problems, folder, ledger)
+        ledger.finish_run(begun.run, "done")
+        return result
+    except BaseException:
+        with suppress(BadInput):
+            ledger.finish_run(begun.run, "stopped")
+        raise
+
+
+def _produce(shop: Workshop, begun: Begun, folder: RunFolder, progress: bool) -> None:
+    made = outcomes(shop.ledger.attempts(begun.run), begun.threshold)
+    want, attempts, size = begun.command.want, begun.command.attempts, begun.command.batch
+    slots = list(open_slots(shop.briefs, want=want, attempts=attempts, made=made))
+    tried, passed = len(made), sum(one.passed for one in made)
+    with _progress(len(slots), progress) as advance:
+        batches = full_batches(shop.ready(slots), attempts=attempts, size=size)
+        batch, number = next(batches, None), 0
+        while batch:
+            started = monotonic()
+            done = shop.attempt(batch)
+            answers = [one.passed for one in done]
+            number, tried, passed = number + 1, tried + len(done), passed + sum(answers)
+            if number & (number - 1) == 0:  # the 1st, 2nd, 4th, 8th, … to look at while it runs
+                save_png(grid([one.image for one in done]), folder.path / "samples" / f"after-{tried:06}-attempts.png")
+            seconds = monotonic() - started
+            folder.metric(
+                attempts=tried,
+                passed=passed,
+                batch=len(done),
+                seconds=round(seconds, 3),
+                attempts_per_second=round(len(done) / seconds, 3),
+            )
+            ended = sum(one.passed or one.attempt.number == attempts for one in done)
+            advance(ended, f"{tried} attempts, {passed} passed")
+            batch = send(batches, answers)
+
+
+def _progress(total: int, shown: bool) -> AbstractContextManager[Advance]:
+    return show_progress("making ads", total, "pictures") if shown else nullcontext(lambda count=1, note=None: None)
+
+
+def _conclude(begun: Begun, refused: Mapping[str, Problem], folder: RunFolder, ledger: Ledger) -> Result:
+    """Completes picks and pictures (a kill may have come between), and writes results, sheets and report."""
+    rows: dict[str, list[AttemptRow]] = defaultdict(list)
+    for row in ledger.attempts(begun.run):
+        rows[row.brief_key].append(row)
+    known = {brief.key: brief for brief in ledger.briefs(begun.run)}
+    picks = {(pick.brief_id, pick.slot, pick.attempt_id): (pick.kept, pick.why) for pick in ledger.picks(begun.run)}
+    briefs = []
+    for brief in begun.briefs:
+        if not rows[brief.key]:
+            continue
+        kept = known[brief.key]
+        found = BriefResult(
+            key=brief.key,
+            title=brief.title,
+            prompt=kept.content["prompt"],
+            source=str(brief.image),
+            product=ledger.image_path(kept.product_sha) if kept.product_sha else None,
+            slots=slot_results(rows[brief.key], begun.threshold, ledger.image_path),
+        )
+        for slot in found.slots:
+            for one, reason in _reasons(slot, begun.threshold):
+                if picks.get((kept.id, slot.slot, one.id)) != (one is slot.best, reason):
+                    ledger.pick(kept.id, slot.slot, one.id, one is slot.best, reason)
+            picture = folder.path / found.picture(slot)
+            if not picture.exists():
+                write_bytes(picture, slot.best.image.read_bytes())
+        briefs.append(found)
+    result = Result(
+        out=folder.path,
+        ledger=begun.ledger,
+        run=begun.run,
+        command=asdict(begun.command),
+        threshold=begun.threshold,
+        briefs=briefs,
+        problems=[*begun.problems, *refused.values()],
+    )
+    if not briefs:  # nothing could be used: the folder is free for the next command
+        folder.forget()
+        return result
+    folder.write_json(RESULTS, result.as_json())
+    write_contact_sheets(result)
+    write_report(result)
+    return result
+
+
+def _reasons(slot: SlotResult, threshold: float) -> Iterator[tuple[AttemptResult, str]]:
+    for one in slot.attempts:
+        best_of = len(slot.attempts) if one is slot.best and not one.passed else 0
+        yield one, why(one.passed, one.label, one.available, threshold, best_of)
