@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from transformers import (
     BertConfig,
     BertModel,
@@ -16,6 +15,7 @@ from transformers import (
 )
 
 from goodeye.errors import BadInput
+from goodeye.images import open_image
 from goodeye.judging.clip import Clip, ClipJudge
 from goodeye.judging.pixels import Pixels
 from goodeye.judging.protocol import Context, Judge, check_scores
@@ -45,7 +45,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def photographs(shared_data):
-    return [Image.open(p).convert("RGB") for p in sorted((shared_data / "coco128" / "images").glob("*.jpg"))[:2]]
+    return [open_image(p) for p in sorted((shared_data / "coco128" / "images").glob("*.jpg"))[:2]]
 
 
 def tensor(image):

@@ -12,7 +12,8 @@ from goodeye.judging.pixels import Pixels, centre_crop, on_white, resize
 
 @pytest.fixture(scope="module")
 def photograph(shared_data):
-    image = Image.open(sorted((shared_data / "coco128" / "images").glob("*.jpg"))[0]).convert("RGB")
+    with Image.open(sorted((shared_data / "coco128" / "images").glob("*.jpg"))[0]) as file:
+        image = file.convert("RGB")
     tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255
     return image, tensor
 
@@ -55,6 +56,9 @@ def test_sizes():
     assert Pixels()(images).shape == images.shape
     assert centre_crop(images, (80, 80)).shape == (2, 3, 80, 80)  # padded where too short
     assert resize(images, (70, 100)) is images
+    sliver = torch.rand(1, 3, 1, 4000)
+    assert Pixels(shortest_edge=64, crop=(64, 64))(sliver).shape == (1, 3, 64, 64)
+    assert Pixels(shortest_edge=64)(sliver).shape == (1, 3, 64, 512)  # and not 256,000 wide
 
 
 def test_a_folder_that_does_not_say_is_refused(tmp_path):

@@ -34,6 +34,8 @@ class Pixels:
 
     def __call__(self, images: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N 3 h w"]:
         """images in [0, 1] -> resized, cropped, normalised."""
+        if self.shortest_edge:
+            images = _limit_aspect(images)
         height, width = images.shape[-2:]
         images = resize(images, self._target(height, width), self.resample)
         if self.crop:
@@ -129,6 +131,14 @@ def centre_crop(images: Float[Tensor, "N C H W"], size: tuple[int, int]) -> Floa
         height, width = images.shape[-2:]
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
     return images[..., top : top + size[0], left : left + size[1]]
+
+
+def _limit_aspect(images: Float[Tensor, "N C H W"], limit: int = 8) -> Float[Tensor, "N C h w"]:
+    """Cuts the ends off a very long picture, which would become huge when its short side is brought to size."""
+    height, width = images.shape[-2:]
+    if max(height, width) <= limit * min(height, width):
+        return images
+    return centre_crop(images, (min(height, limit * width), min(width, limit * height)))
 
 
 def on_white(product: Float[Tensor, "N 4 H W"]) -> Float[Tensor, "N 3 H W"]:

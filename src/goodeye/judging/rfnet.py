@@ -23,7 +23,7 @@ from transformers import initialization as init
 from goodeye.errors import BadInput
 from goodeye.judging.maps import MapEstimator
 from goodeye.judging.pixels import IMAGENET_MEAN, IMAGENET_STD, Pixels, on_white, resize
-from goodeye.judging.protocol import Axis, Context, Images, Scores, Verdict, check_contexts, fingerprint
+from goodeye.judging.protocol import Axis, Context, Images, Scores, Verdict, check_contexts, check_scores, fingerprint
 
 CLASSES = (
     "available",
@@ -404,7 +404,7 @@ class RFNetJudge:
     @torch.no_grad()
     def inspect(self, images: Images, contexts: Sequence[Context]) -> list[Verdict]:
         """One verdict an image: available, or the likeliest fault with its probability in words."""
-        scores = self.score(images, contexts)
+        scores = check_scores(self, self.score(images, contexts), len(images))
         table = torch.stack([scores[name] for name in self.classes], 1).tolist()
         return [self._verdict(dict(zip(self.classes, row, strict=True))) for row in table]
 

@@ -1,0 +1,309 @@
+"""`goodeye judge`: scores picture files, folders and tables of pictures, in batches."""
+
+import difflib
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from rich.table import Table
+from torch import Tensor
+
+from goodeye.atomic import whole_file
+from goodeye.errors import BadInput
+from goodeye.images import resize_rgba, to_tensor
+from goodeye.judging.aesthetic import AestheticHead, AestheticJudge
+from goodeye.judging.clip import ClipJudge
+from goodeye.judging.pixels import on_white
+from goodeye.judging.protocol import Context, Judge, Verdict, check_scores
+from goodeye.judging.rfnet import RFNetJudge
+from goodeye.judging.tables import PICTURES, TABLES, Cell, Skipped, read_table
+from goodeye.progress import progress
+
+if TYPE_CHECKING:
+    from goodeye.modelset import Models
+
+NAMES = ("clip", "aesthetic", "rfnet")
+LONG_SIDE = 1024  # larger pictures are made smaller first; every judge looks at fewer pixels than that
+SAVE_EVERY = 60.0  # seconds
+
+Value = str | float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One picture to judge, with what belongs to it."""
+
+    name: str
+    image: Cell
+    product: Cell | None = None
+    title: str = ""
+    prompt: str = ""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One row a picture, in the order given: image, judge.axis as numbers, and rfnet.label, rfnet.failures in words.
+
+    A picture that could not be judged is in `skipped` and not in `rows`. versions: judge -> version.
+    """
+
+    rows: list[dict[str, Value]]
+    skipped: list[Skipped] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def judge_files(
+    paths: Sequence[str | Path],
+    names: Sequence[str],
+    models: "Models",
+    *,
+    batch_size: int = 16,
+    title: str = "",
+    prompt: str = "",
+    product: str | Path | None = None,
+    aesthetic_head: str | Path | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+) -> Judged:
+    """Scores pictures by the judges named: clip, aesthetic, rfnet.
+
+    paths: picture files, folders of them, and tables (CSV, Parquet) with the columns image and, where there are any,
+    product, title, prompt; `title`, `prompt` and `product` stand in where a picture has none of its own. clip needs a
+    prompt or a title, rfnet the product as it stands in the picture, aesthetic a head (`aesthetic_head`).
+    out: a Parquet file, written every minute, at the end and when stopped; with `resume`, what it holds is not done
+    again. Raises BadInput for what makes the whole job impossible; a single bad picture is skipped and reported.
+    """
+    judges = make_judges(names, models, aesthetic_head)
+    versions = {judge.name: judge.version for judge in judges}
+    pictures, skipped = find_pictures(paths, title, prompt, Path(product) if product else None)
+    done = {str(row["image"]): row for row in _known(Path(out), versions)} if out and resume else {}
+    pictures, unfit = _fit([picture for picture in pictures if picture.name not in done], judges)
+    result = Judged([], skipped + unfit, versions)
+    order = {name: number for number, name in enumerate([*done, *(picture.name for picture in pictures)])}
+    try:
+        _judge_all(pictures, judges, batch_size, done, result, Path(out) if out else None)
+    finally:
+        result.rows.extend(sorted(done.values(), key=lambda row: order[str(row["image"])]))
+        if out and result.rows:
+            write_parquet(result, out)
+    return result
+
+
+def make_judges(
+    names: Sequence[str], models: "Models", aesthetic_head: str | Path | None = None
+) -> list[ClipJudge | AestheticJudge | RFNetJudge]:
+    """The judges of these names, made of a model set's parts. Raises BadInput for a name that there is not."""
+    for name in names:
+        if name not in NAMES:
+            near = difflib.get_close_matches(name.lower(), NAMES, 1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise BadInput(f"there is no judge named {name}.{hint} Name one or more of {', '.join(NAMES)}.")
+    if not names:
+        raise BadInput(f"no judge is named. Name one or more of {', '.join(NAMES)}.")
+    made: dict[str, ClipJudge | AestheticJudge | RFNetJudge] = {}
+    for name in names:
+        if name == "rfnet":
+            made[name] = models.rfnet
+        elif name == "clip":
+            made[name] = ClipJudge(models.clip)
+        elif aesthetic_head is None:
+            raise BadInput("the judge aesthetic needs a head. Name its file, LAION's .pth or a .safetensors file.")
+        else:
+            made[name] = AestheticJudge(models.clip, AestheticHead.from_pretrained(aesthetic_head))
+    return list(made.values())
+
+
+def find_pictures(
+    paths: Sequence[str | Path], title: str = "", prompt: str = "", product: Path | None = None
+) -> tuple[list[Picture], list[Skipped]]:
+    """The pictures of files, folders and tables in order, each once; and what is none. Files are not opened here."""
+    found: dict[str, Picture] = {}
+    skipped: list[Skipped] = []
+    for path in map(Path, paths):
+        try:
+            for picture in _pictures(path):
+                full = replace(
+                    picture,
+                    product=picture.product or (Cell(str(product), path=product) if product else None),
+                    title=picture.title or title,
+                    prompt=picture.prompt or prompt,
+                )
+                found.setdefault(picture.name, full)
+        except BadInput as error:
+            skipped.append(Skipped(str(path), str(error)))
+    return list(found.values()), skipped
+
+
+def _pictures(path: Path) -> Iterator[Picture]:
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
+        if not files:
+            raise BadInput(f"{path} holds no pictures. Give a folder with PNG, JPEG or WebP files in it.")
+        yield from (Picture(name=str(file), image=Cell(str(file), path=file)) for file in files)
+    elif path.suffix.lower() not in TABLES:
+        yield Picture(name=str(path), image=Cell(str(path), path=path))
+    else:
+        for row in read_table(path):
+            image = row.cells.get("image", Cell(row.name, path=None, data=b""))
+            words = {key: row.words.get(key, "") for key in ("title", "prompt")}
+            name = str(image.path) if image.path else row.name
+            yield Picture(name=name, image=image, product=row.cells.get("product"), **words)
+
+
+def _fit(pictures: Sequence[Picture], judges: Sequence[Judge]) -> tuple[list[Picture], list[Skipped]]:
+    """Leaves out the pictures that lack what a judge needs."""
+    fit, unfit = [], []
+    for picture in pictures:
+        lacks = ""
+        for judge in judges:
+            if isinstance(judge, ClipJudge) and not (picture.prompt.strip() or picture.title.strip()):
+                lacks = "no prompt and no title, and clip compares with a text. Give one."
+            if isinstance(judge, RFNetJudge) and judge.model.config.use_product and picture.product is None:
+                lacks = "no product, and rfnet compares with the product. Give its cut-out as it stands in the picture."
+        if lacks:
+            unfit.append(Skipped(picture.name, f"{picture.name} has {lacks}"))
+        else:
+            fit.append(picture)
+    return fit, unfit
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    picture: Picture
+    image: Tensor  # [3, H, W] in [0, 1]
+    context: Context
+
+
+def _judge_all(
+    pictures: Sequence[Picture],
+    judges: Sequence[Judge],
+    batch_size: int,
+    done: dict[str, dict[str, Value]],
+    result: Judged,
+    out: Path | None,
+) -> None:
+    saved = time.monotonic()
+    needs_product = any(isinstance(judge, RFNetJudge) and judge.model.config.use_product for judge in judges)
+    with progress("judging", len(pictures), "images") as advance:
+        for batch in _batches(_load_all(pictures, needs_product, result.skipped, advance), batch_size):
+            for loaded, row in zip(batch, _judge_batch(batch, judges), strict=True):
+                done[loaded.picture.name] = {"image": loaded.picture.name, **row}
+            advance(len(batch))
+            if out and time.monotonic() - saved > SAVE_EVERY:
+                write_parquet(Judged(list(done.values()), versions=result.versions), out)
+                saved = time.monotonic()
+
+
+def _load_all(
+    pictures: Iterable[Picture], needs_product: bool, skipped: list[Skipped], advance: Any
+) -> Iterator[_Loaded]:
+    for picture in pictures:
+        try:
+            yield _load(picture, needs_product)
+        except BadInput as error:
+            skipped.append(Skipped(picture.name, str(error)))
+            advance(1)
+
+
+def _load(picture: Picture, needs_product: bool) -> _Loaded:
+    image = picture.image.open()
+    size = _within(image.size)
+    pixels = to_tensor(resize_rgba(image, size))
+    pixels = on_white(pixels[None])[0] if len(pixels) == 4 else pixels
+    product = None
+    if needs_product and picture.product is not None:
+        product = to_tensor(_product(picture, size, image.size))
+    return _Loaded(picture, pixels, Context(product, picture.title, picture.prompt))
+
+
+def _within(size: tuple[int, int]) -> tuple[int, int]:
+    shrink = min(1.0, LONG_SIDE / max(size))
+    return max(1, round(size[0] * shrink)), max(1, round(size[1] * shrink))
+
+
+def _product(picture: Picture, size: tuple[int, int], original: tuple[int, int]) -> Image.Image:
+    assert picture.product is not None
+    product = picture.product.open()
+    if product.mode != "RGBA":
+        raise BadInput(f"{picture.product.name} has no transparency, so the product in it is unknown. Give a cut-out.")
+    if abs(product.width * original[1] - product.height * original[0]) > max(product.size) + max(original):
+        raise BadInput(
+            f"{picture.product.name} is {product.width}x{product.height}, of another shape than {picture.name}, which "
+            f"is {original[0]}x{original[1]}. Give the product on the picture's canvas, where it stands in the picture."
+        )
+    return resize_rgba(product, size)
+
+
+def _batches(loaded: Iterable[_Loaded], batch_size: int) -> Iterator[list[_Loaded]]:
+    """Pictures of equal size together; no more than four batches wait."""
+    waiting: dict[torch.Size, list[_Loaded]] = {}
+    for one in loaded:
+        group = waiting.setdefault(one.image.shape, [])
+        group.append(one)
+        if len(group) == batch_size or sum(map(len, waiting.values())) >= 4 * batch_size:
+            yield waiting.pop(max(waiting, key=lambda shape: len(waiting[shape])))
+    yield from waiting.values()
+
+
+@torch.no_grad()
+def _judge_batch(batch: Sequence[_Loaded], judges: Sequence[Judge]) -> list[dict[str, Value]]:
+    images = torch.stack([one.image for one in batch])
+    contexts = [one.context for one in batch]
+    rows: list[dict[str, Value]] = [{} for _ in batch]
+    for judge in judges:
+        if isinstance(judge, RFNetJudge):
+            for row, verdict in zip(rows, judge.inspect(images, contexts), strict=True):
+                row.update(_verdict_fields(verdict))
+            continue
+        for axis, values in check_scores(judge, judge.score(images, contexts), len(batch)).items():
+            for row, value in zip(rows, values.tolist(), strict=True):
+                row[f"{judge.name}.{axis}"] = value
+    return rows
+
+
+def _verdict_fields(verdict: Verdict) -> dict[str, Value]:
+    fields: dict[str, Value] = {"label": verdict.label, "failures": "; ".join(verdict.failures), **verdict.scores}
+    return {f"{verdict.judge}.{key}": value for key, value in fields.items()}
+
+
+def write_parquet(judged: Judged, path: str | Path) -> None:
+    """One row a picture; the judges' versions in the schema's metadata. Whole or not there."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pylist(judged.rows)
+    table = table.replace_schema_metadata({"goodeye": json.dumps({"versions": judged.versions})})
+    with whole_file(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def _known(path: Path, versions: dict[str, str]) -> list[dict[str, Value]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.exists():
+        return []
+    try:
+        table = pq.read_table(path)
+        judged_by = json.loads((table.schema.metadata or {}).get(b"goodeye", b"{}")).get("versions")
+    except (pa.ArrowException, ValueError) as error:
+        raise BadInput(f"{path} is not a table of scores. Choose another file, or do not resume.") from error
+    if judged_by != versions:
+        raise BadInput(f"{path} holds scores by other judges or versions. Choose another file, or do not resume.")
+    rows: list[dict[str, Value]] = table.to_pylist()
+    return rows
+
+
+def score_table(judged: Judged, limit: int = 100) -> Table:
+    """The scores as a table for a terminal; at most `limit` rows."""
+    columns = list(dict.fromkeys(column for row in judged.rows for column in row if not column.endswith(".failures")))
+    table = Table(*columns, title=f"{len(judged.rows)} pictures" if len(judged.rows) > limit else None)
+    for row in judged.rows[:limit]:
+        values = (row.get(column, "") for column in columns)
+        table.add_row(*(f"{value:.3f}" if isinstance(value, float) else value for value in values))
+    return table

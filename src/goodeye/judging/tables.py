@@ -1,0 +1,114 @@
+"""Rows of pictures from CSV and Parquet tables, and the pictures that a row names or holds."""
+
+import csv
+import io
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from goodeye.errors import BadInput
+from goodeye.images import open_image
+
+TABLES = (".csv", ".tsv", ".parquet")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something that could not be read: its name, and one line that says what was wrong and what to do."""
+
+    name: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A picture of a table's row: a path, or the file's bytes (as datasets writes into Parquet)."""
+
+    name: str
+    path: Path | None = None
+    data: bytes | None = None
+
+    def open(self) -> Image.Image:
+        """The picture, upright, RGB or RGBA. Raises BadInput for what cannot be read."""
+        if self.path is not None:
+            return open_image(self.path)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "picture"
+            file.write_bytes(self.data or b"")
+            try:
+                return open_image(file)
+            except BadInput as error:
+                raise BadInput(str(error).replace(str(file), self.name)) from error
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: pictures under "image" and "product", words under the other columns."""
+
+    name: str
+    cells: dict[str, Cell]
+    words: dict[str, str]
+
+
+def read_table(path: Path) -> Iterator[Row]:
+    """Rows of a .csv, .tsv or .parquet file. Paths are read from the table's own folder; file_name stands for image.
+
+    Raises BadInput where the table cannot be read or has no image column.
+    """
+    records = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
+    for number, record in enumerate(records, start=1):
+        name = f"{path.name} row {number}"
+        fields = {_column(column): value for column, value in record.items()}
+        if number == 1 and "image" not in fields:
+            raise BadInput(f"{path} has no column named image (it has {', '.join(fields)}). Add one with paths.")
+        cells = {key: _cell(fields[key], path.parent, name) for key in ("image", "product") if key in fields}
+        words = {key: str(value).strip() for key, value in fields.items() if key not in cells and value is not None}
+        yield Row(name, {key: cell for key, cell in cells.items() if cell is not None}, words)
+
+
+def _csv(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is not UTF-8 text. Save the table as CSV in UTF-8.") from error
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}. Check the path.") from error
+    head = text.split("\n", 1)[0]
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count))
+    try:
+        yield from ({name: value for name, value in row.items() if isinstance(name, str)} for row in reader)
+    except csv.Error as error:
+        raise BadInput(f"{path} is not a readable CSV ({error}). Save it again as CSV in UTF-8.") from error
+
+
+def _parquet(path: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=64):
+                yield from batch.to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise BadInput(f"{path} is not a readable Parquet file. Write it again, or give a CSV.") from error
+
+
+def _column(name: str) -> str:
+    name = name.strip().lower()
+    return "image" if name == "file_name" else name
+
+
+def _cell(value: Any, folder: Path, name: str) -> Cell | None:
+    if isinstance(value, dict):
+        if value.get("bytes"):
+            return Cell(value.get("path") or name, data=value["bytes"])
+        value = value.get("path")
+    if isinstance(value, bytes):
+        return Cell(name, data=value)
+    text = "" if value is None else str(value).strip()
+    return Cell(text, path=folder / text) if text else None

@@ -1,0 +1,154 @@
+"""Scoring files: real photographs, bad files among good ones, and going on after a stop."""
+
+import csv
+import io
+import types
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from safetensors.torch import save_file
+from tiny_judges import rfnet_config, tiny_clip
+
+from goodeye.errors import BadInput
+from goodeye.images import open_image, to_tensor
+from goodeye.judging import files
+from goodeye.judging.files import judge_files, score_table
+from goodeye.judging.protocol import Context
+from goodeye.judging.rfnet import RFNet, RFNetJudge
+from goodeye.judging.titles import title_tokenizer
+
+
+def grey(images):
+    return images.mean(1, keepdim=True)
+
+
+grey.differentiable, grey.version = True, "1"
+
+
+@pytest.fixture(scope="module")
+def models():
+    torch.manual_seed(0)
+    rfnet = RFNetJudge(RFNet(rfnet_config()), title_tokenizer(["a red mug"]), grey, grey)
+    return types.SimpleNamespace(clip=tiny_clip(["a photograph of a mug"]), rfnet=rfnet)
+
+
+@pytest.fixture
+def photographs(shared_data):
+    return sorted((shared_data / "coco128" / "images").glob("*.jpg"))[:9]
+
+
+@pytest.fixture
+def head(tmp_path):
+    save_file({"weight": torch.randn(1, 24), "bias": torch.tensor([5.0])}, tmp_path / "head.safetensors")
+    return tmp_path / "head.safetensors"
+
+
+def test_scores_do_not_depend_on_the_batch_and_keep_the_order(models, photographs, head):
+    paths = photographs[::-1]
+    sizes = {open_image(path).size for path in paths}
+    assert len(sizes) > 2  # so batches of one size mix the order
+    jobs = [
+        judge_files(paths, ["clip", "aesthetic"], models, batch_size=b, prompt="a mug", aesthetic_head=head)
+        for b in (1, 4)
+    ]
+    for job in jobs:
+        assert [row["image"] for row in job.rows] == [str(path) for path in paths] and not job.skipped
+    for one, four in zip(jobs[0].rows, jobs[1].rows, strict=True):
+        assert one["clip.similarity"] == pytest.approx(four["clip.similarity"], abs=1e-5)
+        assert one["aesthetic.beauty"] == pytest.approx(four["aesthetic.beauty"], abs=1e-4)
+    image = to_tensor(open_image(paths[0]))[None]
+    text = models.clip.embed_texts(["a mug"])
+    by_hand = float((models.clip.embed_images(image) * text).sum())
+    assert jobs[0].rows[0]["clip.similarity"] == pytest.approx(by_hand, abs=1e-5)
+
+
+def test_bad_files_are_reported_and_never_scored(models, photographs, tmp_path):
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "cut.jpg").write_bytes(photographs[0].read_bytes()[:900])
+    (tmp_path / "text.png").write_text("hello")
+    Image.new("RGB", (1, 1)).save(tmp_path / "one_pixel.png")
+    Image.new("RGBA", (300, 2), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    job = judge_files([tmp_path, tmp_path / "none.png", photographs[0]], ["clip"], models, title="a mug")
+    assert [row["image"] for row in job.rows] == [
+        str(tmp_path / "clear.png"), str(tmp_path / "one_pixel.png"), str(photographs[0])
+    ]  # fmt: skip
+    assert sorted(s.name.rsplit("/")[-1] for s in job.skipped) == ["cut.jpg", "empty.jpg", "none.png", "text.png"]
+    assert all(s.name in s.message and "\n" not in s.message for s in job.skipped)
+
+
+def test_a_table_gives_each_picture_its_own_product_title_and_prompt(models, tmp_path, shared_data):
+    cutout = sorted((shared_data / "products").glob("*.webp"))[0]
+    Image.new("RGB", (256, 256), (90, 120, 200)).save(tmp_path / "ad.png")
+    Image.new("RGB", (256, 256), (90, 120, 200)).save(tmp_path / "other.png")
+    Image.new("RGB", (100, 256)).save(tmp_path / "narrow.png")
+    with (tmp_path / "ads.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image", "product", "title"])
+        rows.writerows([["ad.png", cutout, "a red mug"], ["other.png", "", "x"], ["narrow.png", cutout, ""]])
+    job = judge_files([tmp_path / "ads.csv"], ["rfnet"], models)
+    assert [row["image"] for row in job.rows] == [str(tmp_path / "ad.png")]
+    assert "no product" in job.skipped[0].message and "another shape" in job.skipped[1].message
+    context = Context(to_tensor(open_image(cutout)), "a red mug")
+    (verdict,) = models.rfnet.inspect(to_tensor(open_image(tmp_path / "ad.png"))[None], [context])
+    row = job.rows[0]
+    assert row["rfnet.label"] == verdict.label and row["rfnet.failures"] == "; ".join(verdict.failures)
+    assert row["rfnet.available"] == pytest.approx(verdict.scores["available"], abs=1e-5)
+    job = judge_files([tmp_path / "other.png"], ["rfnet"], models, product=cutout)
+    assert len(job.rows) == 1
+    Image.new("RGB", (256, 256)).save(tmp_path / "solid.png")
+    job = judge_files([tmp_path / "other.png"], ["rfnet"], models, product=tmp_path / "solid.png")
+    assert not job.rows and "no transparency" in job.skipped[0].message
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["clipp"], "no judge named clipp. Did you mean clip?"),
+        (["RFNet"], "Did you mean rfnet?"),
+        (["depth"], "named depth. Name one or more of clip, aesthetic, rfnet"),
+        ([], "no judge is named"),
+        (["aesthetic"], "needs a head"),
+    ],
+)
+def test_judges_that_there_are_not(models, names, words):
+    with pytest.raises(BadInput, match=words):
+        judge_files(["x.png"], names, models)
+
+
+def test_pictures_without_words_are_not_for_clip(models, photographs):
+    job = judge_files(photographs[:2], ["clip"], models)
+    assert not job.rows and len(job.skipped) == 2 and "no prompt and no title" in job.skipped[0].message
+
+
+def test_stopped_and_resumed(models, photographs, tmp_path, monkeypatch):
+    out, judge_batch, calls = tmp_path / "scores.parquet", files._judge_batch, []
+
+    def stops(batch, judges):
+        calls.append(len(batch))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return judge_batch(batch, judges)
+
+    monkeypatch.setattr(files, "_judge_batch", stops)
+    with pytest.raises(KeyboardInterrupt):
+        judge_files(photographs, ["clip"], models, batch_size=1, title="a mug", out=out)
+    assert pq.read_table(out).num_rows == 2
+    monkeypatch.setattr(files, "_judge_batch", judge_batch)
+    job = judge_files(photographs, ["clip"], models, batch_size=2, title="a mug", out=out, resume=True)
+    whole = judge_files(photographs, ["clip"], models, batch_size=2, title="a mug")
+    read = pq.read_table(out).to_pylist()
+    assert read == job.rows and {r["image"] for r in read} == {r["image"] for r in whole.rows} and len(read) == 9
+    with pytest.raises(BadInput, match="other judges"):
+        judge_files(photographs, ["clip", "rfnet"], models, out=out, resume=True, title="a mug")
+
+
+def test_the_table_for_a_terminal(models, photographs):
+    job = judge_files(photographs[:3], ["clip"], models, title="a mug")
+    console = Console(file=io.StringIO(), width=200)
+    console.print(score_table(job))
+    text = console.file.getvalue()
+    assert "clip.similarity" in text and f"{job.rows[1]['clip.similarity']:.3f}" in text
+    assert score_table(job, limit=2).row_count == 2
