@@ -64,7 +64,7 @@ def describe(report: Report) -> str:
         ("missing", report.missing),
         ("corrupt", report.corrupt),
         ("dangling", report.dangling),
-        ("unreferenced (harmless; --sweep removes them)", report.unreferenced),
+        ("unreferenced (harmless; `goodeye ledger sweep` removes them)", report.unreferenced),
     ):
         if found:
             lines += [f"{len(found)} {title}:", *(f"  {one}" for one in found)]

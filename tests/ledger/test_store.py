@@ -1,0 +1,43 @@
+"""Picture files: named by their bytes, whole or not there."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from goodeye.errors import BadInput
+from goodeye.ledger.store import Store, encode
+from ledger.recorder import picture
+
+
+def test_a_file_is_named_by_its_bytes(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = store.write(encode(picture(1)))
+    name = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert path == tmp_path / name[:2] / f"{name}.png" == store.path(name)
+
+
+def test_same_pixels_same_name(tmp_path: Path) -> None:
+    assert encode(picture(1)) == encode(picture(1).copy()) != encode(picture(2))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "1", "P", "I;16"])
+def test_every_mode_that_png_knows_is_kept(mode: str) -> None:
+    kept = encode(Image.new(mode, (3, 5)))
+    assert (kept.format, kept.width, kept.height) == ("png", 3, 5)
+
+
+def test_a_file_cut_short_is_written_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = store.write(encode(picture(1)))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    store.write(encode(picture(1)))
+    assert path.read_bytes() == whole
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "images").write_bytes(b"")
+    with pytest.raises(BadInput, match="cannot be written"):
+        Store(tmp_path / "images").write(encode(picture(1)))

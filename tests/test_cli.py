@@ -1,0 +1,221 @@
+"""The command line: quick to answer, one plain line for bad input, the right exit status, results where asked for."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import goodeye
+from goodeye.cli import main
+from goodeye.errors import BadInput
+from goodeye.ledger.ledger import Ledger
+
+PROGRAM = Path(sys.executable).with_name("goodeye")
+HEAVY = ("torch", "transformers", "diffusers", "numpy", "PIL", "cv2", "sqlalchemy", "alembic", "matplotlib", "pyarrow")
+
+
+def run(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """The installed program, as a user runs it."""
+    return subprocess.run(
+        [PROGRAM, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1", **environment},
+    )
+
+
+def test_help_answers_in_under_half_a_second() -> None:
+    """The best of five, so that a busy machine doesn't decide."""
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        done = run("--help")
+        seconds.append(time.perf_counter() - started)
+        assert done.returncode == 0
+    assert min(seconds) < 0.5
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["ads", "make", "--help"], ["--version"]])
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    """Every command's help: the whole tree is built for each of them."""
+    code = f"""
+import sys
+from goodeye.cli import main
+try:
+    main({arguments!r})
+except SystemExit:
+    pass
+print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stderr.strip() == "[]"
+
+
+def test_help_names_every_command() -> None:
+    listed = run("--help").stdout + run("ads", "--help").stdout + run("ledger", "--help").stdout
+    listed += run("showroom", "--help").stdout
+    for name in (
+        "ads",
+        "make",
+        "train-judge",
+        "judge",
+        "ledger",
+        "check",
+        "sweep",
+        "showroom",
+        "render",
+        "build",
+        "demo",
+    ):
+        assert name in listed
+
+
+def test_version() -> None:
+    assert run("--version").stdout == f"goodeye {goodeye.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["ads"], ["ads", "bake"], ["ads", "make", "--tile", "x"], ["judge", "a.png"]]
+)
+def test_a_line_that_cannot_be_understood_is_bad_input(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2 and done.stdout == "" and "Traceback" not in done.stderr
+
+
+# Errors
+
+
+def test_bad_input_is_one_plain_line(tmp_path: Path) -> None:
+    done = run("ledger", "check", tmp_path / "nowhere")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"goodeye ledger check: There is no ledger in {tmp_path / 'nowhere'}. "
+        "Name its folder, or make one with `goodeye ads make`.\n"
+    )
+
+
+def test_a_missing_product_is_bad_input_before_anything_is_loaded(tmp_path: Path) -> None:
+    done = run("ads", "make", tmp_path / "shoe.png", "--out", tmp_path / "out", "--ledger", tmp_path / "ledger")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("goodeye ads make: ") and "shoe.png does not exist" in line
+
+
+def test_nothing_to_resume_is_bad_input(tmp_path: Path) -> None:
+    done = run("ads", "make", "--resume", "--out", tmp_path / "out")
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+
+
+@pytest.fixture
+def a_ledger(tmp_path: Path) -> Path:
+    with Ledger.open(tmp_path / "ledger"):
+        return tmp_path / "ledger"
+
+
+def replace_check(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def fail(*_arguments: Any, **_more: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("goodeye.ledger.check.check", fail)
+
+
+def test_a_message_of_several_lines_is_still_one(
+    a_ledger: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replace_check(monkeypatch, BadInput("cup.png is\nno picture.\n Use another."))
+    assert main(["ledger", "check", str(a_ledger)]) == 2
+    assert capsys.readouterr().err == "goodeye ledger check: cup.png is no picture. Use another.\n"
+
+
+def test_a_failure_is_one_plain_line_and_exit_1(
+    a_ledger: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replace_check(monkeypatch, RuntimeError("out of luck"))
+    assert main(["ledger", "check", str(a_ledger)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("goodeye ledger check: failed: RuntimeError: out of luck.") and "--debug" in line
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of luck"), BadInput("cup.png is no picture")])
+def test_debug_shows_where(a_ledger: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    replace_check(monkeypatch, error)
+    with pytest.raises(type(error)):
+        main(["ledger", "--debug", "check", str(a_ledger)])
+    monkeypatch.setenv("GOODEYE_DEBUG", "1")
+    with pytest.raises(type(error)):
+        main(["ledger", "check", str(a_ledger)])
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def stop(*_arguments: Any, **_more: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("goodeye.ads.make.make", stop)
+    assert main(["ads", "make", "my cup.png", "--out", "here"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("goodeye ads make: stopped.")
+    assert said.endswith("Go on with: goodeye ads make 'my cup.png' --out here --resume\n")
+    assert main(["ads", "make", "--resume"]) == 1
+    assert capsys.readouterr().err.endswith("Go on with: goodeye ads make --resume\n")
+
+
+def test_a_reader_that_leaves_is_no_failure_to_speak_of(a_ledger: Path) -> None:
+    done = subprocess.run(
+        f"'{PROGRAM}' ledger check '{a_ledger}' | true; echo ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
+
+
+# Ledger commands
+
+
+def test_ledger_check_tells_clean_from_torn(tmp_path: Path) -> None:
+    from PIL import Image
+
+    place = tmp_path / "ledger"
+    with Ledger.open(place) as ledger:
+        brief = ledger.add_brief(ledger.start_run("ads", {}, seed=1), "cup", {})
+        ledger.record_attempt(brief, 0, 0, 1, Image.new("RGB", (8, 8)))
+    clean = run("ledger", "check", place, "--json", tmp_path / "clean.json")
+    assert (clean.returncode, clean.stderr) == (0, "") and "Files and rows agree." in clean.stdout
+    assert json.loads((tmp_path / "clean.json").read_text())["clean"] is True
+
+    (file,) = (place / "images").rglob("*.png")
+    file.unlink()
+    torn = run("ledger", "check", "--json", tmp_path / "torn.json", GOODEYE_LEDGER=str(place))
+    assert torn.returncode == 1 and str(file) in torn.stdout
+    report = json.loads((tmp_path / "torn.json").read_text())
+    assert report["missing"] == [str(file)] and report["clean"] is False
+
+
+def test_ledger_sweep_names_what_it_removes(a_ledger: Path) -> None:
+    stray = a_ledger / "images" / "ab" / f"{'ab' * 32}.png"
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"left by a kill")
+    os.utime(stray, (0, 0))
+    done = run("ledger", "sweep", a_ledger)
+    assert done.returncode == 0 and str(stray) in done.stdout and not stray.exists()
+
+
+def test_a_result_that_cannot_be_written_is_bad_input(a_ledger: Path) -> None:
+    done = run("ledger", "check", a_ledger, "--json", a_ledger / "ledger.db" / "x.json")
+    assert done.returncode == 2 and "x.json" in done.stderr
+
+
+def test_a_name_that_is_no_text_can_be_said_and_written(a_ledger: Path, tmp_path: Path) -> None:
+    stray = a_ledger / "images" / "ab" / b"\xe9.png".decode("utf-8", "surrogateescape")
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"left by a kill")
+    done = run("ledger", "check", a_ledger, "--json", tmp_path / "report.json")
+    assert done.returncode == 0 and "\\udce9.png" in done.stdout
+    assert json.loads((tmp_path / "report.json").read_text())["unreferenced"] == [str(stray)]
