@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg
 from tyro.extras import SubcommandApp
 
 import goodeye
 from goodeye.errors import BadInput
+
+if TYPE_CHECKING:
+    from goodeye.ads.results import Result
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 AS_ESCAPES = "backslashreplace"  # how a file name's bytes that are no text are written; in JSON, too, this is right
@@ -127,16 +130,7 @@ def ads_make(
         resume=resume,
         progress=True,
     )
-    for problem in result.problems:
-        complain("goodeye ads make", problem.message)
-    if result.briefs:
-        say(result.summary())
-        for brief in result.briefs:
-            if not brief.passed:
-                say(f"No picture of {brief.key} passed; its best are in {out / 'not_passed'}.")
-        say(f"Report: {result.report}")
-    write_json(json, result.as_json())
-    return BAD_INPUT if result.problems else DONE
+    return _tell_ads("goodeye ads make", result, json)
 
 
 @command(ads, "ads train-judge", resume="--resume")
@@ -314,21 +308,38 @@ def demo(
     /,
     *,
     out: Path = Path("goodeye-demo"),
+    models: ModelSet = "showroom",
+    seed: int = 0,
+    device: str = "cpu",
     json: Json = None,
 ) -> int:
     """Makes advertising images of three products in under three minutes and names the report to look at.
 
     Args:
         picture: a product picture of your own, as one of the three
-        out: folder for the pictures and report.html
+        out: folder for the pictures, report.html and a ledger of its own
+        seed: another seed, other pictures
+        device: cpu, cuda, cuda:1, mps
     """
     from goodeye.demo import demo as run
 
-    result = run(picture, out=out)
-    say(result.summary())
-    say(f"Report: {result.report}")
+    return _tell_ads("goodeye demo", run(picture, out=out, models=models, seed=seed, device=device), json)
+
+
+def _tell_ads(name: str, result: "Result", json: Path | None) -> int:
+    """Says what passed, why the others failed, and what could not be used; returns the exit status."""
+    for problem in result.problems:
+        complain(name, problem.message)
+    if result.briefs:
+        say(result.summary())
+        if result.failures:
+            say("Why the others failed: " + ", ".join(f"{label} {times}" for label, times in result.failures.items()))
+        for brief in result.briefs:
+            if not brief.passed:
+                say(f"No picture of {brief.key} passed; its best are in {result.out / 'not_passed'}.")
+        say(f"Report: {result.report}")
     write_json(json, result.as_json())
-    return DONE
+    return BAD_INPUT if result.problems else DONE
 
 
 app.command(ledger, name="ledger", help="The record of every image, verdict and run.")
@@ -399,9 +410,8 @@ def write_json(file: Path | None, data: Any) -> None:
 
     from goodeye.atomic import write_bytes
 
-    write_bytes(
-        file, (json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(errors=AS_ESCAPES)
-    )
+    text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
+    write_bytes(file, f"{text}\n".encode(errors=AS_ESCAPES))
 
 
 if __name__ == "__main__":
