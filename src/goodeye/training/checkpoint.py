@@ -1,0 +1,136 @@
+"""Checkpoints of a training run: safetensors and JSON only, each one whole or not there."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from goodeye.errors import BadInput
+
+Weights = dict[str, Tensor]
+
+_PARTIAL = ".part"
+
+
+@dataclass
+class State:
+    """What a run is besides its tensors. window: sums of what is logged since the last row, and their count."""
+
+    step: int = 0
+    seconds: float = 0.0
+    window: dict[str, float] = field(default_factory=dict)
+    counted: int = 0
+
+
+def trained(module: nn.Module) -> Weights:
+    """The parameters that are trained, and the buffers that training changes (running means and the like), by name."""
+    wanted = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+    frozen = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    state = module.state_dict(keep_vars=True)
+    buffers = {name: value for name, value in state.items() if isinstance(value, Tensor) and name not in frozen}
+    return {**wanted, **buffers}
+
+
+def save(
+    folder: Path,
+    modules: Mapping[str, nn.Module],
+    averages: Mapping[str, Weights],
+    optimizer: torch.optim.Optimizer,
+    state: State,
+    keep: int,
+) -> Path:
+    """Writes folder/<step>/ beside its name first, renames it when it is on disk, and drops all but the last `keep`."""
+    target = folder / f"{state.step:08d}"
+    partial = target.with_suffix(_PARTIAL)
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for name, module in modules.items():
+            _write(trained(module), partial / f"{name}.safetensors")
+        for name, weights in averages.items():
+            _write(weights, partial / f"{name}.ema.safetensors")
+        _write(_optimizer_tensors(optimizer), partial / "optimizer.safetensors")
+        (partial / "state.json").write_text(json.dumps(asdict(state)))
+        for file in partial.iterdir():
+            _flush(file)
+        _flush(partial)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+        _flush(folder)
+    except (OSError, SafetensorError) as error:
+        raise BadInput(
+            f"{target} cannot be written: {error}. Make room or choose another folder, then go on with --resume."
+        ) from error
+    for old in [*found(folder)[:-keep], *folder.glob(f"*{_PARTIAL}")]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def found(folder: Path) -> list[Path]:
+    """The complete checkpoints, oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.name.isdigit() and (path / "state.json").is_file())
+
+
+def load(
+    checkpoint: Path,
+    modules: Mapping[str, nn.Module],
+    averages: Mapping[str, Weights],
+    optimizer: torch.optim.Optimizer,
+) -> State:
+    """Puts the tensors back where `save` took them from. Raises BadInput if the files are damaged or do not fit."""
+    try:
+        for name, module in modules.items():
+            _copy(load_file(checkpoint / f"{name}.safetensors"), trained(module), checkpoint)
+        for name, weights in averages.items():
+            _copy(load_file(checkpoint / f"{name}.ema.safetensors"), weights, checkpoint)
+        _restore_optimizer(optimizer, load_file(checkpoint / "optimizer.safetensors"))
+        return State(**json.loads((checkpoint / "state.json").read_text()))
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(
+            f"{checkpoint} is damaged ({error}). Delete that folder to go on from the checkpoint before it."
+        ) from error
+
+
+@torch.no_grad()
+def _copy(saved: Weights, into: Weights, checkpoint: Path) -> None:
+    if {n: t.shape for n, t in saved.items()} != {n: t.shape for n, t in into.items()}:
+        raise BadInput(f"{checkpoint} does not fit the model that is trained. Use the settings it was started with.")
+    for name, tensor in into.items():
+        tensor.copy_(saved[name])
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> Weights:
+    """The optimizer's state as named tensors: `<parameter number>.<key>`."""
+    state = optimizer.state_dict()["state"]
+    return {f"{number}.{key}": value for number, entry in state.items() for key, value in entry.items()}
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Weights) -> None:
+    entries: dict[int, Weights] = {}
+    for name, tensor in tensors.items():
+        number, key = name.split(".", 1)
+        entries.setdefault(int(number), {})[key] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
+
+
+def _write(weights: Weights, path: Path) -> None:
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, path)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
