@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 SIZE = 32  # pixels of its pictures; latents are 16x16
-WORDS = "a red blue shoe bag cup on in the kitchen beach product".split()
+WORDS = ["a", "red", "blue", "shoe", "bag", "cup", "on", "in", "the", "kitchen", "beach", "product"]
 
 
 def save_tiny_set(folder: Path) -> Path:

@@ -97,7 +97,7 @@ def make(
     with Ledger.open(_place(ledger)) as book:
         begun = Begun(
             run=book.start_run(JOB, asdict(command), seed),
-            ledger=book.where if "://" in book.where else str(Path(book.where).resolve()),
+            ledger=book.where,
             command=command,
             threshold=studio.settings.threshold if threshold is None else threshold,
             briefs=briefs,
@@ -134,13 +134,14 @@ def _studio(models: "str | Path | Models", command: Command, inspector: Inspecto
 
 
 def _place(ledger: str | Path | None) -> str:
-    return str(ledger or os.environ.get("GOODEYE_LEDGER") or DEFAULT_FOLDER)
+    place = str(ledger or os.environ.get("GOODEYE_LEDGER") or DEFAULT_FOLDER)
+    return place if "://" in place else str(Path(place).resolve())
 
 
 def _where_it_was(stored: str, ledger: str | Path | None) -> str:
     """The ledger of a run that goes on. A database must be named again: config.json doesn't hold its password."""
     if ledger is not None or "://" not in stored:
-        return str(ledger or stored)
+        return _place(ledger or stored)
     named = os.environ.get("GOODEYE_LEDGER", "")
     if "://" not in named:
         raise BadInput(f"The run is in the ledger {stored}. Name it again with its password, in GOODEYE_LEDGER.")

@@ -119,13 +119,17 @@ class Result:
         ]
 
     def summary(self) -> str:
-        """One line: how many briefs, attempts and pictures that passed."""
-        text = (
+        """One line: how many pictures passed, in how many attempts, and why the other attempts failed."""
+        words = [
             f"{self.passed} of {count(len(self.slots), 'picture')} passed, "
             f"in {count(len(self.attempts), 'attempt')} at {count(len(self.briefs), 'product')}."
-        )
-        without = sum(brief.passed == 0 for brief in self.briefs)
-        return text + (f" {count(without, 'product')} without any that passed." if without else "")
+        ]
+        if self.failures:
+            reasons = ", ".join(f"{number:,} {label.replace('_', ' ')}" for label, number in self.failures.items())
+            words.append(f"The other attempts: {reasons}.")
+        if without := sum(brief.passed == 0 for brief in self.briefs):
+            words.append(f"{count(without, 'product')} without any that passed.")
+        return " ".join(words)
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain data: paths relative to the run's folder where they lie in it."""

@@ -1,0 +1,163 @@
+"""Generation on a tiny random model set: what must hold whatever the weights are."""
+
+import dataclasses
+
+import pytest
+import torch
+from goodeye.modelset import Models, resolve
+from PIL import Image, ImageDraw
+
+from goodeye.ads.canvas import Canvas, place
+from goodeye.ads.generate import Prompts, eight_bit, generate, latent_mask, noise_of
+from goodeye.images import to_pil, to_tensor
+
+PROMPTS = ["a red shoe on the beach", "a blue bag in the kitchen", "a red shoe on the beach"]
+
+
+@pytest.fixture(scope="module")
+def models(tiny_set) -> Models:
+    return Models(resolve(str(tiny_set)))
+
+
+@pytest.fixture(scope="module")
+def settings(models):
+    return models.model_set.settings
+
+
+@pytest.fixture(scope="module")
+def canvases(settings) -> list[Canvas]:
+    placed = []
+    for colour in ("red", "blue", "white"):
+        img = Image.new("RGBA", (40, 40))
+        ImageDraw.Draw(img).ellipse([4, 8, 36, 32], fill=colour)
+        placed.append(place(img, settings.size, settings.product_scale))
+    return placed
+
+
+def test_product_pixels_are_exact(models, settings, canvases):
+    images = generate(models, canvases, PROMPTS, [1, 2, 3], settings=settings)
+    assert images.shape == (3, 3, settings.size, settings.size)
+    for image, canvas in zip(images, canvases, strict=True):
+        kept = to_tensor(to_pil(image)) * 255
+        whole = (canvas.product[3:] == 1).expand(3, -1, -1)
+        assert whole.sum() > 100
+        assert (kept - (canvas.product[:3] * 255).round())[whole].abs().max() == 0
+
+
+def test_soft_edges_are_mixed_by_alpha(models, settings, canvases):
+    half = dataclasses.replace(canvases[0], product=canvases[0].product * torch.tensor([1, 1, 1, 0.5])[:, None, None])
+    free = dataclasses.replace(canvases[0], product=canvases[0].product * torch.tensor([1, 1, 1, 0.0])[:, None, None])
+    # the product's alpha matters to the VAE too, so both get the latents of the same picture: no mask, no edges
+    blank = {"mask": torch.zeros_like(half.mask), "control": torch.zeros_like(half.control)}
+    half, free = dataclasses.replace(half, **blank), dataclasses.replace(free, **blank)
+    pasted, ground = generate(models, [half, free], PROMPTS[:1] * 2, [5, 5], settings=settings)
+    alpha = half.product[3:]
+    assert torch.allclose(pasted, alpha * half.product[:3] + (1 - alpha) * ground, atol=1e-4)
+
+
+def test_a_picture_does_not_depend_on_its_batch_mates(models, settings, canvases):
+    together = generate(models, canvases, PROMPTS, [11, 12, 13], settings=settings)
+    for number in range(3):
+        alone = generate(models, canvases[number : number + 1], [PROMPTS[number]], [11 + number], settings=settings)
+        assert torch.allclose(together[number], alone[0], atol=2e-4)
+
+
+def test_equal_seeds_give_equal_pictures_and_others_other_ones(models, settings, canvases):
+    one = generate(models, canvases[:1], PROMPTS[:1], [7], settings=settings)
+    again = generate(models, canvases[:1], PROMPTS[:1], [7], settings=settings)
+    other = generate(models, canvases[:1], PROMPTS[:1], [8], settings=settings)
+    assert torch.equal(one, again)
+    assert (one - other).abs().max() > 0.02
+
+
+def test_the_prompt_and_the_edges_matter(models, settings, canvases):
+    base = generate(models, canvases[:1], PROMPTS[:1], [7], settings=settings)
+    prompted = generate(models, canvases[:1], PROMPTS[1:2], [7], settings=settings)
+    blind = dataclasses.replace(canvases[0], control=torch.zeros_like(canvases[0].control))
+    assert (base - prompted).abs().max() > 1e-3
+    assert (base - generate(models, [blind], PROMPTS[:1], [7], settings=settings)).abs().max() > 1e-3
+
+
+def test_it_is_the_pipeline_of_diffusers_with_the_product_pasted(models, settings, canvases):
+    from diffusers import DDIMScheduler, StableDiffusionControlNetInpaintPipeline
+
+    pipeline = StableDiffusionControlNetInpaintPipeline(
+        vae=models.vae,
+        text_encoder=models.text_encoder,
+        tokenizer=models.tokenizer,
+        unet=models.unet,
+        controlnet=models.controlnet,
+        scheduler=DDIMScheduler.from_config(models.scheduler_config),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    canvas, side = canvases[0], settings.size
+    # a mask of whole latents, so that either way of making it small agrees
+    mask = torch.zeros(1, side, side)
+    mask[:, 10:20, 12:22] = 1
+    canvas = dataclasses.replace(canvas, mask=mask)
+
+    def mode_only(image, generator=None):  # ours takes the mean of the posterior, theirs draws from it
+        return models.vae.encode(image).latent_dist.mode() * models.vae.config.scaling_factor
+
+    pipeline._encode_vae_image = mode_only
+    alpha = canvas.product[3:]
+    start = alpha * canvas.product[:3] + (1 - alpha) * 0.5
+    theirs = pipeline(
+        prompt=PROMPTS[0],
+        negative_prompt=settings.negative_prompt,
+        image=start[None],
+        mask_image=1 - mask[None],
+        control_image=canvas.control[None],
+        num_inference_steps=settings.steps,
+        guidance_scale=settings.guidance_scale,
+        controlnet_conditioning_scale=settings.control_scale,
+        strength=1.0,
+        latents=noise_of(7, (4, side // 2, side // 2))[None],
+        height=side,
+        width=side,
+        output_type="pt",
+    ).images[0]
+    ours = generate(models, [canvas], PROMPTS[:1], [7], settings=settings)[0]
+    assert torch.allclose(ours, alpha * canvas.product[:3] + (1 - alpha) * theirs, atol=1e-4)
+
+
+def test_prompts_are_encoded_once(models, monkeypatch):
+    embed = Prompts(models)
+    first = embed(PROMPTS)
+    assert torch.equal(first[0], first[2]) and not torch.equal(first[0], first[1])
+    monkeypatch.setattr("goodeye.ads.generate.text.encode", None)
+    assert torch.equal(embed(PROMPTS[::-1]), first.flip(0))
+
+
+def test_prompts_held_do_not_grow_without_end(models, monkeypatch):
+    monkeypatch.setattr("goodeye.ads.generate.PROMPTS_HELD", 3)
+    embed = Prompts(models)
+    for number in range(6):
+        embed([f"a red {number}", "a blue bag"])
+    assert len(embed.held) <= 3
+
+
+def test_the_latent_mask_needs_half_of_a_latent_but_never_loses_a_product():
+    mask = torch.zeros(2, 1, 8, 8)
+    mask[0, :, 2:4, 2:4] = 1
+    mask[0, :, 4, 2] = 1  # a quarter of its latent
+    mask[1, :, 5, :] = 0.4  # nowhere half
+    small = latent_mask(mask, 4)
+    assert small[0].sum() == 1 and small[0, 0, 1, 1] == 1
+    assert small[1, 0, 2].sum() == 4 and small[1].sum() == 4
+    assert latent_mask(torch.zeros(1, 1, 8, 8), 4).sum() == 0
+
+
+def test_what_is_judged_is_what_a_file_holds():
+    images = torch.rand(2, 3, 5, 5) * 1.2 - 0.1
+    assert torch.equal(to_tensor(to_pil(eight_bit(images)[0])), eight_bit(images)[0])
+    with pytest.raises(ValueError, match="NaN"):
+        eight_bit(torch.full((1, 3, 2, 2), float("nan")))
+
+
+def test_noise_is_the_seeds_alone():
+    assert torch.equal(noise_of(2**63 - 1, (4, 8, 8)), noise_of(2**63 - 1, (4, 8, 8)))
+    assert abs(float(noise_of(3, (4, 64, 64)).std()) - 1) < 0.02
