@@ -5,13 +5,22 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, StableDiffusionControlNetInpaintPipeline
+from diffusers import (
+    AutoencoderKL,
+    ControlNetModel,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionControlNetInpaintPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
 from goodeye.diffusion import text, vae
 from goodeye.diffusion.denoiser import guided
 from goodeye.diffusion.inpaint import blend
 from goodeye.diffusion.samplers import SAMPLERS
 from goodeye.diffusion.schedule import from_config
+from goodeye.modelset import Models, resolve
 
 PROMPTS = ["a red shoe on the beach", "a blue bag in a green kitchen"]
 NEGATIVE = "in the kitchen"
@@ -32,21 +41,41 @@ def inputs() -> dict[str, torch.Tensor]:
     }
 
 
-def ours(pipe, picture: dict[str, torch.Tensor], sampler: str, guidance: float, latent: bool) -> torch.Tensor:
-    schedule = from_config(dict(pipe.scheduler.config), STEPS, sampler)
-    product = vae.encode(pipe.vae, picture["image"], generator=torch.Generator().manual_seed(2))
+def ours(
+    models: Models, prediction: str, picture: dict[str, torch.Tensor], sampler: str, guidance: float, latent: bool
+) -> torch.Tensor:
+    schedule = from_config(models.scheduler_config | {"prediction_type": prediction}, STEPS, sampler)
+    product = vae.encode(models.vae, picture["image"], generator=torch.Generator().manual_seed(2))
     denoise = guided(
-        pipe.unet,
-        text.encode(pipe.tokenizer, pipe.text_encoder, PROMPTS),
-        text.encode(pipe.tokenizer, pipe.text_encoder, [NEGATIVE]),
+        models.unet,
+        text.encode(models.tokenizer, models.text_encoder, PROMPTS),
+        text.encode(models.tokenizer, models.text_encoder, [NEGATIVE]),
         guidance_scale=guidance,
-        controlnet=pipe.controlnet,
+        controlnet=models.controlnet,
         control=picture["control"],
         control_scale=CONTROL_SCALE,
     )
     hook = blend(F.interpolate(picture["keep"], size=(16, 16)), product, picture["noise"], schedule)
     latents = SAMPLERS[sampler](denoise, picture["noise"] * schedule.start_scale, schedule, after_step=hook)
-    return latents if latent else vae.decode(pipe.vae, latents, clamp=True)
+    return latents if latent else vae.decode(models.vae, latents, clamp=True)
+
+
+def pipeline(folder: Path, sampler: str, prediction: str) -> StableDiffusionControlNetInpaintPipeline:
+    """diffusers' pipeline, loaded from the same folders without our code."""
+    scheduler = SCHEDULERS[sampler].from_pretrained(folder / "scheduler", prediction_type=prediction)
+    pipe = StableDiffusionControlNetInpaintPipeline(
+        vae=AutoencoderKL.from_pretrained(folder / "vae"),
+        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder"),
+        tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer"),
+        unet=UNet2DConditionModel.from_pretrained(folder / "unet"),
+        controlnet=ControlNetModel.from_pretrained(folder / "controlnet"),
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 def theirs(pipe, picture: dict[str, torch.Tensor], guidance: float, output: str) -> torch.Tensor:
@@ -73,16 +102,14 @@ def theirs(pipe, picture: dict[str, torch.Tensor], guidance: float, output: str)
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("sampler", ["ddim", "euler"])
 @torch.no_grad()
-def test_the_same_picture_as_diffusers(tiny_pipeline: Path, sampler: str, prediction: str, guidance: float):
-    pipe = StableDiffusionControlNetInpaintPipeline.from_pretrained(tiny_pipeline, use_safetensors=True)
-    pipe.set_progress_bar_config(disable=True)
-    pipe.scheduler = SCHEDULERS[sampler].from_config(pipe.scheduler.config, prediction_type=prediction)
+def test_the_same_picture_as_diffusers(tiny_set: Path, sampler: str, prediction: str, guidance: float):
+    models, pipe = Models(resolve(tiny_set)), pipeline(tiny_set.parent, sampler, prediction)
     picture = inputs()
     latents = theirs(pipe, picture, guidance, "latent")
-    assert torch.allclose(ours(pipe, picture, sampler, guidance, latent=True), latents, atol=1e-4)
+    assert torch.allclose(ours(models, prediction, picture, sampler, guidance, latent=True), latents, atol=1e-4)
     pixels = theirs(pipe, picture, guidance, "pt")
-    assert torch.allclose(ours(pipe, picture, sampler, guidance, latent=False), pixels, atol=1e-4)
+    assert torch.allclose(ours(models, prediction, picture, sampler, guidance, latent=False), pixels, atol=1e-4)
     unblended = {**picture, "keep": torch.zeros_like(picture["keep"])}
     uncontrolled = {**picture, "control": torch.zeros_like(picture["control"])}
     for other in (unblended, uncontrolled):  # the comparison sees mask and ControlNet at all
-        assert (ours(pipe, other, sampler, guidance, latent=True) - latents).abs().max() > 1e-2
+        assert (ours(models, prediction, other, sampler, guidance, latent=True) - latents).abs().max() > 1e-2

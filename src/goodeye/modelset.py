@@ -1,0 +1,425 @@
+"""Model sets: which model plays which role, and the models themselves, loaded when first used.
+
+A set is `showroom` (shipped, offline), `sd15` (Stable Diffusion 1.5 class, by hub id) or a TOML file:
+
+    name = "mine"
+    base = "sd15"                          # optional: the set whose roles and settings are taken where none is given
+    [roles]
+    unet = "someone/a-checkpoint#unet"     # hub id; after # a subfolder, after @ a revision
+    saliency = "u2net.onnx"                # a file or folder beside the TOML file, or a full path
+    [settings]
+    steps = 30
+
+Folders are in the layout of diffusers and transformers, with safetensors weights; pickles are refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from goodeye.errors import BadInput
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+    from transformers import CLIPTextModel, PreTrainedTokenizerBase
+
+    from goodeye.judging.clip import Clip
+    from goodeye.judging.maps import DepthEstimator, OnnxSaliency, SaliencyEstimator
+    from goodeye.judging.rfnet import RFNetJudge
+
+T = TypeVar("T")
+
+ROLES = (
+    *("vae", "text_encoder", "tokenizer", "unet", "controlnet", "scheduler"),
+    *("depth", "saliency", "clip", "rfnet"),
+)
+SHOWROOM = Path(__file__).parent / "showroom" / "weights"
+STABLE_DIFFUSION = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?(#[\w./-]+)?")
+
+# What to do about a role that a set leaves open.
+_HINTS = {
+    "saliency": "Name a SegFormer-class folder, or U2Net's .onnx file (for which: pip install goodeye[cutout])",
+    "rfnet": "Train one by `goodeye ads train-judge` and name its folder",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a set's models are used. Defaults are those of Stable Diffusion 1.5 in the ads paper (40 steps, guidance 7.5,
+    ControlNet scale 1, canny 100/200, product 0.70 to 0.78 of the canvas)."""
+
+    size: int = 512  # pixels, square
+    steps: int = 40
+    guidance_scale: float = 7.5
+    control_scale: float = 1.0
+    canny: tuple[int, int] = (100, 200)  # low and high threshold
+    product_scale: float = 0.74  # the product's long side as a share of the canvas
+    sampler: Literal["ddim", "euler"] = "ddim"
+    threshold: float = 0.5  # the p(available) from which an attempt passes
+    negative_prompt: str = ""
+    prompts: tuple[str, ...] = ()  # settings to choose from where a brief has no prompt; "{title}" is filled in
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSet:
+    """roles: role -> full path of a folder (or an .onnx file), or `hub/id[@revision][#subfolder]`."""
+
+    name: str
+    roles: dict[str, str]
+    settings: Settings = field(default_factory=Settings)
+
+
+def resolve(name_or_toml: str | Path) -> ModelSet:
+    """The set of this name or TOML file; loads no model. Raises BadInput for anything that is not right in it."""
+    if name_or_toml == "showroom":
+        return showroom()
+    if name_or_toml == "sd15":
+        return sd15()
+    path = Path(name_or_toml).expanduser()
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadInput(
+            f"{name_or_toml} is neither a model set nor a file{_nearest(str(name_or_toml), ('showroom', 'sd15'))}. "
+            "Give showroom, sd15 or a TOML file."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} is not TOML: {error}. Correct it.") from error
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}. Give showroom, sd15 or a TOML file.") from error
+    return _from_table(table, path)
+
+
+def showroom() -> ModelSet:
+    """The small models that the package ships."""
+    settings = Settings(size=128, steps=20, guidance_scale=3.0, product_scale=0.5)
+    return ModelSet(name="showroom", roles={role: str(SHOWROOM / role) for role in ROLES}, settings=settings)
+
+
+def sd15() -> ModelSet:
+    """Stable Diffusion 1.5 with ControlNet canny, CLIP ViT-L/14 and Depth Anything V2, by hub id.
+
+    No saliency model in the standard layout is published under a name to rely on, and no RFNet at all, so those two
+    roles are open until a TOML file names them.
+    """
+    parts = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
+    others = {
+        "controlnet": "lllyasviel/control_v11p_sd15_canny",
+        "clip": "openai/clip-vit-large-patch14",
+        "depth": "depth-anything/Depth-Anything-V2-Small-hf",
+    }
+    return ModelSet(name="sd15", roles={part: f"{STABLE_DIFFUSION}#{part}" for part in parts} | others)
+
+
+# --- reading a TOML file
+
+
+def _from_table(table: Mapping[str, Any], path: Path) -> ModelSet:
+    _require_known(table, ("name", "base", "roles", "settings"), "key", path)
+    roles, settings = table.get("roles", {}), table.get("settings", {})
+    name, base = table.get("name", path.stem), table.get("base")
+    if not isinstance(roles, dict) or not isinstance(settings, dict) or not isinstance(name, str) or not name:
+        raise BadInput(f"{path}: name is a text, [roles] and [settings] are tables. Correct it.")
+    if base not in (None, "showroom", "sd15"):
+        raise BadInput(f"{path}: base is {base!r}. Use showroom or sd15, or leave it out.")
+    _require_known(roles, ROLES, "role", path)
+    _require_known(settings, [one.name for one in fields(Settings)], "setting", path)
+    below = resolve(base) if base else ModelSet(name="", roles={})
+    return ModelSet(
+        name=name,
+        roles=below.roles | {role: _reference(value, role, path) for role, value in roles.items()},
+        settings=replace(below.settings, **{key: _setting(key, value, path) for key, value in settings.items()}),
+    )
+
+
+def _require_known(given: Mapping[str, Any], known: Any, kind: str, path: Path) -> None:
+    for name in given:
+        if name not in known:
+            raise BadInput(f"{path} has the unknown {kind} {name}{_nearest(name, known)}. Use {', '.join(known)}.")
+
+
+def _nearest(name: str, known: Any) -> str:
+    near = difflib.get_close_matches(name.lower(), known, 1, 0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _reference(value: object, role: str, path: Path) -> str:
+    """A full path where it is a folder or file here, else a hub id."""
+    if not isinstance(value, str) or not value:
+        raise BadInput(f"{path}: the role {role} is {value!r}. Give a folder or a hub id in quotation marks.")
+    whole = path.parent / Path(value).expanduser()
+    place, _, subfolder = value.partition("#")
+    local = path.parent / Path(place).expanduser() / subfolder
+    for candidate in (whole, local):
+        if candidate.exists():
+            return str(candidate.resolve())
+    if value.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(value):
+        raise BadInput(f"{path}: the role {role} names {value}, but {local} does not exist. Correct the path.")
+    return value
+
+
+def _between(low: float, high: float) -> tuple[Callable[[Any], bool], str]:
+    return lambda v: isinstance(v, int | float) and not isinstance(v, bool) and low <= v <= high, f"{low} to {high}"
+
+
+_TEXTS = "a list of texts"
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "size": (lambda v: type(v) is int and 16 <= v <= 4096 and v % 8 == 0, "a multiple of 8 from 16 to 4096"),
+    "steps": (lambda v: type(v) is int and 1 <= v <= 1000, "a whole number from 1 to 1000"),
+    "guidance_scale": _between(0, 100),
+    "control_scale": _between(0, 10),
+    "canny": (
+        lambda v: isinstance(v, list) and len(v) == 2 and all(type(x) is int for x in v) and 0 <= v[0] <= v[1],
+        "two whole numbers, the low and the high threshold",
+    ),
+    "product_scale": _between(0.05, 1),
+    "sampler": (lambda v: v in ("ddim", "euler"), "ddim or euler"),
+    "threshold": _between(0, 1),
+    "negative_prompt": (lambda v: isinstance(v, str), "a text"),
+    "prompts": (lambda v: isinstance(v, list) and all(isinstance(x, str) and x for x in v), _TEXTS),
+}
+
+
+def _setting(key: str, value: Any, path: Path) -> Any:
+    right, words = _RULES[key]
+    if not right(value):
+        raise BadInput(f"{path}: the setting {key} is {value!r}. Use {words}.")
+    return tuple(value) if isinstance(value, list) else value
+
+
+# --- loading
+
+
+class Models:
+    """The models of a set, each loaded when first asked for and then kept: frozen, in evaluation mode, on `device`.
+
+    Every attribute raises BadInput, naming the role and what to do, where the set does not name it or it cannot be
+    loaded. dtype: of the weights (default float32).
+    """
+
+    def __init__(
+        self, model_set: ModelSet, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+    ) -> None:
+        import torch
+
+        self.model_set = model_set
+        self.device = _device(device)
+        self.dtype = dtype or torch.float32
+
+    @cached_property
+    def vae(self) -> AutoencoderKL:
+        from diffusers import AutoencoderKL
+
+        return self._diffusers("vae", AutoencoderKL)
+
+    @cached_property
+    def unet(self) -> UNet2DConditionModel:
+        from diffusers import UNet2DConditionModel
+
+        return self._diffusers("unet", UNet2DConditionModel)
+
+    @cached_property
+    def controlnet(self) -> ControlNetModel:
+        from diffusers import ControlNetModel
+
+        return self._diffusers("controlnet", ControlNetModel)
+
+    @cached_property
+    def text_encoder(self) -> CLIPTextModel:
+        from transformers import CLIPTextModel
+
+        def load(place: str, options: dict[str, str]) -> Any:
+            return CLIPTextModel.from_pretrained(
+                place, use_safetensors=True, output_loading_info=True, dtype=self.dtype, **options
+            )
+
+        return self._network("text_encoder", load)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        from transformers import AutoTokenizer
+
+        return self._load("tokenizer", lambda place, options: AutoTokenizer.from_pretrained(place, **options))
+
+    @cached_property
+    def scheduler_config(self) -> dict[str, Any]:
+        """What scheduler_config.json says; `goodeye.diffusion.schedule.from_config` reads it."""
+        from diffusers import DDIMScheduler
+
+        return self._load("scheduler", lambda place, options: dict(DDIMScheduler.load_config(place, **options)))
+
+    @cached_property
+    def depth(self) -> DepthEstimator:
+        from goodeye.judging.maps import DepthEstimator
+
+        return self._whole("depth", lambda place: DepthEstimator.from_pretrained(place, self.device, self.dtype))
+
+    @cached_property
+    def saliency(self) -> SaliencyEstimator | OnnxSaliency:
+        from goodeye.judging.maps import SaliencyEstimator
+
+        return self._whole("saliency", lambda place: SaliencyEstimator.from_pretrained(place, self.device, self.dtype))
+
+    @cached_property
+    def clip(self) -> Clip:
+        from goodeye.judging.clip import Clip
+
+        return self._whole("clip", lambda place: Clip.from_pretrained(place, self.device, self.dtype))
+
+    @cached_property
+    def rfnet(self) -> RFNetJudge:
+        """RFNet as a judge, with the depth and saliency estimators where it uses them."""
+        from goodeye.judging.rfnet import RFNetConfig, RFNetJudge
+
+        def load(place: str) -> RFNetJudge:
+            config = RFNetConfig.from_pretrained(place)
+            return RFNetJudge.from_pretrained(
+                place,
+                self.depth if config.use_depth else None,
+                self.saliency if config.use_saliency else None,
+                device=self.device,
+                dtype=self.dtype,
+                threshold=self.model_set.settings.threshold,
+            )
+
+        return self._whole("rfnet", load)
+
+    def _diffusers(self, role: str, kind: Any) -> Any:
+        def load(place: str, options: dict[str, str]) -> Any:
+            return kind.from_pretrained(
+                place, use_safetensors=True, output_loading_info=True, torch_dtype=self.dtype, **options
+            )
+
+        return self._network(role, load)
+
+    def _network(self, role: str, load: Callable[[str, dict[str, str]], Any]) -> Any:
+        """Loads a network, refuses weights that are not all there, and makes it ready to use."""
+        model, info = self._load(role, load)
+        if missing := sorted(info["missing_keys"]):
+            raise BadInput(
+                f"the role {role} of {self.model_set.name} ({self._place(role)}) lacks {len(missing)} weights of a "
+                f"{type(model).__name__}, {missing[0]} among them. Name the right folder, or save it again."
+            )
+        return model.to(self.device).eval().requires_grad_(False)
+
+    def _whole(self, role: str, load: Callable[[str], T]) -> T:
+        """Loads by a function that takes no subfolder or revision: those are fetched from the hub first."""
+
+        def call(place: str, options: dict[str, str]) -> T:
+            return load(_fetched(place, **options) if options else place)
+
+        return self._load(role, call)
+
+    def _load(self, role: str, load: Callable[[str, dict[str, str]], T]) -> T:
+        from huggingface_hub.errors import StrictDataclassError
+        from safetensors import SafetensorError
+
+        place, options = _split(self._place(role))
+        local = Path(place).is_absolute()
+        where = f"the role {role} of {self.model_set.name} ({self._place(role)})"
+        if local:
+            _require_usable(Path(place), where, self.model_set.name, role)
+        try:
+            with _no_bars(local):
+                return load(place, options)
+        except BadInput:
+            raise
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            LookupError,
+            RuntimeError,
+            SafetensorError,
+            StrictDataclassError,
+        ) as error:
+            why = " ".join(str(error).split())[:300].rstrip(".")
+            if local:
+                raise BadInput(f"{where} cannot be loaded: {why}. Name another folder, or save it again.") from error
+            raise BadInput(
+                f"{where} cannot be loaded from the hub: {why}. Check the id and the network, or name a local folder."
+            ) from error
+
+    def _place(self, role: str) -> str:
+        try:
+            return self.model_set.roles[role]
+        except KeyError as error:
+            name = self.model_set.name
+            hint = _HINTS.get(role, "Name a folder or a hub id")
+            based = f'with base = "{name}"' if name in ("showroom", "sd15") else "of the set"
+            raise BadInput(
+                f"the model set {name} has no {role}. {hint}, as {role} under [roles] in a TOML file {based}."
+            ) from error
+
+
+def _device(device: str | torch.device) -> torch.device:
+    import torch
+
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        why = " ".join(str(error).split())[:160].rstrip(".")
+        raise BadInput(
+            f"the device {device} cannot be used: {why}. Use cpu or a device that this machine has."
+        ) from error
+
+
+def _split(reference: str) -> tuple[str, dict[str, str]]:
+    """A place and from_pretrained's options for it: `id@revision#subfolder`; a local path is taken as it is."""
+    if Path(reference).is_absolute():
+        return reference, {}
+    place, _, subfolder = reference.partition("#")
+    place, _, revision = place.partition("@")
+    options = {"subfolder": subfolder, "revision": revision}
+    return place, {name: value for name, value in options.items() if value}
+
+
+def _require_usable(place: Path, where: str, name: str, role: str) -> None:
+    """Says what is wrong with a local place before a library says it less plainly."""
+    if place.suffix == ".onnx" and place.is_file():
+        return
+    if not place.is_dir():
+        hint = f"Run `goodeye showroom build --only {role}`" if name == "showroom" else "Correct the path"
+        raise BadInput(f"{where} is not a folder. {hint}.")
+    names = [file.name for file in place.iterdir()]
+    pickles = sorted(file for file in names if file.endswith(_PICKLES))
+    if pickles and not any(file.endswith(".safetensors") for file in names):
+        raise BadInput(
+            f"{where} holds only {pickles[0]}, a pickle, which could run anything when loaded: safetensors only. "
+            "Convert it, by save_pretrained where you trust it."
+        )
+
+
+def _fetched(repository: str, subfolder: str = "", revision: str | None = None) -> str:
+    """A local copy of what a subfolder of a hub repository needs."""
+    from huggingface_hub import snapshot_download
+
+    wanted = [f"{subfolder}/{end}" if subfolder else end for end in ("*.json", "*.safetensors", "*.txt", "*.md")]
+    return str(Path(snapshot_download(repository, revision=revision, allow_patterns=wanted)) / subfolder)
+
+
+@contextmanager
+def _no_bars(quiet: bool) -> Iterator[None]:
+    """Without transformers' progress bars, which a local folder does not need; downloads keep theirs."""
+    from transformers.utils import logging
+
+    quiet = quiet and logging.is_progress_bar_enabled()
+    if quiet:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if quiet:
+            logging.enable_progress_bar()

@@ -1,0 +1,247 @@
+"""Model sets: what a TOML file may say, and what is said when a model cannot be had."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from goodeye.errors import BadInput
+from goodeye.modelset import ROLES, SHOWROOM, Models, Settings, resolve
+
+sys.path.insert(0, str(Path(__file__).parent / "ads"))  # for `tiny_set`
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The TOML file of a whole set with random weights."""
+    from tiny_set import save_tiny_set
+
+    return save_tiny_set(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def copy(tiny: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny set to break; its TOML file."""
+    shutil.copytree(tiny.parent, tmp_path / "set")
+    return tmp_path / "set" / tiny.name
+
+
+def toml(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refusal(path: str | Path, role: str | None = None) -> str:
+    with pytest.raises(BadInput) as caught:
+        model_set = resolve(path)
+        if role:
+            getattr(Models(model_set), role)
+    message = str(caught.value)
+    assert "\n" not in message and message.endswith(".")
+    return message
+
+
+# --- the sets
+
+
+def test_no_torch_until_a_model_is_loaded():
+    code = "import sys, goodeye.modelset as m; m.resolve('sd15'); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_showroom_has_every_role_in_its_own_folder():
+    showroom = resolve("showroom")
+    assert showroom.roles == {role: str(SHOWROOM / role) for role in ROLES}
+    settings = showroom.settings
+    assert (settings.size, settings.steps, settings.guidance_scale, settings.product_scale) == (128, 20, 3.0, 0.5)
+
+
+def test_sd15_is_the_paper_s_generator():
+    sd15 = resolve("sd15")
+    assert sd15.roles["unet"] == "stable-diffusion-v1-5/stable-diffusion-v1-5#unet"
+    assert sd15.roles["controlnet"] == "lllyasviel/control_v11p_sd15_canny"
+    settings = sd15.settings
+    assert settings == Settings() and (settings.size, settings.steps, settings.guidance_scale) == (512, 40, 7.5)
+    assert (settings.canny, settings.product_scale, settings.sampler) == ((100, 200), 0.74, "ddim")
+
+
+def test_a_file_names_folders_beside_it_hub_ids_and_settings(tmp_path):
+    (tmp_path / "models" / "my unet").mkdir(parents=True)
+    (tmp_path / "u2net.onnx").write_bytes(b"")
+    path = toml(
+        tmp_path,
+        """
+        name = "mine"
+        base = "sd15"
+        [roles]
+        unet = "models/my unet"
+        vae = "models#my unet"
+        depth = "someone/depth-model@v1.2#small"
+        saliency = "u2net.onnx"
+        [settings]
+        steps = 12
+        control_scale = 1
+        canny = [50, 150]
+        sampler = "euler"
+        prompts = ["a {title} on a table"]
+        """,
+    )
+    mine = resolve(path)
+    assert mine == resolve(str(path)) and mine.name == "mine"
+    assert mine.roles["unet"] == mine.roles["vae"] == str(tmp_path / "models" / "my unet")
+    assert mine.roles["saliency"] == str(tmp_path / "u2net.onnx")
+    assert mine.roles["depth"] == "someone/depth-model@v1.2#small"
+    assert mine.roles["clip"] == resolve("sd15").roles["clip"]
+    assert mine.settings == Settings(
+        steps=12, control_scale=1, canny=(50, 150), sampler="euler", prompts=("a {title} on a table",)
+    )
+
+
+def test_a_file_without_base_has_only_its_own_roles(tmp_path):
+    (tmp_path / "vae").mkdir()
+    alone = resolve(toml(tmp_path, '[roles]\nvae = "vae"'))
+    assert (alone.name, list(alone.roles)) == ("mine", ["vae"])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[roles]\ncontrolnett = "a/b"', "unknown role controlnett; did you mean controlnet?"),
+        ("[settings]\nguidance = 3", "unknown setting guidance; did you mean guidance_scale?"),
+        ('[role]\nunet = "a/b"', "unknown key role; did you mean roles?"),
+        ("[settings]\nsize = 130", "size is 130. Use a multiple of 8"),
+        ("[settings]\nsteps = true", "steps is True. Use a whole number"),
+        ("[settings]\nguidance_scale = nan", "guidance_scale is nan. Use 0 to 100"),
+        ("[settings]\ncanny = [200, 100]", "canny is"),
+        ('[settings]\nsampler = "plms"', "Use ddim or euler"),
+        ("[settings]\nthreshold = 50", "threshold is 50"),
+        ('[settings]\nprompts = "one"', "Use a list of texts"),
+        ('[roles]\nunet = "./none"', "does not exist"),
+        ('[roles]\nunet = "none"', "does not exist"),
+        ("[roles]\nunet = 5", "role unet is 5"),
+        ('base = "sdxl"', "base is 'sdxl'"),
+        ("roles = 3", "are tables"),
+        ("[roles\n", "is not TOML"),
+    ],
+)
+def test_a_file_with_mistakes_is_refused_plainly(tmp_path, text, words):
+    path = toml(tmp_path, text)
+    message = refusal(path)
+    assert words in message and str(path) in message
+
+
+def test_what_is_neither_a_set_nor_a_file(tmp_path):
+    assert "did you mean showroom?" in refusal("shworoom")
+    assert "cannot be read" in refusal(tmp_path)
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    assert "is not TOML" in refusal(tmp_path / "bytes.toml")
+
+
+# --- the models
+
+
+def test_every_role_loads_once_frozen_and_in_evaluation_mode(tiny):
+    models = Models(resolve(tiny))
+    for role in ("vae", "unet", "controlnet", "text_encoder"):
+        network = getattr(models, role)
+        assert getattr(models, role) is network and not network.training
+        assert not any(parameter.requires_grad for parameter in network.parameters())
+        assert network.dtype == torch.float32
+    assert models.scheduler_config["beta_schedule"] == "scaled_linear"
+    assert models.tokenizer("a red shoe").input_ids
+    images = torch.rand(1, 3, 32, 32)
+    assert models.depth(images).shape == models.saliency(images).shape == (1, 1, 32, 32)
+    assert models.rfnet.depth is models.depth and models.rfnet.threshold == models.model_set.settings.threshold
+
+
+def test_other_dtype(tiny):
+    assert Models(resolve(tiny), dtype=torch.bfloat16).unet.dtype == torch.bfloat16
+
+
+def test_loading_a_folder_is_silent(tiny, capfd):
+    assert Models(resolve(tiny)).text_encoder
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_pickle_is_refused(copy):
+    folder = copy.parent / "unet"
+    weights = folder / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(weights), folder / "diffusion_pytorch_model.bin")
+    weights.unlink()
+    message = refusal(copy, "unet")
+    assert "role unet of tiny" in message and "safetensors only" in message
+    for role, name in (("text_encoder", "pytorch_model.bin"), ("saliency", "model.ckpt"), ("rfnet", "weights.pt")):
+        (copy.parent / role / "model.safetensors").rename(copy.parent / role / name)
+        assert f"holds only {name}, a pickle" in refusal(copy, role)
+
+
+def test_a_folder_with_both_loads_the_safetensors(copy):
+    (copy.parent / "vae" / "diffusion_pytorch_model.bin").write_bytes(b"never read")
+    assert Models(resolve(copy)).vae
+
+
+@pytest.mark.parametrize("role", ["unet", "text_encoder", "depth", "rfnet"])
+def test_damaged_weights(copy, role):
+    (weights,) = (copy.parent / role).glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:500])
+    assert f"role {role} of tiny" in (message := refusal(copy, role)) and "cannot be loaded" in message
+
+
+@pytest.mark.parametrize("role", ["unet", "text_encoder"])
+def test_weights_that_lack_a_part_are_refused_not_drawn_at_random(copy, role):
+    (path,) = (copy.parent / role).glob("*.safetensors")
+    weights = load_file(path)
+    first = min(weights)
+    del weights[first]
+    save_file(weights, path, metadata={"format": "pt"})
+    message = refusal(copy, role)
+    assert "lacks 1 weights" in message and first in message
+
+
+def test_the_wrong_folder_is_refused(tiny, tmp_path):
+    text = tiny.read_text().replace('unet = "unet"', 'unet = "vae"').replace('tokenizer = "tok', 'tokenizer = "./tok')
+    assert "UNet2DConditionModel" in refusal(toml(tiny.parent, text), "unet")
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.json").write_text(json.dumps({"a": 1}))
+    assert "role unet" in refusal(toml(tmp_path, '[roles]\nunet = "unet"'), "unet")
+    (tmp_path / "unet" / "config.json").write_text("{")
+    assert "role unet" in refusal(toml(tmp_path, '[roles]\nunet = "unet"'), "unet")
+    (tmp_path / "weights.safetensors").write_bytes(b"")
+    assert "is not a folder" in refusal(toml(tmp_path, '[roles]\nunet = "weights.safetensors"'), "unet")
+    for role in ("scheduler_config", "tokenizer"):
+        assert "cannot be loaded" in refusal(toml(tmp_path, f'[roles]\n{role.split("_")[0]} = "unet"'), role)
+
+
+def test_a_role_that_no_one_named():
+    sd15 = Models(resolve("sd15"))
+    with pytest.raises(BadInput, match='sd15 has no saliency.*U2Net.*base = "sd15"'):
+        _ = sd15.saliency
+    with pytest.raises(BadInput, match="sd15 has no rfnet.*train-judge"):
+        _ = sd15.rfnet
+
+
+@pytest.mark.filterwarnings("ignore:The `local_dir_use_symlinks`:UserWarning")  # diffusers' own
+@pytest.mark.parametrize("role", ["unet", "text_encoder", "tokenizer", "scheduler_config", "depth", "clip"])
+def test_a_hub_that_cannot_be_reached_is_one_plain_line(role, tmp_path):
+    """The tests run offline; nobody/nothing is in no cache."""
+    path = toml(tmp_path, f'[roles]\n{role.split("_config")[0]} = "nobody/nothing#part"')
+    message = refusal(path, role)
+    assert "nobody/nothing#part" in message and "Check the id and the network" in message
+
+
+def test_missing_showroom_weights_say_how_to_build_them(monkeypatch, tmp_path):
+    monkeypatch.setattr("goodeye.modelset.SHOWROOM", tmp_path)
+    with pytest.raises(BadInput, match="goodeye showroom build --only vae"):
+        _ = Models(resolve("showroom")).vae
+
+
+def test_a_device_that_is_not_there(tiny):
+    for device in ("cuda:99", "cud"):
+        with pytest.raises(BadInput, match=f"device {device} cannot be used"):
+            Models(resolve(tiny), device=device)
