@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from goodeye.modelset import Models, resolve
 from PIL import Image, ImageDraw
 
 from goodeye.ads.brief import Brief
@@ -27,6 +26,7 @@ from goodeye.ads.recurrent import Try, attempt_seed, full_batches, open_slots, s
 from goodeye.ads.workshop import Workshop
 from goodeye.judging.protocol import Context, Verdict
 from goodeye.ledger.ledger import Ledger
+from goodeye.modelset import Models, resolve
 
 
 @dataclasses.dataclass
