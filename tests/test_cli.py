@@ -96,7 +96,7 @@ def test_bad_input_is_one_plain_line(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         f"goodeye ledger check: There is no ledger in {tmp_path / 'nowhere'}. "
-        "Name its folder, or make one with `goodeye ads make`.\n"
+        "Name another place, or make one with `goodeye ads make`.\n"
     )
 
 

@@ -98,6 +98,27 @@ def test_a_missing_database_is_refused_in_one_line(postgres_server: str, tmp_pat
     assert "\n" not in str(refused.value)
 
 
+def test_a_database_without_a_ledger_stays_empty_when_it_was_to_be_there(postgres_url: str, tmp_path: Path) -> None:
+    import psycopg
+
+    with pytest.raises(BadInput, match="no ledger in"):
+        Ledger.open(postgres_url, tmp_path, create=False)
+    with psycopg.connect(postgres_url) as connection:
+        tables = connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone()
+    assert tables == (0,)
+
+
+def test_lacking_rights_are_said_in_one_line(postgres_url: str, tmp_path: Path) -> None:
+    import psycopg
+
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS guest")
+        connection.execute("CREATE ROLE guest LOGIN")
+    with pytest.raises(BadInput, match=r"permission denied.*your rights") as refused:
+        Ledger.open(postgres_url.replace("goodeye@", "guest@"), tmp_path)
+    assert "\n" not in str(refused.value)
+
+
 # Disks
 
 

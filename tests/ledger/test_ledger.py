@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, StatementError
 
 import goodeye
 from goodeye.errors import BadInput
@@ -126,6 +126,11 @@ def test_a_score_that_is_no_number_is_never_recorded(ledger: Ledger, score: floa
     with pytest.raises(ValueError, match="similarity"):
         ledger.record_attempt(brief, 0, 0, 1, picture(1), [verdict(1), bad])
     assert ledger.attempts(run) == [] and list(ledger.store.files()) == []
+
+
+def test_a_command_or_brief_with_no_number_in_it_is_refused(ledger: Ledger) -> None:
+    with pytest.raises(StatementError, match="not JSON compliant"):
+        ledger.start_run("ads", {"threshold": float("nan")}, seed=1)
 
 
 def test_an_attempt_is_all_or_nothing(ledger: Ledger) -> None:

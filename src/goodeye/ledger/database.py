@@ -1,9 +1,11 @@
 """Opening the ledger's database: SQLite in WAL mode or PostgreSQL, brought to the newest tables, with plain errors."""
 
+import json
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from goodeye.ledger.schema import REVISION
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK_WAIT = 60  # seconds that a writer waits for the others before it gives up
 MIGRATION_LOCK = 0x60_0D_E1E  # PostgreSQL advisory lock of this name: one process migrates
+JSON = partial(json.dumps, allow_nan=False)  # what isn't a number is never stored as one
+DENIED = {"42501", "25006"}  # PostgreSQL's codes for lacking a right, and for a database that may only be read
 WRITING = {"begin": "BEGIN IMMEDIATE"}  # takes SQLite's write lock at the start, so that no upgrade of a lock fails
 
 # What SQLite says, as a person says it. Codes: https://www.sqlite.org/rescode.html
@@ -42,17 +46,19 @@ def plain_errors(where: str) -> Iterator[None]:
             if reason is None:
                 raise
             raise BadInput(f"The ledger {where} {reason}") from error
-        if not isinstance(error, OperationalError):
+        if not isinstance(error, OperationalError) and getattr(cause, "sqlstate", None) not in DENIED:
             raise
         said = str(cause).strip().splitlines() or ["no reason given"]
         raise BadInput(
-            f"The ledger {where} cannot be used: {said[0]}. Check that the server runs and that the URL is right."
+            f"The ledger {where} cannot be used: {said[0]}. Check the server, the URL and your rights there."
         ) from error
 
 
 def sqlite_engine(file: Path) -> Engine:
     """An engine for one SQLite file: foreign keys kept, WAL, writers wait for each other."""
-    engine = create_engine(URL.create("sqlite", database=str(file)), connect_args={"timeout": LOCK_WAIT})
+    engine = create_engine(
+        URL.create("sqlite", database=str(file)), connect_args={"timeout": LOCK_WAIT}, json_serializer=JSON
+    )
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
@@ -73,7 +79,7 @@ def postgres_engine(url: str) -> Engine:
     if scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
         raise BadInput(f"{scheme}://… is not a kind of ledger. Name a folder (SQLite) or a postgresql:// URL.")
     try:
-        return create_engine(f"postgresql+psycopg://{rest}", pool_pre_ping=True)
+        return create_engine(f"postgresql+psycopg://{rest}", pool_pre_ping=True, json_serializer=JSON)
     except ModuleNotFoundError as error:
         raise BadInput(
             "A ledger in PostgreSQL needs the psycopg driver. Install it with: pip install 'goodeye[postgres]'"
@@ -84,17 +90,26 @@ def postgres_engine(url: str) -> Engine:
         ) from error
 
 
-def upgrade(engine: Engine, where: str) -> None:
+def no_ledger(where: str) -> BadInput:
+    """What to say where there is no ledger and none was to be made."""
+    return BadInput(f"There is no ledger in {where}. Name another place, or make one with `goodeye ads make`.")
+
+
+def upgrade(engine: Engine, where: str, *, create: bool = True) -> None:
     """Creates or migrates the tables, once, however many processes open the ledger together.
 
-    Raises BadInput for a ledger that a newer goodeye wrote, or that cannot be opened.
+    Raises BadInput for a ledger that a newer goodeye wrote, that cannot be opened, or that isn't there and was not to
+    be created.
     """
     with plain_errors(where):
         if engine.dialect.name == "sqlite":
             _use_wal(engine)
         with engine.connect() as connection:
-            if _revision(connection, where) == REVISION:
-                return
+            found = _revision(connection, where)
+        if found == REVISION:
+            return
+        if found is None and not create:
+            raise no_ledger(where)
         with engine.execution_options(**WRITING).begin() as connection:
             if engine.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})

@@ -8,7 +8,7 @@ nothing: whoever resumes may simply record. Several processes may write to one l
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +21,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 import goodeye
 from goodeye.errors import BadInput
 from goodeye.ledger import schema
-from goodeye.ledger.database import WRITING, plain_errors, postgres_engine, sqlite_engine, upgrade
+from goodeye.ledger.database import WRITING, no_ledger, plain_errors, postgres_engine, sqlite_engine, upgrade
 from goodeye.ledger.rows import AttemptRow, BriefRow, PickRow, RunRow, VerdictLike, VerdictRow
 from goodeye.ledger.schema import Attempt, Base, Brief, Image, Pick, Run, Verdict
-from goodeye.ledger.store import Encoded, Store, encode, is_older, plain_os_errors
+from goodeye.ledger.store import SUFFIX, Encoded, Store, encode, is_older, plain_os_errors
 
 DEFAULT_FOLDER = "goodeye-ledger"
 DATABASE = "ledger.db"
@@ -59,7 +59,7 @@ class Ledger:
         else:
             ledger = cls._in_folder(Path(chosen), Path(images) if images else None, create)
         try:
-            upgrade(ledger.engine, ledger.where)
+            upgrade(ledger.engine, ledger.where, create=create)
         except BaseException:
             ledger.close()
             raise
@@ -67,10 +67,11 @@ class Ledger:
 
     @classmethod
     def _in_folder(cls, folder: Path, images: Path | None, create: bool) -> Self:
-        if not create and not (folder / DATABASE).is_file():
-            raise BadInput(f"There is no ledger in {folder}. Name its folder, or make one with `goodeye ads make`.")
         with plain_os_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            if create:
+                folder.mkdir(parents=True, exist_ok=True)
+            elif not (folder / DATABASE).is_file():
+                raise no_ledger(str(folder))
         return cls(str(folder), sqlite_engine(folder / DATABASE), Store(images or folder / IMAGES))
 
     @classmethod
@@ -264,17 +265,15 @@ class Ledger:
     def sweep(self, older_than: float = SWEEP_AGE) -> list[Path]:
         """Removes files that no row names, unless written in the last `older_than` seconds; returns what it removed."""
         limit = schema.now().timestamp() - older_than
-        old = list(self.store.older_than(older_than))
+        with self._read() as connection:
+            stray = _unnamed(connection, list(self.store.older_than(older_than)))
         removed = []
-        for start in range(0, len(old), 500):  # so that no writer waits long
-            files = old[start : start + 500]
+        for files in _portions(stray):  # so that no writer waits long
             with self._write() as connection:
                 if connection.dialect.name == "postgresql":
                     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": IMAGES_LOCK})
-                named = select(Image.sha256).where(Image.sha256.in_([file.stem for file in files]))
-                keep = {self.store.path(sha256) for sha256 in connection.scalars(named)}
-                for file in files:
-                    if file not in keep and is_older(file, limit):
+                for file in _unnamed(connection, files):
+                    if is_older(file, limit):
                         with plain_os_errors(self.store.folder):
                             file.unlink(missing_ok=True)
                         removed.append(file)
@@ -316,6 +315,20 @@ class Ledger:
     def _write(self) -> Iterator[Connection]:
         with plain_errors(self.where), self.engine.execution_options(**WRITING).begin() as connection:
             yield connection
+
+
+def _portions(files: Sequence[Path], size: int = 500) -> Iterator[Sequence[Path]]:
+    return (files[start : start + size] for start in range(0, len(files), size))
+
+
+def _unnamed(connection: Connection, files: Sequence[Path]) -> list[Path]:
+    """Those of the files that no row names: strangers, half-written ones, and what a kill left."""
+    found = []
+    for some in _portions(files):
+        query = select(Image.sha256).where(Image.sha256.in_([file.stem for file in some]))
+        named = set(connection.scalars(query))
+        found += [file for file in some if file.suffix != SUFFIX or file.stem not in named]
+    return found
 
 
 def _columns(table: type[Base]) -> list[Any]:
