@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg
 from tyro.extras import SubcommandApp
@@ -140,8 +140,14 @@ def ads_train_judge(
     *,
     out: Path = Path("runs/judge"),
     models: ModelSet = "showroom",
-    epochs: int = 10,
-    batch: int = 32,
+    epochs: float = 10.0,
+    batch: int = 64,
+    lr: Annotated[float | None, _optional("RATE")] = None,
+    image_encoder: Annotated[str | None, _optional("ID|FOLDER")] = None,
+    text_encoder: Annotated[str | None, _optional("ID|FOLDER")] = None,
+    image_size: Annotated[int | None, _optional("PIXELS")] = None,
+    held_out: Annotated[float, arg(metavar="PART")] = 0.1,
+    ablations: bool = False,
     seed: int = 0,
     device: str = "cpu",
     resume: bool = False,
@@ -150,19 +156,39 @@ def ads_train_judge(
     """Trains RFNet, the inspector, from labelled pictures, and reports how well it judges those held out.
 
     Args:
-        data: a folder of pictures with their labels, or a Parquet table
+        data: a folder of pictures with their labels, or a CSV or Parquet table of them
         out: folder for the checkpoints, metrics.jsonl, the trained judge and report.html
         epochs: times through the data
         batch: pictures a step
-        seed: of the order and the held-out part
+        lr: learning rate; 1e-4 with a pretrained image encoder, else 1e-3
+        image_encoder: pretrained weights for the pictures; without them a small encoder starts from nothing
+        text_encoder: pretrained weights for the titles; without them a small encoder starts from nothing
+        image_size: pixels a side; the model set's own, or 384 with a pretrained image encoder
+        held_out: the part of the data to test on, where it names none itself
+        ablations: train the single-image baseline and RFNet without each of its inputs, too
+        seed: of the order and of the held-out part
         device: cpu, cuda, cuda:1, mps
         resume: go on with the run in --out
     """
     from goodeye.judging.train_rfnet import train_judge
 
     result = train_judge(
-        data, out=out, models=models, epochs=epochs, batch=batch, seed=seed, device=device, resume=resume
+        data,
+        out=out,
+        models=models,
+        epochs=epochs,
+        batch=batch,
+        seed=seed,
+        device=device,
+        resume=resume,
+        lr=lr,
+        image_encoder=image_encoder,
+        text_encoder=text_encoder,
+        image_size=image_size,
+        held_out=held_out,
+        ablations=ablations,
     )
+    complain_of("goodeye ads train-judge", result.skipped, f"all of them: {result.report}")
     say(result.summary())
     write_json(json, result.as_json())
     return DONE
@@ -216,8 +242,7 @@ def judge(
         out=out,
         resume=resume,
     )
-    for skipped in judged.skipped:
-        complain("goodeye judge", skipped.message)
+    complain_of("goodeye judge", judged.skipped, "--json FILE names all of them")
     if judged.rows:
         Console().print(score_table(judged))
     write_json(json, {"versions": judged.versions, "rows": judged.rows, "skipped": list(map(vars, judged.skipped))})
@@ -328,8 +353,7 @@ def demo(
 
 def _tell_ads(name: str, result: "Result", json: Path | None) -> int:
     """Says what passed, why the others failed, and what could not be used; returns the exit status."""
-    for problem in result.problems:
-        complain(name, problem.message)
+    complain_of(name, result.problems, f"all of them: {result.out / 'results.json'}")
     if result.briefs:
         say(result.summary())
         if result.failures:
@@ -400,6 +424,21 @@ def say(words: str) -> None:
 def complain(name: str, words: str) -> None:
     """One line on stderr: which command, what is wrong, what to do."""
     print(f"{name}: {' '.join(words.split())}", file=sys.stderr, flush=True)
+
+
+class Unusable(Protocol):
+    """Something of a batch that could not be used, with its one plain line."""
+
+    @property
+    def message(self) -> str: ...
+
+
+def complain_of(name: str, unusable: Sequence[Unusable], where: str) -> None:
+    """A line for each thing of a batch that could not be used; past fifty, where to read the rest."""
+    for one in unusable[:50]:
+        complain(name, one.message)
+    if len(unusable) > 50:
+        complain(name, f"and {len(unusable) - 50} more; {where}")
 
 
 def write_json(file: Path | None, data: Any) -> None:
