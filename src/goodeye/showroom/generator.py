@@ -25,55 +25,92 @@ CANNY = (100, 200)
 def new_scheduler() -> DDIMScheduler:
     """The noise schedule: Stable Diffusion's betas, v-prediction, trailing steps."""
     return DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
-        clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing", steps_offset=0,
-    )  # fmt: skip
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        timestep_spacing="trailing",
+        steps_offset=0,
+    )
 
 
 def new_text_encoder(tokenizer: PreTrainedTokenizerFast) -> CLIPTextModel:
     """An untrained CLIP text model of the showroom's size."""
     return CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=len(tokenizer), hidden_size=TEXT_WIDTH, intermediate_size=4 * TEXT_WIDTH, num_hidden_layers=3,
-            num_attention_heads=4, max_position_embeddings=LENGTH, projection_dim=TEXT_WIDTH,
-            pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+            vocab_size=len(tokenizer),
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=4 * TEXT_WIDTH,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            max_position_embeddings=LENGTH,
+            projection_dim=TEXT_WIDTH,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
         )
-    )  # fmt: skip
+    )
 
 
 def new_unet() -> UNet2DConditionModel:
     """An untrained U-Net of the showroom's size on 16x16 latents."""
     return UNet2DConditionModel(
-        sample_size=16, in_channels=LATENTS, out_channels=LATENTS, block_out_channels=WIDTHS, layers_per_block=1,
+        sample_size=16,
+        in_channels=LATENTS,
+        out_channels=LATENTS,
+        block_out_channels=WIDTHS,
+        layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=TEXT_WIDTH, attention_head_dim=4, norm_num_groups=16,
-    )  # fmt: skip
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
 
 
 def tokens(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> Tensor:
     """Token numbers [N, LENGTH] as diffusers' pipelines make them (padded and cut to the full length)."""
-    return tokenizer(list(texts), padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt").input_ids
+    return tokenizer(
+        list(texts), padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt"
+    ).input_ids
 
 
 def edges(product: np.ndarray) -> np.ndarray:
     """Canny edges uint8 [H,W] of a cut-out uint8 [4,H,W] laid on white and on black, so that neither vanishes."""
     rgb, alpha = product[:3].astype(np.float32), product[3:].astype(np.float32) / 255
-    found = [cv2.Canny(np.ascontiguousarray((rgb * alpha + 255 * g * (1 - alpha)).round().astype(np.uint8).transpose(1, 2, 0)), *CANNY)
-             for g in (0.0, 1.0)]  # fmt: skip
+    found = [
+        cv2.Canny(
+            np.ascontiguousarray((rgb * alpha + 255 * g * (1 - alpha)).round().astype(np.uint8).transpose(1, 2, 0)),
+            *CANNY,
+        )
+        for g in (0.0, 1.0)
+    ]
     return np.maximum(*found)
 
 
 class Captions:
     """Captions of the index-th batch: mostly whole, some short, one in ten empty (for classifier-free guidance)."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, full: Sequence[str], short: Sequence[str], seed: int) -> None:
-        self.full, self.short, self.empty = tokens(tokenizer, full), tokens(tokenizer, short), tokens(tokenizer, [""])[0]
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, full: Sequence[str], short: Sequence[str], seed: int
+    ) -> None:
+        self.full, self.short, self.empty = (
+            tokens(tokenizer, full),
+            tokens(tokenizer, short),
+            tokens(tokenizer, [""])[0],
+        )
         self.seed = seed
 
     def __call__(self, ids: Sequence[int], index: int) -> Tensor:
         draw = np.random.default_rng((self.seed, index, 1)).random(len(ids))
-        return torch.stack([self.empty if d < 0.1 else self.short[i] if d < 0.4 else self.full[i] for i, d in zip(ids, draw, strict=True)])
+        return torch.stack(
+            [
+                self.empty if d < 0.1 else self.short[i] if d < 0.4 else self.full[i]
+                for i, d in zip(ids, draw, strict=True)
+            ]
+        )
 
 
 def noised(latents: Tensor, alphas_bar: Tensor, seed: int, index: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -86,9 +123,16 @@ def noised(latents: Tensor, alphas_bar: Tensor, seed: int, index: int) -> tuple[
 
 
 def train_unet(
-    unet: UNet2DConditionModel, text_encoder: CLIPTextModel, tokenizer: PreTrainedTokenizerFast, latents: np.ndarray,
-    captions: tuple[Sequence[str], Sequence[str]], held: tuple[np.ndarray, Sequence[str]], run_dir: Path, config: Loop, batch: int,
-) -> Result:  # fmt: skip
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
+    tokenizer: PreTrainedTokenizerFast,
+    latents: np.ndarray,
+    captions: tuple[Sequence[str], Sequence[str]],
+    held: tuple[np.ndarray, Sequence[str]],
+    run_dir: Path,
+    config: Loop,
+    batch: int,
+) -> Result:
     """Text encoder and U-Net from nothing on latents [N,16,16,16]; v-prediction loss, 10 % empty captions."""
     alphas_bar = new_scheduler().alphas_cumprod
     items, words = shuffled(len(latents), batch, config.seed), Captions(tokenizer, *captions, config.seed)
@@ -107,16 +151,35 @@ def train_unet(
 
     def evaluate(number: int) -> dict[str, float]:
         nets = {"unet": unet, "text_encoder": text_encoder}
-        losses = [loss_of(nets, *noised(z[i : i + 64], alphas_bar, 99, i), held_ids[i : i + 64]) for i in range(0, len(z), 64)]
+        losses = [
+            loss_of(nets, *noised(z[i : i + 64], alphas_bar, 99, i), held_ids[i : i + 64]) for i in range(0, len(z), 64)
+        ]
         return {"held_loss": float(torch.stack(losses).mean())}
 
-    return fit({"unet": unet, "text_encoder": text_encoder}, step, data, config, run_dir, evaluate=evaluate, resume=True, label="U-Net")
+    return fit(
+        {"unet": unet, "text_encoder": text_encoder},
+        step,
+        data,
+        config,
+        run_dir,
+        evaluate=evaluate,
+        resume=True,
+        label="U-Net",
+    )
 
 
 def train_controlnet(
-    controlnet: ControlNetModel, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, tokenizer: PreTrainedTokenizerFast,
-    latents: np.ndarray, products: np.ndarray, captions: tuple[Sequence[str], Sequence[str]], run_dir: Path, config: Loop, batch: int,
-) -> Result:  # fmt: skip
+    controlnet: ControlNetModel,
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
+    tokenizer: PreTrainedTokenizerFast,
+    latents: np.ndarray,
+    products: np.ndarray,
+    captions: tuple[Sequence[str], Sequence[str]],
+    run_dir: Path,
+    config: Loop,
+    batch: int,
+) -> Result:
     """The canny ControlNet (Zhang et al. 2023) on the frozen U-Net; control = edges of the product alone."""
     unet.requires_grad_(False)
     text_encoder.requires_grad_(False)

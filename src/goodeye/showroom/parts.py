@@ -17,9 +17,34 @@ from torch import Tensor
 RGB = tuple[float, float, float]
 Row = list[float]
 
-FIELDS = (
-    "x y hw hh cos sin sx sy radius taper ring top bottom r g b r2 g2 b2 axis cyl spec alpha soft depth obj".split()
-)
+FIELDS = [
+    "x",
+    "y",
+    "hw",
+    "hh",
+    "cos",
+    "sin",
+    "sx",
+    "sy",
+    "radius",
+    "taper",
+    "ring",
+    "top",
+    "bottom",
+    "r",
+    "g",
+    "b",
+    "r2",
+    "g2",
+    "b2",
+    "axis",
+    "cyl",
+    "spec",
+    "alpha",
+    "soft",
+    "depth",
+    "obj",
+]
 COLUMN = {name: i for i, name in enumerate(FIELDS)}
 NOWHERE: Row = [9.0, 9.0, 0.01, 0.01, 1.0, 0.0, 1.0, 1.0] + [0.0] * 3 + [-9.0, 9.0] + [0.0] * 11 + [-1.0, -1.0]
 

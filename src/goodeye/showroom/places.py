@@ -110,7 +110,9 @@ def _beach(rng: np.random.Generator, wall: str, hor: float) -> tuple[Backdrop, l
         stripe = (0.85, 0.25, 0.22)
         props.append(("parasol", [part(x, hor - 0.1, 0.006, 0.16, (0.9, 0.9, 0.88)), part(x, hor - 0.2, 0.14, 0.11, stripe, ellipse=True, bottom=0.0),
                                   part(x, hor - 0.2, 0.05, 0.11, (0.97, 0.95, 0.9), ellipse=True, bottom=0.0)]))  # fmt: skip
-    return Backdrop((0.42, 0.68, 0.90), (0.82, 0.91, 0.96), PLAIN, 0.1, (0.84, 0.74, 0.54), (0.93, 0.84, 0.65), SAND, 0.11, 0.0), props
+    return Backdrop(
+        (0.42, 0.68, 0.90), (0.82, 0.91, 0.96), PLAIN, 0.1, (0.84, 0.74, 0.54), (0.93, 0.84, 0.65), SAND, 0.11, 0.0
+    ), props
 
 
 def _forest(rng: np.random.Generator, wall: str, hor: float) -> tuple[Backdrop, list[Prop]]:
@@ -123,7 +125,9 @@ def _forest(rng: np.random.Generator, wall: str, hor: float) -> tuple[Backdrop, 
     bush = [part(_side(rng) + dx, hor - 0.02, 0.06, 0.055, (0.24, 0.42, 0.2), round=1) for dx in (-0.06, 0.05)]
     light = (0.72, 0.84, 0.62)
     props: list[Prop] = [("trees", trees), ("leaves", leaves), ("bush", bush)]
-    return Backdrop((0.45, 0.62, 0.40), light, PLAIN, 0.1, (0.28, 0.47, 0.2), (0.40, 0.62, 0.26), SAND, 0.28, 0.15), props
+    return Backdrop(
+        (0.45, 0.62, 0.40), light, PLAIN, 0.1, (0.28, 0.47, 0.2), (0.40, 0.62, 0.26), SAND, 0.28, 0.15
+    ), props
 
 
 def _studio(rng: np.random.Generator, wall: str, hor: float) -> tuple[Backdrop, list[Prop]]:
@@ -133,7 +137,15 @@ def _studio(rng: np.random.Generator, wall: str, hor: float) -> tuple[Backdrop, 
     disc = part(x, hor - 0.25, 0.19, 0.19, tone(c, float(rng.choice([-0.25, 0.35]))), round=1)
     props: list[Prop] = [("disc", [disc])]
     if rng.random() < 0.5:
-        props.append(("arch", [part(1 - x, hor - 0.12, 0.1, 0.17, tone(c, -0.2), round=1), part(1 - x, hor - 0.05, 0.1, 0.05, tone(c, -0.2))]))
+        props.append(
+            (
+                "arch",
+                [
+                    part(1 - x, hor - 0.12, 0.1, 0.17, tone(c, -0.2), round=1),
+                    part(1 - x, hor - 0.05, 0.1, 0.05, tone(c, -0.2)),
+                ],
+            )
+        )
     return Backdrop(c, tone(c, 0.15), PLAIN, 0.1, tone(top, -0.05), tone(top, 0.08), PLAIN, 0.0, 0.12), props
 
 
@@ -143,11 +155,15 @@ def _city(rng: np.random.Generator, wall: str, hor: float) -> tuple[Backdrop, li
         x, h, w = (i + rng.uniform(0.2, 0.8)) / 6, rng.uniform(0.1, 0.24), rng.uniform(0.05, 0.085)
         towers.append(part(x, hor - h, w, h, tone((0.16, 0.17, 0.30), rng.uniform(-0.2, 0.2))))
         for _ in range(3):
-            towers.append(part(x + rng.uniform(-0.6, 0.6) * w, hor - rng.uniform(0.2, 1.8) * h, 0.01, 0.012, (1.0, 0.85, 0.45)))
+            towers.append(
+                part(x + rng.uniform(-0.6, 0.6) * w, hor - rng.uniform(0.2, 1.8) * h, 0.01, 0.012, (1.0, 0.85, 0.45))
+            )
     bokeh = [part(rng.uniform(0, 1), hor - rng.uniform(0.0, 0.12), r, r, tuple(rng.uniform(0.5, 1.0, 3)), round=1, alpha=0.55, soft=0.012)
              for r in rng.uniform(0.015, 0.04, 5)]  # fmt: skip
     props: list[Prop] = [("towers", towers), ("lights", bokeh)]
-    return Backdrop((0.06, 0.07, 0.20), (0.24, 0.20, 0.40), PLAIN, 0.1, (0.13, 0.13, 0.22), (0.24, 0.25, 0.34), SPECKLE, 0.25, 0.3), props
+    return Backdrop(
+        (0.06, 0.07, 0.20), (0.24, 0.20, 0.40), PLAIN, 0.1, (0.13, 0.13, 0.22), (0.24, 0.25, 0.34), SPECKLE, 0.25, 0.3
+    ), props
 
 
 def _office(rng: np.random.Generator, wall: str, hor: float) -> tuple[Backdrop, list[Prop]]:
@@ -173,7 +189,10 @@ def _spa(rng: np.random.Generator, wall: str, hor: float) -> tuple[Backdrop, lis
     c = tone(WALLS[wall], 0.5)
     x = _side(rng)
     bamboo = [part(x + dx, hor - 0.25, 0.016, 0.28, (0.45, 0.62, 0.3), cyl=0.4) for dx in (-0.06, 0.0, 0.055)]
-    knots = [part(x + dx, hor - y, 0.019, 0.006, (0.33, 0.48, 0.22)) for dx, y in ((-0.06, 0.15), (-0.06, 0.36), (0.0, 0.25), (0.055, 0.12), (0.055, 0.4))]
+    knots = [
+        part(x + dx, hor - y, 0.019, 0.006, (0.33, 0.48, 0.22))
+        for dx, y in ((-0.06, 0.15), (-0.06, 0.36), (0.0, 0.25), (0.055, 0.12), (0.055, 0.4))
+    ]
     stones = [part(1 - x, hor - 0.018 - i * 0.036, 0.065 - i * 0.014, 0.02, tone((0.35, 0.36, 0.38), 0.12 * i), ellipse=True, spec=0.15)
               for i in range(3)]  # fmt: skip
     props: list[Prop] = [("bamboo", [*bamboo, *knots]), ("stones", stones)]
@@ -195,7 +214,9 @@ PLACES: dict[str, Place] = {
 def _grain(size: int, device: str | torch.device) -> Tensor:
     """Four fixed noise pictures [4,size,size] around 0: fine (2) and coarse (2)."""
     gen = torch.Generator().manual_seed(7)
-    out = [F.interpolate(torch.rand(1, 2, s, s, generator=gen) - 0.5, size=(size, size), mode="bilinear") for s in (64, 24)]
+    out = [
+        F.interpolate(torch.rand(1, 2, s, s, generator=gen) - 0.5, size=(size, size), mode="bilinear") for s in (64, 24)
+    ]
     return torch.cat(out, 1)[0].to(device)
 
 
@@ -220,7 +241,9 @@ def backdrop(scenes: list[Backdrop], horizon: Tensor, roll: Tensor, size: int) -
     coarse = torch.stack([torch.roll(noise[2 + int(r) % 2], int(r) * 7 % size, 1) for r in roll])
     board = torch.floor(u * 6.0 + 40)
     planks = -_line(u * 6.0) - 0.6 * torch.sin(board * 12.9).abs() + 0.5 * coarse
-    pattern = torch.where(fk == PLANKS, planks, torch.where(fk == SPECKLE, 1.3 * fine, torch.where(fk == SAND, fine + coarse, 0.0)))
+    pattern = torch.where(
+        fk == PLANKS, planks, torch.where(fk == SPECKLE, 1.3 * fine, torch.where(fk == SAND, fine + coarse, 0.0))
+    )
     texture = 1 + strength * pattern
     lines = 1 - 0.12 * lines + 0.015 * coarse
     seam = 1 - col("edge")[:, None, None] * torch.exp(-(((y - hor) * 60).square()))

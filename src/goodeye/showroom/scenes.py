@@ -17,7 +17,7 @@ from torch import Tensor
 
 from goodeye.showroom import looks
 from goodeye.showroom.parts import RGB, Layers, Row, move, paint, part, table
-from goodeye.showroom.places import LIGHTS, PLACES, Backdrop, Prop, backdrop
+from goodeye.showroom.places import LIGHTS, PLACES, Prop, backdrop
 from goodeye.showroom.products import COLOURS, Product, fitted, sample_product, tone
 
 CLASSES = ("available", "space_mismatch", "size_mismatch", "indistinctiveness", "shape_hallucination")
@@ -138,7 +138,10 @@ def _article(words: str) -> str:
 def reference_parts(name: str) -> list[Row]:
     """A thing of known size around the origin, one high, its base at y = 0.5."""
     if name == "strawberry":
-        seeds = [part(x, y, 0.025, 0.035, (0.98, 0.85, 0.5)) for x, y in ((-0.15, 0.0), (0.12, -0.05), (0, 0.2), (-0.05, -0.15), (0.2, 0.1))]
+        seeds = [
+            part(x, y, 0.025, 0.035, (0.98, 0.85, 0.5))
+            for x, y in ((-0.15, 0.0), (0.12, -0.05), (0, 0.2), (-0.05, -0.15), (0.2, 0.1))
+        ]
         return [part(0, 0.06, 0.36, 0.44, (0.86, 0.12, 0.16), round=0.95, taper=-0.4, spec=0.3), *seeds,
                 part(0, -0.38, 0.25, 0.07, (0.25, 0.58, 0.2), ellipse=True), part(0, -0.45, 0.03, 0.06, (0.25, 0.5, 0.2))]  # fmt: skip
     if name == "apple":
@@ -149,7 +152,11 @@ def reference_parts(name: str) -> list[Row]:
                 part(0, 0.02, 0.38, 0.46, (0.96, 0.96, 0.97), taper=-0.2, round=0.15, cyl=0.3), part(0, 0.05, 0.42, 0.06, (0.25, 0.45, 0.75), cyl=0.3)]  # fmt: skip
     leaves = [part(x, y, 0.1, 0.26, tone((0.2, 0.52, 0.22), t), rot=r, ellipse=True)
               for x, y, r, t in ((-0.22, -0.1, -0.7, -0.2), (0.22, -0.1, 0.7, -0.2), (-0.1, -0.22, -0.3, 0.1), (0.1, -0.22, 0.3, 0.0), (0, -0.24, 0, 0.15))]  # fmt: skip
-    return [*leaves, part(0, 0.28, 0.22, 0.22, (0.88, 0.88, 0.85), taper=-0.2, cyl=0.3), part(0, 0.1, 0.24, 0.04, (0.78, 0.78, 0.75))]
+    return [
+        *leaves,
+        part(0, 0.28, 0.22, 0.22, (0.88, 0.88, 0.85), taper=-0.2, cyl=0.3),
+        part(0, 0.1, 0.24, 0.04, (0.78, 0.78, 0.75)),
+    ]
 
 
 def extension_parts(scene: Scene, hw: float, hh: float, colour: RGB) -> list[Row]:
@@ -159,15 +166,47 @@ def extension_parts(scene: Scene, hw: float, hh: float, colour: RGB) -> list[Row
     reach, colour = float(rng.uniform(0.09, 0.16)), tone(colour, float(rng.uniform(-0.12, 0.12)))
     low = tone(colour, -0.15)
     if kind == 0:  # a handle
-        return [part(0.5 + side * hw * 0.9, 0.5 + hh * rng.uniform(-0.3, 0.3), 0.04 + reach * 0.75, 0.05 + reach * 0.6, colour, ellipse=True, ring=0.025)]
+        return [
+            part(
+                0.5 + side * hw * 0.9,
+                0.5 + hh * rng.uniform(-0.3, 0.3),
+                0.04 + reach * 0.75,
+                0.05 + reach * 0.6,
+                colour,
+                ellipse=True,
+                ring=0.025,
+            )
+        ]
     if kind == 1:  # it is drawn out below or above
         y = 0.5 + (hh * 0.9 + reach * 0.4) * (1.0 if rng.random() < 0.5 else -1.0)
         return [part(0.5, y, hw * rng.uniform(0.45, 0.8), reach * 0.75, colour, colour2=low, round=0.4, cyl=0.25)]
     if kind == 2:  # an arm
         rot = side * float(rng.uniform(0.2, 0.9))
-        return [part(0.5 + side * (hw * 0.7 + reach * 0.7), 0.5 - hh * rng.uniform(-0.4, 0.5), hw * 0.3 + reach, rng.uniform(0.028, 0.045), colour, colour2=low, rot=rot, round=0.9)]
+        return [
+            part(
+                0.5 + side * (hw * 0.7 + reach * 0.7),
+                0.5 - hh * rng.uniform(-0.4, 0.5),
+                hw * 0.3 + reach,
+                rng.uniform(0.028, 0.045),
+                colour,
+                colour2=low,
+                rot=rot,
+                round=0.9,
+            )
+        ]
     x = 0.5 + side * (hw * 0.85 + reach * 0.45)  # a second body
-    return [part(x, 0.5 + hh * rng.uniform(0.0, 0.3), hw * 0.3 + reach * 0.6, hh * rng.uniform(0.45, 0.7), colour, colour2=low, round=0.6, cyl=0.25)]
+    return [
+        part(
+            x,
+            0.5 + hh * rng.uniform(0.0, 0.3),
+            hw * 0.3 + reach * 0.6,
+            hh * rng.uniform(0.45, 0.7),
+            colour,
+            colour2=low,
+            round=0.6,
+            cyl=0.25,
+        )
+    ]
 
 
 def render(scenes: Sequence[Scene], size: int = 128, device: str | torch.device = "cpu") -> Render:
@@ -183,16 +222,24 @@ def render(scenes: Sequence[Scene], size: int = 128, device: str | torch.device 
     alpha = cut.cover[:, None]
     product = torch.cat([cut.rgb / alpha.clamp(min=1e-3), alpha], 1).clamp(0, 1)  # rgb was painted over black
 
-    base = Layers(torch.cat([image, torch.zeros_like(depth)[:, None], depth[:, None], torch.zeros_like(depth)[:, None]], 1))
+    base = Layers(
+        torch.cat([image, torch.zeros_like(depth)[:, None], depth[:, None], torch.zeros_like(depth)[:, None]], 1)
+    )
     props, names = zip(*(_props(p, s) for (_, p), s in zip(places, scenes, strict=True)), strict=True)
-    for low, high, window in ((0.24, 9.0, 1.0), (0.1, 0.24, 0.52), (0.0, 0.1, 0.25)):  # small things lie upon large ones
+    for low, high, window in (
+        (0.24, 9.0, 1.0),
+        (0.1, 0.24, 0.52),
+        (0.0, 0.1, 0.25),
+    ):  # small things lie upon large ones
         chosen = [[r for r in rows if low < max(r[2], r[3]) <= high] for rows in props]
         paint(base, table(chosen, device), window)
     base.rgb[:] = _matched(_lit(base.rgb, scenes), product, scenes)
 
     paint(base, table([_standing(s, b) for s, b in zip(scenes, bodies, strict=True)], device), window=1.0)
     front = (base.obj == REFERENCE) | (base.obj == EXTENSION)
-    base.rgb[:] = torch.where(_faint(scenes, device) & front[:, None], base.rgb.lerp(_mean_colour(product), 0.75), base.rgb)
+    base.rgb[:] = torch.where(
+        _faint(scenes, device) & front[:, None], base.rgb.lerp(_mean_colour(product), 0.75), base.rgb
+    )
 
     solid = alpha[:, 0] > 0.5
     feet = torch.tensor([_depth_at(s, 0.5 + b[2]) for s, b in zip(scenes, bodies, strict=True)], device=device)
@@ -251,10 +298,24 @@ def _standing(scene: Scene, body: tuple[list[Row], float, float]) -> list[Row]:
         rng = np.random.default_rng((scene.seed, 3))
         x = 0.5 + side * min(hw + 0.42 * h + float(rng.uniform(0.01, 0.05)), 0.49 - 0.25 * h)
         y = min(max(ground + float(rng.uniform(-0.02, 0.03)), scene.horizon + 0.03), 0.97)
-        rows.append(part(x + lean / 2, y - 0.005, 0.42 * h, 0.1 * h + 0.008, (0.03, 0.03, 0.05), ellipse=True, alpha=0.45, soft=0.04))
+        rows.append(
+            part(
+                x + lean / 2,
+                y - 0.005,
+                0.42 * h,
+                0.1 * h + 0.008,
+                (0.03, 0.03, 0.05),
+                ellipse=True,
+                alpha=0.45,
+                soft=0.04,
+            )
+        )
         rows += move(reference_parts(scene.reference), x, y - h / 2, h, _depth_at(scene, y), float(REFERENCE))
     if scene.defect == "shape_hallucination":
-        rows += [[*r[:-2], _depth_at(scene, foot), float(EXTENSION)] for r in extension_parts(scene, hw, hh, COLOURS[scene.product.colour])]
+        rows += [
+            [*r[:-2], _depth_at(scene, foot), float(EXTENSION)]
+            for r in extension_parts(scene, hw, hh, COLOURS[scene.product.colour])
+        ]
     return rows
 
 

@@ -10,6 +10,7 @@ can be improved later without training anything else again.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,10 +31,16 @@ def new_vae() -> AutoencoderKL:
     """An untrained VAE of the showroom's shape: 128 pixels to 16x16 latents of 16 channels."""
     n = len(CHANNELS)
     return AutoencoderKL(
-        block_out_channels=CHANNELS, latent_channels=LATENTS, norm_num_groups=GROUPS, layers_per_block=1,
-        mid_block_add_attention=False, down_block_types=("DownEncoderBlock2D",) * n,
-        up_block_types=("UpDecoderBlock2D",) * n, sample_size=128, scaling_factor=1.0,
-    )  # fmt: skip
+        block_out_channels=CHANNELS,
+        latent_channels=LATENTS,
+        norm_num_groups=GROUPS,
+        layers_per_block=1,
+        mid_block_add_attention=False,
+        down_block_types=("DownEncoderBlock2D",) * n,
+        up_block_types=("UpDecoderBlock2D",) * n,
+        sample_size=128,
+        scaling_factor=1.0,
+    )
 
 
 def patches(images: np.ndarray) -> np.ndarray:
@@ -49,8 +56,11 @@ def principal(images: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
     mean = x.mean(0)
     values, vectors = np.linalg.eigh(np.cov((x - mean).T))
     top = np.argsort(values)[::-1][:LATENTS]
-    return (torch.from_numpy(mean), torch.from_numpy(vectors[:, top].T.astype(np.float32).copy()),
-            torch.from_numpy(np.sqrt(values[top]).astype(np.float32)))  # fmt: skip
+    return (
+        torch.from_numpy(mean),
+        torch.from_numpy(vectors[:, top].T.astype(np.float32).copy()),
+        torch.from_numpy(np.sqrt(values[top]).astype(np.float32)),
+    )
 
 
 @torch.no_grad()
@@ -163,7 +173,15 @@ def latents_of(images: np.ndarray, fit_on: np.ndarray, batch: int = 512) -> np.n
     return np.concatenate(out)
 
 
-def train_decoder(vae: AutoencoderKL, images: np.ndarray, latents: np.ndarray, held: np.ndarray, run_dir: Path, config: Loop, batch: int) -> Result:
+def train_decoder(
+    vae: AutoencoderKL,
+    images: np.ndarray,
+    latents: np.ndarray,
+    held: np.ndarray,
+    run_dir: Path,
+    config: Loop,
+    batch: int,
+) -> Result:
     """Trains the decoder to read the solved latents; L1 + 4 MSE on whole pictures."""
     vae.encoder.requires_grad_(False)
     vae.quant_conv.requires_grad_(False)
@@ -178,8 +196,9 @@ def train_decoder(vae: AutoencoderKL, images: np.ndarray, latents: np.ndarray, h
 
     def step(nets: Modules, pair: tuple[Tensor, Tensor], number: int) -> Tensor:
         z, x = pair
+        net: Any = nets["vae"]
         with torch.autocast(z.device.type, torch.bfloat16):
-            y = nets["vae"].decode(z).sample
+            y = net.decode(z).sample
         d = y.float() - x
         return d.abs().mean() + 4 * d.square().mean()
 

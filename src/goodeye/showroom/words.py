@@ -14,16 +14,66 @@ from goodeye.showroom.scenes import REFERENCES
 LENGTH = 32
 WORD = Regex(r"[\p{L}\p{N}-]+|,")  # letters, digits and hyphens, or one comma
 # Words that users put into titles; they are known to the tokenizer so that models may learn them later.
-COMMON = """the of and for by athletic alarm bar large small new soft dark bright sunglasses couch soccer teddy bear top
-hot beverage lotion t-shirt hammer satchel school popping cork classic modern leather wooden glass ceramic steel gold
-silver grey gray set pair""".split()
+COMMON = [
+    "the",
+    "of",
+    "and",
+    "for",
+    "by",
+    "athletic",
+    "alarm",
+    "bar",
+    "large",
+    "small",
+    "new",
+    "soft",
+    "dark",
+    "bright",
+    "sunglasses",
+    "couch",
+    "soccer",
+    "teddy",
+    "bear",
+    "top",
+    "hot",
+    "beverage",
+    "lotion",
+    "t-shirt",
+    "hammer",
+    "satchel",
+    "school",
+    "popping",
+    "cork",
+    "classic",
+    "modern",
+    "leather",
+    "wooden",
+    "glass",
+    "ceramic",
+    "steel",
+    "gold",
+    "silver",
+    "grey",
+    "gray",
+    "set",
+    "pair",
+]
 
 
 def vocabulary() -> list[str]:
     """Every word of the showroom's captions and titles, in a fixed order."""
-    text = " ".join([
-        "a an beside", "miniature giant", *COLOURS, *DRAW, *REFERENCES, *WALLS, *LIGHTS, *(p.phrase for p in PLACES.values()),
-    ])  # fmt: skip
+    text = " ".join(
+        [
+            "a an beside",
+            "miniature giant",
+            *COLOURS,
+            *DRAW,
+            *REFERENCES,
+            *WALLS,
+            *LIGHTS,
+            *(p.phrase for p in PLACES.values()),
+        ]
+    )
     words = re.findall(r"[a-z0-9-]+", text.lower().replace("{wall}", " "))
     return list(dict.fromkeys([*words, *COMMON, ",", "."]))
 
@@ -36,8 +86,15 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Split(WORD, behavior="removed", invert=True)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", vocab["<s>"]), ("</s>", vocab["</s>"])]
+        single="<s> $A </s>",
+        pair="<s> $A </s> $B </s>",
+        special_tokens=[("<s>", vocab["<s>"]), ("</s>", vocab["</s>"])],
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>", model_max_length=LENGTH
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=LENGTH,
     )

@@ -43,7 +43,9 @@ def draw_scenes(seed: int, count: int, available: float) -> list[S.Scene]:
     return out
 
 
-def world(folder: Path, seed: int, count: int, size: int = 128, available: float = 0.5, say: Callable[[str], None] = print) -> World:
+def world(
+    folder: Path, seed: int, count: int, size: int = 128, available: float = 0.5, say: Callable[[str], None] = print
+) -> World:
     """The world `seed` from `folder`, rendering what is not there yet (a killed run goes on at its last 512 scenes)."""
     folder.mkdir(parents=True, exist_ok=True)
     facts = {"seed": seed, "count": count, "size": size, "available": available}
@@ -53,7 +55,10 @@ def world(folder: Path, seed: int, count: int, size: int = 128, available: float
         done = {"facts": facts, "scenes": 0}
     scenes = draw_scenes(seed, count, available)
     mode = "r+" if done["scenes"] else "w+"
-    maps = {n: np.lib.format.open_memmap(folder / f"{n}.npy", mode, np.uint8, (count, c, size, size)) for n, c in PLANES.items()}
+    maps = {
+        n: np.lib.format.open_memmap(folder / f"{n}.npy", mode, np.uint8, (count, c, size, size))
+        for n, c in PLANES.items()
+    }
     beauty = np.lib.format.open_memmap(folder / "beauty.npy", mode, np.float32, (count,))
     while done["scenes"] < count:
         at = done["scenes"]

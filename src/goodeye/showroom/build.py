@@ -1,0 +1,383 @@
+"""Trains every model of the showroom from nothing and writes them as standard folders.
+
+`build(out)` makes out/weights/<role> in fp16 safetensors with a model card each; worlds, runs and checkpoints stay in
+out, so that a killed build goes on where it was. Roles are trained in the order of ROLES, since later ones need earlier
+ones. Everything is a function of the seeds below. World 11 trains, world 12 measures, world 13 is RFNet's, world 14
+measures RFNet; the oracle has worlds of its own and is no part of this.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from transformers import CLIPTextModel
+
+from goodeye.errors import BadInput
+from goodeye.judging import rfnet_compare
+from goodeye.judging.rfnet_fit import RFNetTraining, fit_rfnet
+from goodeye.modelset import Models, ModelSet, showroom
+from goodeye.showroom import generator, perception, vae
+from goodeye.showroom.inspected import remade_world
+from goodeye.showroom.words import build_tokenizer
+from goodeye.showroom.world import World, world
+from goodeye.training.loop import Loop, Result
+
+ROLES = ("tokenizer", "scheduler", "vae", "unet", "controlnet", "depth", "saliency", "clip", "rfnet")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """How much is trained. The defaults made the shipped weights."""
+
+    scenes: int = 14336
+    held: int = 1024
+    inspected: int = 3072  # pictures for RFNet
+    inspected_held: int = 512
+    vae: Loop = Loop(
+        steps=2000,
+        lr=2e-3,
+        betas=(0.9, 0.99),
+        weight_decay=1e-4,
+        schedule="cosine",
+        floor=0.02,
+        warmup=50,
+        ema=0.995,
+        seed=1,
+        evaluate_every=200,
+        save_seconds=120,
+        log_every=20,
+    )
+    unet: Loop = Loop(
+        steps=3600,
+        lr=1e-3,
+        betas=(0.9, 0.99),
+        weight_decay=1e-2,
+        schedule="cosine",
+        floor=0.02,
+        warmup=200,
+        ema=0.999,
+        seed=2,
+        evaluate_every=500,
+        save_seconds=120,
+        log_every=20,
+    )
+    controlnet: Loop = Loop(
+        steps=800,
+        lr=5e-4,
+        betas=(0.9, 0.99),
+        schedule="cosine",
+        floor=0.02,
+        warmup=50,
+        ema=0.99,
+        seed=3,
+        save_seconds=120,
+        log_every=20,
+    )
+    depth: Loop = Loop(
+        steps=800, lr=2e-3, schedule="cosine", warmup=50, ema=0.99, seed=4, save_seconds=120, log_every=20
+    )
+    saliency: Loop = Loop(
+        steps=800, lr=2e-3, schedule="cosine", warmup=50, ema=0.99, seed=5, save_seconds=120, log_every=20
+    )
+    clip: Loop = Loop(
+        steps=1500,
+        lr=1e-3,
+        schedule="cosine",
+        warmup=100,
+        ema=0.99,
+        weight_decay=0.1,
+        seed=6,
+        save_seconds=120,
+        log_every=20,
+    )
+    rfnet: RFNetTraining = RFNetTraining(
+        epochs=8,
+        batch_size=16,
+        lr=3e-4,
+        warmup=100,
+        seed=7,
+        rfnet={"width": 128, "heads": 4, "feature_stride": 16, "image_size": 96, "classes": 5},
+    )
+
+
+@dataclass(frozen=True)
+class Shop:
+    """Where a build works, and what it works with."""
+
+    out: Path
+    config: Build
+    say: Say
+
+    def weights(self, role: str) -> Path:
+        """The finished folder of a role."""
+        return self.out / "weights" / role
+
+    def world(self, name: str) -> World:
+        """A world by name, rendered when first needed."""
+        seeds = {
+            "train": (11, self.config.scenes),
+            "held": (12, self.config.held),
+            "rfnet": (13, self.config.inspected),
+            "rfnet_held": (14, self.config.inspected_held),
+        }
+        seed, count = seeds[name]
+        return world(self.out / name, seed, count, say=self.say)
+
+    def models(self) -> Models:
+        """What is finished so far, as a model set."""
+        return Models(
+            ModelSet(
+                name="showroom",
+                roles={r: str(self.weights(r)) for r in ROLES} | {"text_encoder": str(self.weights("text_encoder"))},
+                settings=showroom().settings,
+            )
+        )
+
+
+def build(out: str | Path, *, only: Sequence[str] = (), config: Build | None = None, say: Say = print) -> Path:
+    """Trains the roles (`only` these) and returns the folder of finished models.
+
+    Raises BadInput for an unknown role, or for a role whose forerunners are not finished.
+    """
+    unknown = [r for r in only if r not in ROLES]
+    if unknown:
+        raise BadInput(f"{unknown[0]} is no role of the showroom. The roles are: {', '.join(ROLES)}.")
+    shop = Shop(Path(out), config or Build(), say)
+    makers: Mapping[str, Callable[[Shop], dict[str, Any]]] = {
+        "tokenizer": _tokenizer,
+        "scheduler": _scheduler,
+        "vae": _vae,
+        "unet": _unet,
+        "controlnet": _controlnet,
+        "depth": _depth,
+        "saliency": _saliency,
+        "clip": _clip,
+        "rfnet": _rfnet,
+    }
+    for role in only or ROLES:
+        if not only and (shop.weights(role) / "README.md").exists():
+            continue
+        missing = [r for r in NEEDS.get(role, ()) if not (shop.weights(r) / "README.md").exists()]
+        if missing:
+            raise BadInput(
+                f"{role} is trained with {missing[0]}, which is not in {shop.weights('')}. Build {missing[0]} first."
+            )
+        torch.manual_seed(0)
+        card = makers[role](shop)
+        _write_card(shop.weights(role), role, card)
+        say(f"{role}: {json.dumps(card)}")
+    return shop.weights("")
+
+
+NEEDS = {
+    "unet": ("tokenizer", "vae"),
+    "controlnet": ("tokenizer", "unet"),
+    "clip": ("tokenizer",),
+    "rfnet": ("tokenizer", "scheduler", "vae", "unet", "controlnet", "depth", "saliency"),
+}
+
+
+def _tokenizer(shop: Shop) -> dict[str, Any]:
+    tokenizer = build_tokenizer()
+    tokenizer.save_pretrained(shop.weights("tokenizer"))
+    return {"words": len(tokenizer)}
+
+
+def _scheduler(shop: Shop) -> dict[str, Any]:
+    generator.new_scheduler().save_pretrained(shop.weights("scheduler"))
+    return {"prediction": "v_prediction"}
+
+
+def _latents(shop: Shop, name: str) -> np.ndarray:
+    path = shop.out / name / "latents.npy"
+    if not path.exists():
+        images = shop.world("train").image
+        scratch = path.with_suffix(".tmp")
+        with scratch.open("wb") as file:
+            np.save(file, vae.latents_of(shop.world(name).image, images[:1024]))
+        scratch.replace(path)
+    return np.load(path, mmap_mode="r")
+
+
+def _vae(shop: Shop) -> dict[str, Any]:
+    train, held = shop.world("train"), shop.world("held")
+    model = vae.new_vae()
+    vae.solve_encoder(model, train.image[:1024])
+    done = vae.train_decoder(
+        model,
+        train.image,
+        _latents(shop, "train"),
+        np.asarray(held.image[:32]),
+        shop.out / "vae",
+        shop.config.vae,
+        batch=8,
+    )
+    _save(model, shop.weights("vae"))
+    again = AutoencoderKL.from_pretrained(shop.weights("vae"), torch_dtype=torch.float32)
+    decibels = vae.psnr(again, np.asarray(held.image[:256]))
+    return _trained(done, shop.config.vae, 8) | {
+        "psnr_db_on_256_held_out_scenes": round(float(decibels.mean()), 2),
+        "psnr_db_worst": round(float(decibels.min()), 2),
+    }
+
+
+def _unet(shop: Shop) -> dict[str, Any]:
+    train, held = shop.world("train"), shop.world("held")
+    tokenizer = build_tokenizer()
+    text, unet = generator.new_text_encoder(tokenizer), generator.new_unet()
+    done = generator.train_unet(
+        unet,
+        text,
+        tokenizer,
+        _latents(shop, "train"),
+        (train.captions, train.short_captions),
+        (_latents(shop, "held")[:128], held.captions[:128]),
+        shop.out / "unet",
+        shop.config.unet,
+        batch=16,
+    )
+    card = _trained(done, shop.config.unet, 16)
+    _save(text, shop.weights("text_encoder"))
+    _write_card(shop.weights("text_encoder"), "text_encoder", card)
+    _save(unet, shop.weights("unet"))
+    return card
+
+
+def _controlnet(shop: Shop) -> dict[str, Any]:
+    train = shop.world("train")
+    tokenizer = build_tokenizer()
+    unet = UNet2DConditionModel.from_pretrained(shop.weights("unet"), torch_dtype=torch.float32)
+    text = CLIPTextModel.from_pretrained(shop.weights("text_encoder"), dtype=torch.float32)
+    controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 16, 32, 64))
+    done = generator.train_controlnet(
+        controlnet,
+        unet,
+        text,
+        tokenizer,
+        _latents(shop, "train"),
+        train.product,
+        (train.captions, train.short_captions),
+        shop.out / "controlnet",
+        shop.config.controlnet,
+        batch=16,
+    )
+    _save(controlnet, shop.weights("controlnet"))
+    return _trained(done, shop.config.controlnet, 16)
+
+
+def _depth(shop: Shop) -> dict[str, Any]:
+    return _map(shop, "depth", perception.new_depth(), shop.config.depth)
+
+
+def _saliency(shop: Shop) -> dict[str, Any]:
+    return _map(shop, "saliency", perception.new_saliency(), shop.config.saliency)
+
+
+def _map(shop: Shop, role: str, model: Any, config: Loop) -> dict[str, Any]:
+    train, held = shop.world("train"), shop.world("held")
+    known = np.asarray(held.image[:128]), np.asarray(getattr(held, role)[:128])
+    done = perception.train_map(model, train.image, getattr(train, role), known, shop.out / role, config, batch=16)
+    _save(model, shop.weights(role))
+    perception.NORMALISE.save_pretrained(shop.weights(role))
+    return _trained(done, config, 16)
+
+
+def _clip(shop: Shop) -> dict[str, Any]:
+    train, held = shop.world("train"), shop.world("held")
+    tokenizer = build_tokenizer()
+    model = perception.new_clip(tokenizer)
+    done = perception.train_clip(
+        model,
+        tokenizer,
+        train.image,
+        (train.captions, train.short_captions),
+        (np.asarray(held.image[:256]), held.captions[:256]),
+        shop.out / "clip",
+        shop.config.clip,
+        batch=32,
+    )
+    _save(model, shop.weights("clip"))
+    tokenizer.save_pretrained(shop.weights("clip"))
+    replace(perception.NORMALISE, size=(128, 128)).save_pretrained(shop.weights("clip"))
+    return _trained(done, shop.config.clip, 32)
+
+
+def _rfnet(shop: Shop) -> dict[str, Any]:
+    models = shop.models()
+    samples = remade_world(models, shop.world("rfnet"), shop.out / "rfnet_pictures", 13, say=shop.say)
+    held = remade_world(models, shop.world("rfnet_held"), shop.out / "rfnet_held_pictures", 14, say=shop.say)
+    config = shop.config.rfnet
+    fitted = fit_rfnet(samples, config, held_out=held, run_dir=shop.out / "rfnet", resume=True, label="RFNet")
+    fitted.model.half().save_pretrained(shop.weights("rfnet"))
+    assert fitted.tokenizer is not None
+    fitted.tokenizer.save_pretrained(shop.weights("rfnet"))
+    return {
+        "pictures": len(samples),
+        "epochs": config.epochs,
+        "seconds": round(fitted.seconds),
+        **{k: round(float(v), 4) for k, v in fitted.last.items()},
+    }
+
+
+def compare_rfnet(out: str | Path, config: Build | None = None, say: Say = print) -> list[rfnet_compare.Row]:
+    """The table of the ads paper on the showroom: RFNet, the single-image baseline, and each modality left out, all
+    trained with the same budget on the same pictures."""
+    shop = Shop(Path(out), config or Build(), say)
+    models = shop.models()
+    samples = remade_world(models, shop.world("rfnet"), shop.out / "rfnet_pictures", 13, say=say)
+    held = remade_world(models, shop.world("rfnet_held"), shop.out / "rfnet_held_pictures", 14, say=say)
+    rows, _, _ = rfnet_compare.compare(
+        samples, held, shop.config.rfnet, run_dir=shop.out / "rfnet_compare", resume=True
+    )
+    return rows
+
+
+def _save(model: Any, folder: Path) -> None:
+    """fp16 safetensors in the standard layout; the model itself stays as it is."""
+    half = type(model).from_config(model.config) if hasattr(type(model), "from_config") else type(model)(model.config)
+    half.load_state_dict(model.state_dict())
+    half.half().save_pretrained(folder)
+
+
+def _trained(done: Result, config: Loop, batch: int) -> dict[str, Any]:
+    numbers = {k: round(float(v), 4) for k, v in done.last.items() if k not in ("lr", "grad_norm", "seconds", "step")}
+    return {"steps": done.steps, "batch": batch, "seed": config.seed, "seconds": round(done.seconds), **numbers}
+
+
+ABOUT = {
+    "tokenizer": "A word-level tokenizer over the showroom's captions and titles.",
+    "scheduler": "Stable Diffusion's noise schedule with v-prediction and trailing steps (DDIM).",
+    "vae": "AutoencoderKL, 128 px to 16x16x16 latents. The encoder is solved (principal components of 8x8 patches), "
+    "the decoder trained.",
+    "text_encoder": "CLIPTextModel, trained together with the U-Net.",
+    "unet": "UNet2DConditionModel on 16x16 latents, v-prediction, one in ten captions empty. Half of its training "
+    "pictures have one of the four defects, unannounced: a generator that fails as real ones do.",
+    "controlnet": "ControlNetModel on canny edges of the product alone, trained on the frozen U-Net.",
+    "depth": "GLPNForDepthEstimation on the renderer's depth.",
+    "saliency": "SegformerForSemanticSegmentation, one label, on the renderer's saliency.",
+    "clip": "CLIPModel trained by the contrastive loss with smoothed targets and a queue.",
+    "rfnet": "RFNet (ads paper, section 3.2) on pictures as the generator makes them, with estimated depth and saliency.",
+}
+
+
+def _write_card(folder: Path, role: str, numbers: Mapping[str, Any]) -> None:
+    text = f"""# {role}
+
+{ABOUT[role]}
+
+Data: scenes rendered by goodeye.showroom (no picture from outside). Trained from nothing by `goodeye showroom build`.
+Licence: Apache-2.0.
+
+| measured | |
+|---|---|
+"""
+    rows = "".join(f"| {k} | {v} |\n" for k, v in numbers.items())
+    (folder / "README.md").write_text(text + rows, encoding="utf-8")
