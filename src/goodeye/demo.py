@@ -56,7 +56,7 @@ def demo(
 
 def showroom_products() -> list[tuple[Path, str]]:
     """The cut-outs that come with Goodeye, with their titles, in the order of their titles.json."""
-    folder = Path(str(files("goodeye.showroom"))) / "products"
+    folder = Path(str(files("goodeye.showroom"))) / "cutouts"
     try:
         titles = {entry["file"]: entry["title"] for entry in json.loads((folder / "titles.json").read_text("utf-8"))}
     except OSError as error:

@@ -43,6 +43,19 @@ ROLES = (
     *("depth", "saliency", "clip", "rfnet"),
 )
 SHOWROOM = Path(__file__).parent / "showroom" / "weights"
+SHOWROOM_PROMPTS = (  # in the words that its text encoder was trained on
+    "a {title} on a wooden floor in a living room with beige walls, bright daylight",
+    "a {title} on a wooden floor in a living room with blue walls, warm evening light",
+    "a {title} on a stone counter in a kitchen with green tiles, bright daylight",
+    "a {title} on a stone counter in a kitchen with beige tiles, warm evening light",
+    "a {title} on the sand at a beach by the sea, bright daylight",
+    "a {title} on the grass in a forest, soft light",
+    "a {title} on a table in a photo studio with a terracotta backdrop, soft light",
+    "a {title} on a table in a photo studio with a pink backdrop, bright daylight",
+    "a {title} on a wet street in a city at night, moody light",
+    "a {title} on a wooden desk in an office with green panels, soft light",
+    "a {title} on a white shelf in a spa with blue tiles and bamboo, bright daylight",
+)
 STABLE_DIFFUSION = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
@@ -104,7 +117,7 @@ def resolve(name_or_toml: str | Path) -> ModelSet:
 
 def showroom() -> ModelSet:
     """The small models that the package ships."""
-    settings = Settings(size=128, steps=20, guidance_scale=3.0, product_scale=0.5)
+    settings = Settings(size=128, steps=20, guidance_scale=3.0, product_scale=0.5, prompts=SHOWROOM_PROMPTS)
     return ModelSet(name="showroom", roles={role: str(SHOWROOM / role) for role in ROLES}, settings=settings)
 
 
@@ -251,7 +264,7 @@ class Models:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         from transformers import AutoTokenizer
 
-        return self._load("tokenizer", lambda place, options: AutoTokenizer.from_pretrained(place, **options))
+        return self._whole("tokenizer", AutoTokenizer.from_pretrained)
 
     @cached_property
     def scheduler_config(self) -> dict[str, Any]:
@@ -315,7 +328,7 @@ class Models:
         return model.to(self.device).eval().requires_grad_(False)
 
     def _whole(self, role: str, load: Callable[[str], T]) -> T:
-        """Loads by a function that takes no subfolder or revision: those are fetched from the hub first."""
+        """Loads by a function of a folder or id alone: a subfolder or revision is fetched from the hub first."""
 
         def call(place: str, options: dict[str, str]) -> T:
             return load(_fetched(place, **options) if options else place)
