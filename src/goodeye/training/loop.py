@@ -99,10 +99,10 @@ def fit(
 ) -> Result:
     """Trains every parameter of `modules` that requires gradient, in place.
 
-    step(modules, batch, number) -> the loss, or named scalars among them "loss"; it calls the networks it is given,
-    and batch is on their device. data(index) -> the index-th batch, for ever: a function, so that a run goes on
-    anywhere (see `shuffled`). evaluate(steps done) -> numbers for metrics.jsonl, without gradient, networks in
-    evaluation mode and with averaged weights.
+    step(modules, batch, number) -> the loss, or named scalars among them "loss". It calls the networks it is given;
+    batch is on their device. What else it changes from step to step must be a buffer of one of them. data(index) ->
+    the index-th batch, for ever: a function, so that a run goes on anywhere (see `shuffled`). evaluate(steps done) ->
+    numbers for metrics.jsonl, without gradient, networks in evaluation mode and with averaged weights.
 
     run_dir gets config.json (`about` says what else the run is a function of, as JSON), metrics.jsonl and
     checkpoints/. Killed at any moment, the same call with resume=True goes on; Ctrl-C and SIGTERM save first. On
