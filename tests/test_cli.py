@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -25,7 +27,7 @@ def run(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[
         [PROGRAM, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1", **environment},
     )
 
@@ -53,7 +55,7 @@ except SystemExit:
     pass
 print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.stderr.strip() == "[]"
 
 
@@ -100,16 +102,16 @@ def test_bad_input_is_one_plain_line(tmp_path: Path) -> None:
     )
 
 
-def test_a_missing_product_is_bad_input_before_anything_is_loaded(tmp_path: Path) -> None:
-    done = run("ads", "make", tmp_path / "shoe.png", "--out", tmp_path / "out", "--ledger", tmp_path / "ledger")
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("goodeye ads make: ") and "shoe.png does not exist" in line
+def test_a_missing_product_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ads_make([tmp_path / "shoe.png"], tmp_path) == 2
+    out, err = capsys.readouterr()
+    (line,) = err.splitlines()
+    assert line.startswith("goodeye ads make: ") and "shoe.png does not exist" in line and out == ""
 
 
-def test_nothing_to_resume_is_bad_input(tmp_path: Path) -> None:
-    done = run("ads", "make", "--resume", "--out", tmp_path / "out")
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+def test_nothing_to_resume_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ads", "make", "--resume", "--out", str(tmp_path / "out")]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 @pytest.fixture
@@ -219,3 +221,94 @@ def test_a_name_that_is_no_text_can_be_said_and_written(a_ledger: Path, tmp_path
     done = run("ledger", "check", a_ledger, "--json", tmp_path / "report.json")
     assert done.returncode == 0 and "\\udce9.png" in done.stdout
     assert json.loads((tmp_path / "report.json").read_text())["unreferenced"] == [str(stray)]
+
+
+# Ads, from end to end on a tiny model set
+
+
+@pytest.fixture(scope="module")
+def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from ads.tiny_set import save_tiny_set
+
+    return save_tiny_set(tmp_path_factory.mktemp("tiny-set"))
+
+
+@pytest.fixture
+def cup(tmp_path: Path) -> Path:
+    from PIL import Image, ImageDraw
+
+    picture = Image.new("RGBA", (60, 40))
+    ImageDraw.Draw(picture).ellipse([10, 5, 50, 35], fill="red")
+    picture.save(tmp_path / "cup.png")
+    return tmp_path / "cup.png"
+
+
+def test_ads_make_runs_the_others_when_one_is_bad(
+    tiny_set: Path, cup: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty.png").write_bytes(b"")
+    inputs = [tmp_path / "empty.png", cup]
+    options = {"models": tiny_set, "want": 2, "threshold": 0, "json": tmp_path / "result.json"}
+    assert ads_make(inputs, tmp_path, **options) == 2
+    out, err = capsys.readouterr()
+    (line,) = err.splitlines()
+    assert line.startswith("goodeye ads make: ") and "empty.png" in line
+    assert "2 of 2 pictures passed" in out and str(tmp_path / "out" / "report.html") in out
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert [brief["passed"] for brief in result["briefs"]] == [2] and len(result["problems"]) == 1
+
+
+def test_ads_make_says_that_nothing_passed(
+    tiny_set: Path, cup: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ads_make([cup], tmp_path, models=tiny_set, want=1, attempts=2, threshold=1) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "0 of 1 picture passed" in out and "Why the others failed: " in out
+    assert f"No picture of cup passed; its best are in {tmp_path / 'out' / 'not_passed'}." in out
+
+
+def ads_make(inputs: list[Path], folder: Path, **options: object) -> int:
+    """The command in this process, where torch is loaded already."""
+    given = {"out": folder / "out", "ledger": folder / "ledger", **options}
+    return main(["ads", "make", *map(str, inputs), *(f"--{name}={value}" for name, value in given.items())])
+
+
+def test_ctrl_c_then_the_line_that_it_names(
+    tiny_set: Path, cup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A real interrupt in the middle of the work; the named command completes the run, each attempt once."""
+    want = 80
+    line = f"ads make {cup} --models {tiny_set} --want {want} --threshold 0 --batch 2 --out out --ledger ledger"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [PROGRAM, *line.split()], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert wait_for_pictures(tmp_path / "ledger" / "images", 6, process)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=300)
+    assert process.returncode == 1
+    said = err.splitlines()[-1]
+    assert said.startswith("goodeye ads make: stopped. What was done is kept. Go on with: goodeye ads make ")
+    assert "Traceback" not in err
+    program, *again = shlex.split(said.partition("Go on with: ")[2])
+    assert program == "goodeye"
+    with Ledger.open(tmp_path / "ledger") as ledger:
+        before = {attempt.id for attempt in ledger.attempts(1)}
+        assert 0 < len(before) < want and ledger.run(1).status == "stopped"
+    monkeypatch.chdir(tmp_path)
+    assert main(again) == 0
+    assert f"{want} of {want} pictures passed" in capsys.readouterr().out
+    with Ledger.open(tmp_path / "ledger") as ledger:
+        after = ledger.attempts(1)
+        assert before < {attempt.id for attempt in after} and len(after) == want == len({one.seed for one in after})
+    assert main(["ledger", "check", "ledger"]) == 0
+
+
+def wait_for_pictures(folder: Path, count: int, process: "subprocess.Popen[str]") -> bool:
+    deadline = time.monotonic() + 300  # on a busy machine, loading the libraries alone takes long
+    while time.monotonic() < deadline and process.poll() is None:
+        if len(list(folder.rglob("*.png"))) >= count:
+            return True
+        time.sleep(0.01)
+    return False
