@@ -319,11 +319,11 @@ def showroom_build(
 
     Args:
         out: folder for the models, a folder a role, and for the checkpoints
-        only: just these roles, from the others' finished models
+        only: train just these roles anew, with the others' finished models
     """
     from goodeye.showroom.build import build
 
-    build(out, only=only)
+    say(f"Models: {build(out, only=only, say=partial(print, file=sys.stderr, flush=True))}")
     return DONE
 
 
