@@ -223,6 +223,15 @@ def test_a_name_that_is_no_text_can_be_said_and_written(a_ledger: Path, tmp_path
     assert json.loads((tmp_path / "report.json").read_text())["unreferenced"] == [str(stray)]
 
 
+# The showroom
+
+
+def test_a_role_that_is_none_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["showroom", "build", str(tmp_path / "built"), "--only", "nose"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("goodeye showroom build: nose is no role") and "vae" in line
+
+
 # Ads, from end to end on a tiny model set
 
 
