@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from goodeye.ads.brief import SETTINGS, Brief, choose_prompt, clean, read_briefs, slug, unique_keys
+from goodeye.ads.brief import SETTINGS, Brief, choose_prompt, clean, read_briefs, slug, unique_keys, with_title
 
 
 @pytest.fixture
@@ -141,8 +141,23 @@ def test_emoji_stay_and_none_is_empty():
 
 def test_a_prompt_is_chosen_by_key_and_seed_alone():
     cup = Brief(key="cup", image=Path("cup.png"), title="blue cup")
-    assert choose_prompt(cup, ["{title} on ice"]) == "blue cup on ice"
+    assert choose_prompt(cup, ["a {title} on ice"]) == "a blue cup on ice"
     assert choose_prompt(cup, seed=3) == choose_prompt(cup, seed=3)
     assert choose_prompt(Brief(key="c", image=Path("c.png"), prompt="mine"), ["other"]) == "mine"
     untitled = [choose_prompt(Brief(key=f"k{i}", image=Path("k.png"))) for i in range(100)]
-    assert set(untitled) == {setting.replace("{title}", "a product") for setting in SETTINGS}
+    assert set(untitled) == {setting.replace("{title}", "product") for setting in SETTINGS}
+
+
+@pytest.mark.parametrize(
+    ("title", "says"),
+    [
+        ("", "a product on ice"),
+        ("orange cup", "an orange cup on ice"),
+        ("a cup", "a cup on ice"),
+        ("The Cup", "a Cup on ice"),
+        ("🫖", "a 🫖 on ice"),
+        ("an", "an an on ice"),
+    ],
+)
+def test_titles_read_well_in_a_setting(title, says):
+    assert with_title("a {title} on ice", title) == says

@@ -4,12 +4,12 @@ import dataclasses
 
 import pytest
 import torch
-from goodeye.modelset import Models, resolve
 from PIL import Image, ImageDraw
 
 from goodeye.ads.canvas import Canvas, place
 from goodeye.ads.generate import Prompts, eight_bit, generate, latent_mask, noise_of
 from goodeye.images import to_pil, to_tensor
+from goodeye.modelset import Models, resolve
 
 PROMPTS = ["a red shoe on the beach", "a blue bag in the kitchen", "a red shoe on the beach"]
 

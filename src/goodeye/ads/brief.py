@@ -21,12 +21,12 @@ TABLES = {".csv", ".tsv", ".parquet"}
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 COLUMNS = ("image", "title", "prompt")
 SETTINGS = (
-    "{title} on a wooden table in a bright room",
-    "{title} on a marble kitchen counter, morning light",
-    "{title} on a shelf against a pastel wall",
-    "{title} on a stone in a garden, soft shadows",
-    "{title} on a desk by a window",
-    "{title} on a plain studio table, soft light",
+    "a {title} on a wooden table in a bright room",
+    "a {title} on a marble kitchen counter, morning light",
+    "a {title} on a shelf against a pastel wall",
+    "a {title} on a stone in a garden, soft shadows",
+    "a {title} on a desk by a window",
+    "a {title} on a plain studio table, soft light",
 )
 
 
@@ -237,11 +237,18 @@ def slug(stem: str) -> str:
 def choose_prompt(brief: Brief, settings: Sequence[str] = (), seed: int = 0) -> str:
     """The brief's own prompt, or one of `settings` (else of `SETTINGS`) drawn by the key and the run's seed.
 
-    "{title}" in a setting becomes the brief's title, or "a product" where it has none. Ours; the paper writes its
-    prompts by hand.
+    Ours; the paper writes its prompts by hand.
     """
     if brief.prompt:
         return brief.prompt
     choices = settings or SETTINGS
     draw = int.from_bytes(hashlib.sha256(f"{seed}/{brief.key}/prompt".encode()).digest()[:8], "big")
-    return choices[draw % len(choices)].replace("{title}", brief.title or "a product")
+    return with_title(choices[draw % len(choices)], brief.title)
+
+
+def with_title(setting: str, title: str) -> str:
+    """A setting with "{title}" filled in, "product" where there is none; "a {title}" reads "an …" before a vowel."""
+    thing = re.sub(r"^(an?|the)\s+", "", title, flags=re.IGNORECASE) or "product"
+    if thing[0].lower() in "aeiou":
+        setting = re.sub(r"\b([Aa]) \{title\}", r"\1n {title}", setting)
+    return setting.replace("{title}", thing)

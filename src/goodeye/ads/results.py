@@ -119,14 +119,11 @@ class Result:
         ]
 
     def summary(self) -> str:
-        """One line: how many pictures passed, in how many attempts, and why the other attempts failed."""
+        """One line: how many pictures passed, in how many attempts, at how many products."""
         words = [
             f"{self.passed} of {count(len(self.slots), 'picture')} passed, "
             f"in {count(len(self.attempts), 'attempt')} at {count(len(self.briefs), 'product')}."
         ]
-        if self.failures:
-            reasons = ", ".join(f"{number:,} {label.replace('_', ' ')}" for label, number in self.failures.items())
-            words.append(f"The other attempts: {reasons}.")
         if without := sum(brief.passed == 0 for brief in self.briefs):
             words.append(f"{count(without, 'product')} without any that passed.")
         return " ".join(words)
