@@ -11,6 +11,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 
 from goodeye.errors import BadInput
 from goodeye.judging.licence import licence_of
+from goodeye.judging.loading import load_model
 from goodeye.judging.pixels import Pixels
 from goodeye.judging.protocol import Axis, Context, Images, Scores, check_contexts, fingerprint
 
@@ -35,7 +36,7 @@ class Clip:
         cls, folder_or_id: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
     ) -> "Clip":
         """Loads safetensors weights, the tokenizer, and how pixels are prepared, all from one folder or hub id."""
-        model = AutoModel.from_pretrained(str(folder_or_id), use_safetensors=True, dtype=dtype).to(device)
+        model = load_model(AutoModel, folder_or_id, dtype).to(device)
         if not hasattr(model, "get_text_features"):
             raise BadInput(f"{folder_or_id} is a {model.config.model_type}, not a model of images and texts like CLIP.")
         tokenizer = AutoTokenizer.from_pretrained(str(folder_or_id))

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import AutoModelForDepthEstimation, AutoModelForSemanticSegmentation, PreTrainedModel
 
 from goodeye.errors import BadInput
+from goodeye.judging.loading import load_model
 from goodeye.judging.pixels import IMAGENET_MEAN, IMAGENET_STD, Pixels, resize
 from goodeye.judging.protocol import fingerprint
 
@@ -55,7 +56,7 @@ class DepthEstimator:
         cls, folder_or_id: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
     ) -> "DepthEstimator":
         """Loads safetensors weights and how pixels are prepared (preprocessor_config.json)."""
-        model = AutoModelForDepthEstimation.from_pretrained(str(folder_or_id), use_safetensors=True, dtype=dtype)
+        model = load_model(AutoModelForDepthEstimation, folder_or_id, dtype)
         return cls(model.to(device), Pixels.from_pretrained(folder_or_id))
 
     @property
@@ -95,7 +96,7 @@ class SaliencyEstimator:
         """Loads safetensors weights and how pixels are prepared; a path that ends in .onnx gives an OnnxSaliency."""
         if str(folder_or_id).endswith(".onnx"):
             return OnnxSaliency(folder_or_id)
-        model = AutoModelForSemanticSegmentation.from_pretrained(str(folder_or_id), use_safetensors=True, dtype=dtype)
+        model = load_model(AutoModelForSemanticSegmentation, folder_or_id, dtype)
         return cls(model.to(device), Pixels.from_pretrained(folder_or_id))
 
     @property

@@ -21,6 +21,7 @@ from transformers import (
 from transformers import initialization as init
 
 from goodeye.errors import BadInput
+from goodeye.judging.loading import load_model
 from goodeye.judging.maps import MapEstimator
 from goodeye.judging.pixels import IMAGENET_MEAN, IMAGENET_STD, Pixels, on_white, resize
 from goodeye.judging.protocol import Axis, Context, Images, Scores, Verdict, check_contexts, check_scores, fingerprint
@@ -364,7 +365,7 @@ class RFNetJudge:
         aux_grad: Literal["through", "detach"] = "through",
     ) -> "RFNetJudge":
         """Loads what `save_pretrained` wrote: the model (safetensors) and its tokenizer beside it."""
-        model = RFNet.from_pretrained(str(folder_or_id), use_safetensors=True, dtype=dtype).to(device)
+        model = load_model(RFNet, folder_or_id, dtype).to(device)
         tokenizer = AutoTokenizer.from_pretrained(str(folder_or_id)) if model.config.use_title else None
         return cls(model, tokenizer, depth, saliency, threshold=threshold, aux_grad=aux_grad)
 

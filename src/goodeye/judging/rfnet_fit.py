@@ -160,7 +160,7 @@ def fit_rfnet(
         assert held_out is not None
         return _quick(predict(model, tokenizer, held_out), held_out.label_tensor().numpy())
 
-    model.to(memory_format=torch.channels_last)  # convolutions on a CPU take about two thirds of the time so
+    _arrange(model, torch.channels_last)  # convolutions on a CPU take about two thirds of the time so
     with nullcontext(run_dir) if run_dir else tempfile.TemporaryDirectory() as folder:
         result = fit(
             {"judge": model},
@@ -174,8 +174,12 @@ def fit_rfnet(
             cpu=device == "cpu",
             label=label,
         )
-    model.to(memory_format=torch.contiguous_format)
+    _arrange(model, torch.contiguous_format)
     return Fitted(model.eval(), tokenizer, result.last, result.seconds)
+
+
+def _arrange(model: nn.Module, order: torch.memory_format) -> None:
+    model.to(memory_format=order)  # type: ignore[call-overload]
 
 
 def _quick(probabilities: Array, labels: Array) -> dict[str, float]:
