@@ -232,25 +232,26 @@ def age(file: Path, seconds: float) -> None:
 
 def test_killed_at_any_moment_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
     """A process that records is killed again and again at random times; whoever goes on completes it."""
-    place, briefs, attempts = tmp_path / "ledger", 6, 6
+    place, briefs, attempts = tmp_path / "ledger", 10, 10
     with Ledger.open(place) as ledger:
         run = ledger.start_run("ads", {}, seed=1)
     dice = random.Random(5)
     acknowledged: set[tuple[int, int]] = set()
     for _kill in range(8):
         child = recorder(place, "", run, briefs, attempts)
-        assert child.stdout is not None
-        assert child.stdout.readline() == "open\n"
-        time.sleep(dice.uniform(0, 0.12))
+        assert child.stdout is not None and child.stdout.readline() == "open\n"
+        said = [child.stdout.readline() for _ in range(len(acknowledged) + dice.randint(1, 4))]
+        time.sleep(dice.uniform(0, 0.02))  # it is now at work on what nobody has recorded yet
         child.send_signal(signal.SIGKILL)
-        said, _ = child.communicate()
-        whole_lines = said.rpartition("\n")[0].splitlines()
+        rest, _ = child.communicate()
+        whole_lines = ("".join(said) + rest).rpartition("\n")[0].splitlines()
         acknowledged |= {(int(brief), int(number)) for brief, number in map(str.split, whole_lines)}
         with Ledger.open(place) as ledger:
             assert check(ledger).clean
             there = {(one.brief_key, one.number): one for one in ledger.attempts(run)}
             assert {(f"brief {brief}", number) for brief, number in acknowledged} <= set(there)
             assert all(map(is_whole, there.values()))
+    assert len(acknowledged) >= 8, "each life was to record something new"
     with Ledger.open(place) as ledger:
         record(ledger, run, briefs, attempts)
         assert_complete(ledger, run, briefs, attempts)
