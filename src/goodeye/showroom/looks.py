@@ -16,9 +16,21 @@ def luma(rgb: Tensor) -> Tensor:
 
 def grow(mask: Tensor, pixels: int) -> Tensor:
     """A mask [N,H,W] in {0,1} grown by `pixels` on every side."""
-    side = 2 * pixels + 1
-    tall = F.max_pool2d(mask[:, None], (side, 1), 1, (pixels, 0))
-    return F.max_pool2d(tall, (1, side), 1, (0, pixels))[:, 0]
+    for dim in (1, 2):
+        pad = (0, 0, pixels, pixels) if dim == 1 else (pixels, pixels)
+        mask = _greatest(F.pad(mask, pad), 2 * pixels + 1, dim)
+    return mask
+
+
+def _greatest(x: Tensor, width: int, dim: int) -> Tensor:
+    """The greatest value in each window of `width` along `dim`, which shortens by width - 1; in log2(width) steps."""
+    reach = 1  # x holds the greatest of so many neighbours
+    while reach < width:
+        step = min(reach, width - reach)
+        left = x.shape[dim] - step
+        x = torch.maximum(x.narrow(dim, 0, left), x.narrow(dim, step, left))
+        reach += step
+    return x
 
 
 def ring_distance(image: Tensor, product: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:

@@ -138,30 +138,49 @@ class Layers:
 
 def paint(layers: Layers, parts: Tensor, window: float = 1.0) -> Layers:
     """Paints parts [N,K,P] in order over the pictures, in place. `window`: the side (of the canvas) that holds any one
-    part; smaller is faster, and what lies outside of a part's window is not painted."""
+    part; what lies outside of a part's window is not painted. Only pictures that have a part, and only the smallest
+    rectangle that holds it in each of them, are touched."""
     n, planes, size, _ = layers.planes.shape
-    side = min(size, int(np.ceil(window * size)))
-    grid = torch.arange(side, device=parts.device)
+    most = min(size, int(np.ceil(window * size)))
     flat = layers.planes.view(n, planes, size * size)
-    for row in parts.unbind(1):
+    there = parts[:, :, 0] < NOWHERE[0]
+    reach = _reach(parts, size)
+    for k in range(parts.shape[1]):
+        which = there[:, k].nonzero()[:, 0]
+        if not len(which):
+            continue
+        row = parts[which, k]
+        width, height = (min(most, int(side)) for side in torch.ceil(2 * size * reach[which, k].amax(0) + 2).tolist())
+        xs, ys = _window(row[:, 0], width, size)[:, None, :], _window(row[:, 1], height, size)[:, :, None]
         p = dict(zip(FIELDS, row[:, :, None, None].unbind(1), strict=True))
-        xs = (row[:, 0] * size - side / 2).round().long().clamp(0, size - side)[:, None] + grid
-        ys = (row[:, 1] * size - side / 2).round().long().clamp(0, size - side)[:, None] + grid
-        share, colour = _cover_and_colour(p, (xs[:, None, :] + 0.5) / size, (ys[:, :, None] + 0.5) / size, size)
+        share, colour = _cover_and_colour(p, (xs + 0.5) / size, (ys + 0.5) / size, size)
         solid = (share > 0.5) & (p["obj"] >= 0)
-        if side == size:
-            under = layers.planes
-        else:
-            at = (ys[:, :, None] * size + xs[:, None, :]).view(n, 1, -1).expand(-1, planes, -1)
-            under = flat.gather(2, at).view(n, planes, side, side)
+        at = which[:, None, None] * (planes * size * size) + ys * size + xs
+        at = (at[:, None] + torch.arange(planes, device=parts.device)[:, None, None] * (size * size)).flatten()
+        under = flat.view(-1)[at].view(len(which), planes, height, width)
         for c in range(3):
             under[:, c] += share * (colour[c] - under[:, c])
         under[:, 3] += share * (1 - under[:, 3])
         under[:, 4] = torch.where(solid, p["depth"], under[:, 4])
         under[:, 5] = torch.where(solid, p["obj"], under[:, 5])
-        if side != size:
-            flat.scatter_(2, at, under.view(n, planes, -1))
+        flat.view(-1)[at] = under.flatten()
     return layers
+
+
+def _window(centre: Tensor, side: int, size: int) -> Tensor:
+    """The pixels [N,side] of a window around centres [N], moved so that it lies on the canvas."""
+    first = (centre * size - side / 2).round().long().clamp(0, size - side)
+    return first[:, None] + torch.arange(side, device=centre.device)
+
+
+def _reach(parts: Tensor, size: int) -> Tensor:
+    """How far from its centre each part can show anything, across and down the canvas, [N,K,2], never too small."""
+    p = dict(zip(FIELDS, parts.unbind(2), strict=True))
+    edge = p["ring"] + p["soft"].clamp(min=1.0 / size) / 2
+    wide = (p["hw"] + edge / p["sx"]) * (1 + p["taper"].abs())
+    tall = p["hh"] + edge / p["sy"]
+    cos, sin = p["cos"].abs(), p["sin"].abs()
+    return torch.stack([cos * wide + sin * tall, sin * wide + cos * tall], 2)
 
 
 def _cover_and_colour(p: dict[str, Tensor], x: Tensor, y: Tensor, size: int) -> tuple[Tensor, list[Tensor]]:
@@ -178,7 +197,7 @@ def _cover_and_colour(p: dict[str, Tensor], x: Tensor, y: Tensor, size: int) -> 
     length = torch.sqrt(mx * mx + my * my + 1e-12)
     distance = length + torch.maximum(qx, qy).clamp(max=0) - radius
     if bool(((sx != 1) | (sy != 1)).any()):  # back to true distances where the axes were scaled to make an ellipse
-        distance = distance * length / torch.sqrt((mx * sx) ** 2 + (my * sy) ** 2 + 1e-12)
+        distance = distance * (length / torch.sqrt((mx * sx) ** 2 + (my * sy) ** 2 + 1e-12))
     if bool((p["ring"] > 0).any()):
         distance = torch.where(p["ring"] > 0, distance.abs() - p["ring"], distance)
     if bool(((p["top"] > -9) | (p["bottom"] < 9)).any()):
