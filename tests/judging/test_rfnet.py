@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_judges import BERT, RESNET, rfnet_config
 from torch import nn
-from transformers import BertConfig, BertModel, DistilBertConfig, ResNetConfig, ResNetModel
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, DistilBertConfig, ResNetConfig, ResNetModel
 
 from goodeye.errors import BadInput
 from goodeye.judging.protocol import Context, Judge, check_scores
@@ -209,6 +209,15 @@ def test_saved_and_loaded_again(tmp_path, fields):
     assert {k: v for k, v in ours.items() if k != "_name_or_path"} == {
         k: v for k, v in theirs.items() if k != "_name_or_path"
     }
+
+
+def test_transformers_own_classes_know_the_folder(tmp_path, capfd):
+    model = RFNet(rfnet_config())
+    model.save_pretrained(tmp_path)
+    title_tokenizer(TITLES).save_pretrained(tmp_path)
+    assert isinstance(AutoModel.from_pretrained(tmp_path), RFNet)
+    assert AutoTokenizer.from_pretrained(tmp_path)("a mug")["input_ids"]
+    assert "goodeye_rfnet" not in capfd.readouterr().err  # no warning of an unknown model type
 
 
 def test_pretrained_encoders_are_taken_over(tmp_path):

@@ -60,7 +60,7 @@ def test_from_folder_to_judge_and_report(folder, tmp_path):
     assert result.rows[0].agreement.count == 10 and result.trained_on == 30
     assert result.rows[0].agreement.binary["ap"].mean > 0.9
     assert len(result.skipped) == 1 and "missing.png" in result.skipped[0].message
-    assert "without depth" in result.summary() and "1 rows could not be used" in result.summary()
+    assert "without depth" in result.summary() and "not used: 1 row that" in result.summary()
     assert json.loads((out / "report.json").read_text()) == json.loads(json.dumps(result.as_json()))
     page = (out / "report.html").read_text()
     assert page.count("data:image/svg+xml;base64,") == 3 and "without saliency" in page

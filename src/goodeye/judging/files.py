@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -300,10 +301,18 @@ def _known(path: Path, versions: dict[str, str]) -> list[dict[str, Value]]:
 
 
 def score_table(judged: Judged, limit: int = 100) -> Table:
-    """The scores as a table for a terminal; at most `limit` rows."""
-    columns = list(dict.fromkeys(column for row in judged.rows for column in row if not column.endswith(".failures")))
-    table = Table(*columns, title=f"{len(judged.rows)} pictures" if len(judged.rows) > limit else None)
+    """The scores as a table for a terminal: of each judge its label and its main axis, and at most `limit` rows."""
+    columns = []
+    for judge in judged.versions:
+        own = [column for column in next(iter(judged.rows), {}) if column.startswith(f"{judge}.")]
+        columns += [f"{judge}.label", f"{judge}.available"] if f"{judge}.label" in own else own[:1]
+    table = Table(title=f"the first {limit} of {len(judged.rows)} pictures" if len(judged.rows) > limit else None)
+    table.add_column("image", overflow="fold")
+    for column in columns:
+        table.add_column(column, no_wrap=True)
     for row in judged.rows[:limit]:
-        values = (row.get(column, "") for column in columns)
-        table.add_row(*(f"{value:.3f}" if isinstance(value, float) else value for value in values))
+        values = (row[column] for column in columns)
+        table.add_row(
+            escape(str(row["image"])), *(f"{value:.3f}" if isinstance(value, float) else value for value in values)
+        )
     return table

@@ -258,6 +258,11 @@ class RFNet(PreTrainedModel):
 _NORMALISE = Pixels(mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
+# So that AutoConfig, AutoModel and AutoTokenizer know the folders that save_pretrained writes.
+AutoConfig.register(RFNetConfig.model_type, RFNetConfig)
+AutoModel.register(RFNetConfig, RFNet)
+
+
 def _tower(config: ResNetConfig, stride: int) -> ResNetModel:
     tower = ResNetModel(config)
     own = 4 * 2 ** (len(config.hidden_sizes) - 1 + int(config.downsample_in_first_stage))

@@ -41,24 +41,24 @@ class Mistake:
 
 def text_table(rows: Sequence[Row]) -> str:
     """The comparison in plain text: percent with 95 % intervals; available is the positive class."""
-    lines = [f"{'':22}" + "".join(f"{name:>20}" for name in ("precision", "recall", "F1", "AP", "macro AP"))]
+    lines = [f"{'':20}" + "".join(f"{name:>24}" for name in ("precision", "recall", "F1", "AP", "macro AP"))]
     for row in rows:
         found = [*(row.agreement.binary[name] for name in METRICS), row.agreement.macro["ap"]]
-        lines.append(f"{row.variant:22}" + "".join(f"{_percent(one):>20}" for one in found))
+        lines.append(f"{row.variant:20}" + "".join(f"{_percent(one):>24}" for one in found))
     for row in rows:
         if row.lost:
-            lines.append(f"{row.variant}: {_points(row.lost)} points of AP less than RFNet")
+            lines.append(f"{row.variant}: AP below RFNet's by {_percent(row.lost)} points")
     count = rows[0].agreement.count
     lines.append(f"{count} held-out pictures; in brackets 95 % bootstrap intervals; available is positive.")
     return "\n".join(lines)
 
 
 def _percent(found: Interval) -> str:
-    return f"{100 * found.mean:.1f} ({100 * found.low:.1f}-{100 * found.high:.1f})"
+    return f"{100 * found.mean:.1f} ({_span(found)})"
 
 
-def _points(found: Interval) -> str:
-    return f"{100 * found.mean:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
+def _span(found: Interval) -> str:
+    return f"{100 * found.low:.1f} to {100 * found.high:.1f}"
 
 
 def write_report(
@@ -67,7 +67,7 @@ def write_report(
     """Writes out/report.html; probabilities are RFNet's for the held-out samples. Returns its path."""
     labels = held_out.label_tensor().numpy()
     environment = Environment(loader=PackageLoader("goodeye.judging", "."), autoescape=True, trim_blocks=True)
-    environment.filters.update(percent=_percent, points=_points, words=lambda name: name.replace("_", " "))
+    environment.filters.update(span=_span, words=lambda name: name.replace("_", " "))
     page = environment.get_template("rfnet_report.html.j2").render(
         rows=rows,
         metrics=METRICS,

@@ -54,7 +54,9 @@ class TrainedJudge:
         """The table for a terminal."""
         lines = [text_table(self.rows), f"judge: {self.folder}", f"report: {self.report}"]
         if self.skipped:
-            lines.append(f"{len(self.skipped)} rows could not be used; the first: {self.skipped[0].message}")
+            lines.append(
+                f"not used: {len(self.skipped)} row{'s' if len(self.skipped) > 1 else ''} that could not be read"
+            )
         return "\n".join(lines)
 
 
