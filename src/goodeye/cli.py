@@ -301,7 +301,7 @@ def showroom_render(
         size: pixels a side
         seed: the same seed gives the same scenes
     """
-    from goodeye.showroom.scenes import render_folder
+    from goodeye.showroom.folder import render_folder
 
     render_folder(out, count=count, size=size, seed=seed)
     say(f"{count} scenes are in {out}.")

@@ -1,5 +1,6 @@
 """The ledger's promises: what is recorded is there, once, whole, whoever else writes and whenever a process dies."""
 
+import os
 import random
 import signal
 import sqlite3
@@ -222,9 +223,26 @@ def test_a_picture_that_waits_for_a_sweep_is_kept_when_it_is_recorded(ledger: Le
 
 
 def age(file: Path, seconds: float) -> None:
-    import os
-
     os.utime(file, (time.time() - seconds,) * 2)
+
+
+def test_sweep_takes_the_pictures_of_rows_deleted_by_hand(ledger: Ledger) -> None:
+    run = ledger.start_run("ads", {}, seed=1)
+    record(ledger, run, briefs=2, attempts=2)
+    files = list(ledger.store.files())
+    kept = {one.image_sha for one in ledger.attempts(run) if one.brief_key == "brief 0"}
+    kept |= {str(one.product_sha) for one in ledger.briefs(run) if one.key == "brief 0"}
+    with ledger._write() as connection:
+        for table in ("verdicts", "picks"):
+            connection.exec_driver_sql(f"DELETE FROM {table} WHERE attempt_id IN (3, 4)")
+        connection.exec_driver_sql("DELETE FROM attempts WHERE id IN (3, 4)")
+        connection.exec_driver_sql("DELETE FROM briefs WHERE id = 2")
+    for file in files:
+        age(file, 61)
+    assert len(ledger.sweep()) == 3
+    assert {file.stem for file in ledger.store.files()} == kept
+    report = check(ledger)
+    assert report.clean and report.rows["images"] == 3 and not report.unreferenced
 
 
 # Killed and crowded

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from PIL.Image import Image as Picture
-from sqlalchemy import Connection, Engine, Select, select, text, update
+from sqlalchemy import Connection, Engine, Select, delete, exists, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 import goodeye
@@ -263,15 +263,22 @@ class Ledger:
         return self.store.path(sha256)
 
     def sweep(self, older_than: float = SWEEP_AGE) -> list[Path]:
-        """Removes files that no row names, unless written in the last `older_than` seconds; returns what it removed."""
+        """Removes the files that no attempt and no brief names, unless written in the last `older_than` seconds.
+
+        Such are left by a kill, and by who deletes rows by hand. Returns what was removed.
+        """
         limit = schema.now().timestamp() - older_than
+        named_by_none = ~(
+            exists().where(Attempt.image_sha == Image.sha256) | exists().where(Brief.product_sha == Image.sha256)
+        )
+        if self._first(select(Image.sha256).where(named_by_none).limit(1)) is not None:
+            with self._sweeping() as connection:
+                connection.execute(delete(Image).where(named_by_none))
         with self._read() as connection:
             stray = _unnamed(connection, list(self.store.older_than(older_than)))
         removed = []
         for files in _portions(stray):  # so that no writer waits long
-            with self._write() as connection:
-                if connection.dialect.name == "postgresql":
-                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": IMAGES_LOCK})
+            with self._sweeping() as connection:
                 for file in _unnamed(connection, files):
                     if is_older(file, limit):
                         with plain_os_errors(self.store.folder):
@@ -301,6 +308,14 @@ class Ledger:
         return picture.sha256
 
     # Transactions
+
+    @contextmanager
+    def _sweeping(self) -> Iterator[Connection]:
+        """A transaction beside which nobody names a file."""
+        with self._write() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": IMAGES_LOCK})
+            yield connection
 
     def _first(self, query: Select[Any]) -> Any:
         with self._read() as connection:
