@@ -148,7 +148,7 @@ class OnnxSaliency:
         pixels = Pixels(mean=IMAGENET_MEAN, std=IMAGENET_STD)(pixels)
         parts = [self._run(part) for part in pixels.cpu().split(self.batch or len(pixels))]
         saliency = stretch(torch.cat(parts)[:, :1].to(images))
-        return resize(saliency, (images.shape[-2], images.shape[-1]))
+        return resize(saliency, (images.shape[-2], images.shape[-1])).clamp(0, 1)  # rounding alone can pass 1
 
     def _run(self, pixels: Tensor) -> Tensor:
         short = (self.batch or len(pixels)) - len(pixels)
