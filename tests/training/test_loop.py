@@ -182,7 +182,7 @@ def test_shuffled_visits_everything_once_an_epoch():
 def test_an_interrupted_run_goes_on_to_the_same_result(tmp_path, stop):
     config = replace(CONFIG, ema=0.9)
     whole = weights_after(config, tmp_path / "whole")
-    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    handlers = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def interrupted(modules, rows, number):
         if number == 6:
@@ -194,10 +194,25 @@ def test_an_interrupted_run_goes_on_to_the_same_result(tmp_path, stop):
             fit({"net": network()}, interrupted, batch, config, tmp_path / "cut", cpu=True)
         assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
     finally:
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     assert [path.name for path in (tmp_path / "cut" / "checkpoints").iterdir()] == ["00000007"]
     assert same(weights_after(config, tmp_path / "cut", resume=True), whole)
     assert rows_without_time(tmp_path / "cut") == rows_without_time(tmp_path / "whole")
+
+
+def test_a_signal_that_is_ignored_stops_nothing(tmp_path):
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as for a command that nohup started
+
+    def interrupted(modules, rows, number):
+        signal.raise_signal(signal.SIGINT)
+        return step(modules, rows, number)
+
+    try:
+        result = fit({"net": network()}, interrupted, batch, CONFIG, tmp_path, cpu=True)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert result.steps == CONFIG.steps
 
 
 def test_it_runs_outside_the_main_thread_too(tmp_path):

@@ -22,9 +22,10 @@ from transformers import CLIPTextModel
 from goodeye.errors import BadInput
 from goodeye.judging import rfnet_compare
 from goodeye.judging.rfnet_fit import RFNetTraining, fit_rfnet
+from goodeye.judging.samples import Samples
 from goodeye.modelset import Models, ModelSet, showroom
 from goodeye.showroom import generator, perception, vae
-from goodeye.showroom.inspected import remade_world
+from goodeye.showroom.inspected import joined, plain_world, remade_world
 from goodeye.showroom.words import build_tokenizer
 from goodeye.showroom.world import World, world
 from goodeye.training.loop import Loop, Result
@@ -39,8 +40,9 @@ class Build:
 
     scenes: int = 14336
     held: int = 1024
-    inspected: int = 3072  # pictures for RFNet
-    inspected_held: int = 512
+    inspected: int = 1536  # pictures for RFNet, remade by the generator
+    plain: int = 4096  # and as rendered
+    inspected_held: int = 384
     vae: Loop = Loop(
         steps=2000,
         lr=2e-3,
@@ -88,8 +90,8 @@ class Build:
         steps=800, lr=2e-3, schedule="cosine", warmup=50, ema=0.99, seed=5, save_seconds=120, log_every=20
     )
     clip: Loop = Loop(
-        steps=1500,
-        lr=1e-3,
+        steps=1200,
+        lr=5e-4,
         schedule="cosine",
         warmup=100,
         ema=0.99,
@@ -99,7 +101,7 @@ class Build:
         log_every=20,
     )
     rfnet: RFNetTraining = RFNetTraining(
-        epochs=8,
+        epochs=5,
         batch_size=16,
         lr=3e-4,
         warmup=100,
@@ -302,18 +304,16 @@ def _clip(shop: Shop) -> dict[str, Any]:
         (np.asarray(held.image[:256]), held.captions[:256]),
         shop.out / "clip",
         shop.config.clip,
-        batch=32,
+        batch=64,
     )
     _save(model, shop.weights("clip"))
     tokenizer.save_pretrained(shop.weights("clip"))
     replace(perception.NORMALISE, size=(128, 128)).save_pretrained(shop.weights("clip"))
-    return _trained(done, shop.config.clip, 32)
+    return _trained(done, shop.config.clip, 64)
 
 
 def _rfnet(shop: Shop) -> dict[str, Any]:
-    models = shop.models()
-    samples = remade_world(models, shop.world("rfnet"), shop.out / "rfnet_pictures", 13, say=shop.say)
-    held = remade_world(models, shop.world("rfnet_held"), shop.out / "rfnet_held_pictures", 14, say=shop.say)
+    samples, held = _inspected(shop)
     config = shop.config.rfnet
     fitted = fit_rfnet(samples, config, held_out=held, run_dir=shop.out / "rfnet", resume=True, label="RFNet")
     fitted.model.half().save_pretrained(shop.weights("rfnet"))
@@ -327,13 +327,19 @@ def _rfnet(shop: Shop) -> dict[str, Any]:
     }
 
 
+def _inspected(shop: Shop) -> tuple[Samples, Samples]:
+    """RFNet's pictures: remade by the generator and as rendered; the held-out ones are all remade."""
+    models = shop.models()
+    made = remade_world(models, shop.world("rfnet"), shop.out / "rfnet_pictures", 13, say=shop.say)
+    held = remade_world(models, shop.world("rfnet_held"), shop.out / "rfnet_held_pictures", 14, say=shop.say)
+    return joined(made, plain_world(models, shop.world("train"), shop.out / "rfnet_pictures", shop.config.plain)), held
+
+
 def compare_rfnet(out: str | Path, config: Build | None = None, say: Say = print) -> list[rfnet_compare.Row]:
     """The table of the ads paper on the showroom: RFNet, the single-image baseline, and each modality left out, all
     trained with the same budget on the same pictures."""
     shop = Shop(Path(out), config or Build(), say)
-    models = shop.models()
-    samples = remade_world(models, shop.world("rfnet"), shop.out / "rfnet_pictures", 13, say=say)
-    held = remade_world(models, shop.world("rfnet_held"), shop.out / "rfnet_held_pictures", 14, say=say)
+    samples, held = _inspected(shop)
     rows, _, _ = rfnet_compare.compare(
         samples, held, shop.config.rfnet, run_dir=shop.out / "rfnet_compare", resume=True
     )
@@ -364,7 +370,8 @@ ABOUT = {
     "depth": "GLPNForDepthEstimation on the renderer's depth.",
     "saliency": "SegformerForSemanticSegmentation, one label, on the renderer's saliency.",
     "clip": "CLIPModel trained by the contrastive loss with smoothed targets and a queue.",
-    "rfnet": "RFNet (ads paper, section 3.2) on pictures as the generator makes them, with estimated depth and saliency.",
+    "rfnet": "RFNet (ads paper, section 3.2) on pictures as the generator makes them and as rendered, with"
+    " estimated depth and saliency.",
 }
 
 

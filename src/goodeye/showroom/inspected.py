@@ -108,3 +108,37 @@ def remade_world(
         titles=world.titles,
         labels=torch.from_numpy(world.label),
     )
+
+
+@torch.no_grad()
+def plain_world(models: Models, world: World, folder: Path, count: int, batch: int = 64) -> Samples:
+    """The first `count` scenes as they were rendered, with estimated maps: clean pictures beside the remade ones."""
+    path = folder / f"plain_maps_{count}.npy"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        maps = []
+        for at in range(0, count, batch):
+            images = torch.from_numpy(world.image[at : min(at + batch, count)]).float() / 255
+            maps.append(torch.cat([models.depth(images), models.saliency(images)], 1))
+        scratch = path.with_suffix(".tmp")
+        with scratch.open("wb") as file:
+            np.save(file, (torch.cat(maps) * 255).round().byte().numpy())
+        scratch.replace(path)
+    planes = torch.from_numpy(np.load(path))
+    return Samples(
+        products=torch.from_numpy(world.product[:count]),
+        images=torch.from_numpy(world.image[:count]),
+        depth=planes[:, :1],
+        saliency=planes[:, 1:],
+        titles=world.titles[:count],
+        labels=torch.from_numpy(world.label[:count]),
+    )
+
+
+def joined(first: Samples, second: Samples) -> Samples:
+    """The samples of both, one after the other."""
+    parts = [
+        (getattr(first, name), getattr(second, name)) for name in ("products", "images", "depth", "saliency", "labels")
+    ]
+    products, images, depth, saliency, labels = (torch.cat(pair) for pair in parts)
+    return Samples(products, images, depth, saliency, [*first.titles, *second.titles], labels)

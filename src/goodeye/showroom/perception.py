@@ -27,7 +27,8 @@ from goodeye.training.loop import Loop, Modules, Result, fit, shuffled
 
 NORMALISE = Pixels(mean=IMAGENET_MEAN, std=IMAGENET_STD)
 FARTHEST = 10.0  # GLPN gives distances up to this; nearness is 1 - distance / FARTHEST
-QUEUE = 512  # past embeddings that enlarge CLIP's contrast
+QUEUE = 256  # past embeddings that enlarge CLIP's contrast, once the towers have settled
+SETTLED = 400  # steps; earlier ones go stale at once and teach the towers to agree on one point
 SMOOTHING = 0.1
 
 
@@ -189,8 +190,9 @@ def train_clip(
             for side in (zip(*past, strict=True) if past else ((), ()))
         ]
         loss = contrastive(image, text, old[0], old[1], temperature)
-        past.append((image.detach(), text.detach()))
-        del past[: max(0, len(past) - QUEUE // batch)]
+        if number >= SETTLED:
+            past.append((image.detach(), text.detach()))
+            del past[: max(0, len(past) - QUEUE // batch)]
         return loss
 
     def evaluate(number: int) -> dict[str, float]:

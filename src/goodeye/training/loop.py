@@ -125,6 +125,7 @@ def fit(
             run.save(now=True)
     if stop:
         signal.raise_signal(stop[0])  # to whoever would have had it: Ctrl-C becomes KeyboardInterrupt
+        raise KeyboardInterrupt  # a handler that does nothing must not make half a run look whole
     run.finish()
     return Result(steps=run.state.step, seconds=run.state.seconds, last=run.last, resumed_at=resumed_at)
 
@@ -393,6 +394,7 @@ def _stop_signals() -> Iterator[list[int]]:
         yield caught
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}  # as under nohup
 
     def note(number: int, frame: object) -> None:
         caught.append(number)
