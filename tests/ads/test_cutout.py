@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from goodeye.ads.cutout import cut_out, guided_filter, is_cut_out, largest_parts, without_halo
+from goodeye.ads.cutout import cut_out, guided_filter, is_cut_out, largest_parts, with_holes_filled, without_halo
 from goodeye.errors import BadInput
 from goodeye.images import open_image
 
@@ -115,6 +115,21 @@ def test_specks_are_dropped_and_companions_kept():
     kept = largest_parts(mask, 0.1)
     assert kept[10, 10] and kept[35, 35] and not kept[45, 45]
     assert not largest_parts(np.zeros((5, 5), bool), 0.1).any()
+
+
+def test_a_clock_face_is_no_hole_and_a_handle_is_one():
+    picture = np.full((60, 60, 3), (120, 180, 240), np.uint8)
+    mask = np.zeros((60, 60), bool)
+    mask[10:50, 10:50] = True
+    picture[mask] = (200, 30, 30)
+    face, handle = np.s_[15:25, 15:45], np.s_[32:42, 15:45]
+    mask[face] = mask[handle] = False
+    picture[face], picture[handle] = (250, 250, 250), (120, 180, 240)
+    filled = with_holes_filled(mask, picture)
+    assert filled[face].all() and not filled[handle].any()
+    assert not filled[:10].any() and (filled | ~mask).all()
+    everything = np.ones((60, 60), bool)
+    assert with_holes_filled(everything, picture).all()
 
 
 def test_the_guided_filter_is_that_of_the_paper():

@@ -112,8 +112,9 @@ def _pages(briefs: Sequence[BriefResult]) -> Iterator[list[BriefResult]]:
 
 
 def contact_sheet(briefs: Sequence[BriefResult], columns: int = 10) -> Image.Image:
-    """Every attempt of some briefs: a heading a brief, the product first, then the attempts in rows of `columns`."""
+    """Every attempt of some briefs: a heading a brief, the product, then the attempts, at most `columns` a row."""
     gap, caption, heading = 8, 30, 26
+    columns = min(columns, max(4, *(len(list(brief.attempts)) for brief in briefs)))
     rows = [1 + (len(list(brief.attempts)) - 1) // columns for brief in briefs]
     width = (columns + 1) * (CELL + gap) + gap
     height = sum(heading + number * (CELL + caption + gap) + gap for number in rows)
