@@ -327,6 +327,30 @@ def showroom_build(
     return DONE
 
 
+@command(showroom, "showroom prove")
+def showroom_prove(
+    *,
+    n: int = 128,
+    seed: int = 0,
+    attempts: int = 5,
+    models: ModelSet = "showroom",
+    json: Json = None,
+) -> int:
+    """Measures the shipped ads models on fresh briefs, by the oracle: one attempt, and recurrent generation.
+
+    Args:
+        n: how many briefs
+        seed: another seed, other briefs
+        attempts: at most so many for each brief
+    """
+    from goodeye.showroom.prove import prove, table
+
+    result = prove(n, seed, attempts=attempts, models=models)
+    say(table(result))
+    write_json(json, result)
+    return DONE
+
+
 @command(app, "demo")
 def demo(
     picture: Annotated[Positional[Path | None], _optional("[PICTURE]")] = None,

@@ -90,7 +90,7 @@ class Build:
         steps=800, lr=2e-3, schedule="cosine", warmup=50, ema=0.99, seed=5, save_seconds=120, log_every=20
     )
     clip: Loop = Loop(
-        steps=1200,
+        steps=450,
         lr=5e-4,
         schedule="cosine",
         warmup=100,
@@ -101,7 +101,7 @@ class Build:
         log_every=20,
     )
     rfnet: RFNetTraining = RFNetTraining(
-        epochs=5,
+        epochs=3,
         batch_size=16,
         lr=3e-4,
         warmup=100,

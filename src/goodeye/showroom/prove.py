@@ -19,7 +19,7 @@ from goodeye.ads.generate import Prompts, eight_bit, generate
 from goodeye.ads.recurrent import Try, attempt_seed, full_batches, open_slots, send
 from goodeye.judging.metrics import Interval, bootstrap
 from goodeye.judging.protocol import Context
-from goodeye.modelset import Models, resolve
+from goodeye.modelset import SHOWROOM, Models, resolve
 from goodeye.showroom import scenes as S
 from goodeye.showroom.inspected import canvas_of
 from goodeye.showroom.oracle import Oracle
@@ -153,10 +153,21 @@ def prove(
     keep: Callable[[Try, Tensor], None] | None = None,
 ) -> dict[str, Any]:
     """Base and recurrent rows on n fresh briefs; JSON-ready."""
-    from goodeye.modelset import SHOWROOM
-
     loaded = Models(resolve(models))
     oracle = Oracle.from_pretrained(SHOWROOM / ORACLE)
     with torch.no_grad():
         made = attempt_all(loaded, oracle, fresh_briefs(seed, n), seed=seed, attempts=attempts, batch=batch, keep=keep)
     return {"seed": seed, "models": models, **summary(made, n)}
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """The proof in words, a number a line."""
+    lines = [f"{result['briefs']} fresh briefs, seed {result['seed']}, {result['attempts']} attempts in all"]
+    for row, numbers in [*result["rows"].items(), ("agreement of RFNet with the oracle", result["agreement"])]:
+        for name, value in numbers.items():
+            if isinstance(value, Mapping):
+                lines.append(f"{row}, {name}: {value['mean']:.3f} ({value['low']:.3f} to {value['high']:.3f})")
+            else:
+                lines.append(f"{row}, {name}: {'none passed' if value is None else value}")
+    reasons = ", ".join(f"{count} {label}" for label, count in result["oracle_first_attempts"].items())
+    return "\n".join([*lines, f"first attempts by the oracle: {reasons}"])
