@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from goodeye.ads.canvas import Canvas, place
-from goodeye.ads.generate import Prompts, eight_bit, generate, latent_mask, noise_of
+from goodeye.ads.generate import Prompts, eight_bit, generate, generate_on_cores, latent_mask, noise_of
 from goodeye.images import to_pil, to_tensor
 from goodeye.modelset import Models, resolve
 
@@ -122,6 +122,21 @@ def test_it_is_the_pipeline_of_diffusers_with_the_product_pasted(models, setting
     ).images[0]
     ours = generate(models, [canvas], PROMPTS[:1], [7], settings=settings)[0]
     assert torch.allclose(ours, alpha * canvas.product[:3] + (1 - alpha) * theirs, atol=1e-4)
+
+
+def test_split_over_cores_the_pictures_are_the_same(models, settings, canvases):
+    batch = (models, [*canvases] * 3, PROMPTS * 3, list(range(9)))
+    whole = generate(*batch, settings=settings)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        split = generate_on_cores(*batch, settings=settings, embed=Prompts(models))
+        assert torch.get_num_threads() == 2
+        few = generate_on_cores(models, canvases[:1], PROMPTS[:1], [0], settings=settings, embed=Prompts(models))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.allclose(split, whole, atol=2e-4)
+    assert torch.allclose(few[0], whole[0], atol=2e-4)
 
 
 def test_prompts_are_encoded_once(models, monkeypatch):

@@ -15,7 +15,7 @@ from torch import Tensor
 from goodeye.ads.brief import Brief, Problem, choose_prompt
 from goodeye.ads.canvas import Canvas, place, visible_box
 from goodeye.ads.cutout import Remover, cut_out
-from goodeye.ads.generate import Prompts, eight_bit, generate
+from goodeye.ads.generate import Prompts, eight_bit, generate_on_cores
 from goodeye.ads.recurrent import Try, attempt_seed
 from goodeye.ads.results import AVAILABLE, picture_name, why
 from goodeye.errors import BadInput
@@ -120,7 +120,7 @@ class Workshop:
         jobs = [self.job(one.brief) for one in batch]
         seeds = [attempt_seed(self.seed, *one) for one in batch]
         canvases, prompts = [job.canvas for job in jobs], [job.prompt for job in jobs]
-        images = generate(self.models, canvases, prompts, seeds, settings=self.settings, embed=self.embed)
+        images = generate_on_cores(self.models, canvases, prompts, seeds, settings=self.settings, embed=self.embed)
         images = eight_bit(images)
         contexts = [Context(product=job.canvas.product, title=job.title, prompt=job.prompt) for job in jobs]
         with torch.no_grad():
