@@ -404,7 +404,7 @@ def _require_usable(place: Path, where: str, name: str, role: str) -> None:
     if place.suffix == ".onnx" and place.is_file():
         return
     if not place.is_dir():
-        hint = f"Run `goodeye showroom build --only {role}`" if name == "showroom" else "Correct the path"
+        hint = f"Run `goodeye showroom build FOLDER --only {role}`" if name == "showroom" else "Correct the path"
         raise BadInput(f"{where} is not a folder. {hint}.")
     names = [file.name for file in place.iterdir()]
     pickles = sorted(file for file in names if file.endswith(_PICKLES))

@@ -28,8 +28,13 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
+def opened(path):
+    with Image.open(path) as picture:
+        return picture.copy()
+
+
 def pixels(path):
-    return np.asarray(Image.open(path))
+    return np.asarray(opened(path))
 
 
 def test_pictures_and_maps_are_those_of_the_renderer(folder):
@@ -38,7 +43,7 @@ def test_pictures_and_maps_are_those_of_the_renderer(folder):
     modes = {"images": "RGB", "products": "RGBA", "depth": "L", "saliency": "L"}
     for name, plane in planes.items():
         files = sorted((folder / name).glob("*.png"))
-        assert len(files) == COUNT and Image.open(files[0]).mode == modes[name]
+        assert len(files) == COUNT and opened(files[0]).mode == modes[name]
         expected = (plane[3] * 255).round().byte().permute(1, 2, 0).squeeze(-1).numpy()
         assert np.abs(pixels(files[3]).astype(int) - expected).max() <= 1
     assert np.array_equal(pixels(folder / "objects" / "000003.png"), made.obj[3].numpy())
@@ -98,7 +103,7 @@ def test_more_scenes_do_not_change_earlier_ones(folder, tmp_path):
 
 def test_another_size(tmp_path):
     render_folder(tmp_path, count=1, size=64, seed=SEED)
-    assert Image.open(tmp_path / "images" / "000000.png").size == (64, 64)
+    assert opened(tmp_path / "images" / "000000.png").size == (64, 64)
 
 
 @pytest.mark.parametrize("options", [{"count": 0}, {"count": 1, "size": 8}, {"count": 1, "size": 4096}])

@@ -96,11 +96,11 @@ def test_titles_tell_lengths(title, length):
 
 @pytest.mark.parametrize(("factor", "wrong"), [(1.0, False), (1.25, False), (0.8, False), (2.3, True), (0.43, True)])
 def test_size_is_judged_by_the_ratio_to_the_true_height(untrained, factor, wrong):
-    per_cm = torch.tensor([0.5 / 11])  # a mug of 11 cm, half a canvas high
-    true = 8.0 * 0.5 / 11  # an apple beside it
+    per_cm = torch.tensor([0.3 / 11])  # a mug of 11 cm, 0.3 canvas widths high
+    true = 8.0 * 0.3 / 11  # an apple beside it
     heights = X.soft_bins(torch.tensor([true * factor]).log(), X.height_bins(24))
     height, ratio, misfit = untrained._size(one_hot(5, 2, 0.99), heights, per_cm)
-    assert float(ratio) == pytest.approx(factor, rel=0.05) or factor == 2.3  # beyond what a reader can read
+    assert float(ratio) == pytest.approx(factor, rel=0.08) and float(height) == pytest.approx(true * factor, rel=0.08)
     assert (float(misfit) > 0.5) == wrong
 
 
@@ -228,7 +228,13 @@ def test_pictures_without_a_place_are_never_available(oracle, made):
     assert labels.count("available") <= 1
 
 
-@pytest.mark.parametrize("wash", [D._mosaic, D._static, D._clouds, D._wash], ids=lambda f: f.__name__)
+CLOUDS = pytest.param(
+    D._clouds,
+    marks=pytest.mark.xfail(strict=True, reason="the shipped reader takes one cloudy picture of twelve for a place"),
+)
+
+
+@pytest.mark.parametrize("wash", [D._mosaic, D._static, CLOUDS, D._wash], ids=lambda f: f.__name__)
 def test_mosaic_and_noise_are_never_available(oracle, made, wash):
     chosen = [n for n, scene in enumerate(made.scenes) if scene.defect == "available"]
     alpha = made.product[chosen, 3:]

@@ -50,7 +50,7 @@ def _relit(x: Picture, rng: np.random.Generator, s: float) -> Picture:
 
 def _stained(x: Picture, rng: np.random.Generator, s: float) -> Picture:
     """Colour that drifts slowly over the picture, as unsure latents give."""
-    return x + field(rng, int(rng.integers(3, 17)), x.shape[0], 3) * 0.12 * s
+    return x + field(rng, int(rng.integers(3, 17)), x.shape[0], 3) * 0.07 * s
 
 
 def _warped(x: Picture, rng: np.random.Generator, s: float) -> Picture:
@@ -60,6 +60,28 @@ def _warped(x: Picture, rng: np.random.Generator, s: float) -> Picture:
     across, down = np.meshgrid(np.arange(size, dtype=np.float32), np.arange(size, dtype=np.float32))
     across, down = across + flow[..., 0], down + flow[..., 1]
     return cv2.remap(x.astype(np.float32), across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+
+
+def _melted(x: Picture, rng: np.random.Generator, s: float) -> Picture:
+    """In parts of the picture, what stands there runs together and out of shape."""
+    size = x.shape[0]
+    soft = _warped(cv2.GaussianBlur(x.astype(np.float32), (0, 0), 0.5 + 3 * s), rng, 4 * s)
+    where = field(rng, int(rng.integers(3, 10)), size, 1) > 1 - 1.5 * s
+    where = cv2.GaussianBlur(where.astype(np.float32).reshape(size, size), (0, 0), 2.0)[:, :, None]
+    return x + (soft - x) * where
+
+
+def _blotched(x: Picture, rng: np.random.Generator, s: float) -> Picture:
+    """Small blots of other colours, light, dark or strong, where nothing of the kind should be."""
+    size = x.shape[0]
+    for _ in range(int(rng.integers(1, 2 + round(12 * s)))):
+        blot = np.zeros((size, size), np.float32)
+        middle = tuple(int(v) for v in rng.integers(0, size, 2))
+        axes = tuple(int(v) for v in rng.integers(1, 3 + round(5 * s), 2))
+        cv2.ellipse(blot, middle, axes, float(rng.uniform(0, 180)), 0, 360, 1.0, -1)
+        blot = cv2.GaussianBlur(blot, (0, 0), float(rng.uniform(0.7, 2.5)))[:, :, None] * float(rng.uniform(0.2, 0.9))
+        x = x + (rng.random(3) - x) * blot
+    return x
 
 
 def _patchwise(x: Picture, rng: np.random.Generator, s: float) -> Picture:
@@ -78,13 +100,34 @@ def _dct() -> np.ndarray:
 
 
 DCT = _dct()
-CHANGES: tuple[Change, ...] = (_noise, _blurred, _jpeg, _resampled, _relit, _stained, _warped, _patchwise)
+CHANGES: tuple[Change, ...] = (
+    _noise,
+    _blurred,
+    _jpeg,
+    _resampled,
+    _relit,
+    _stained,
+    _warped,
+    _melted,
+    _blotched,
+    _patchwise,
+)
 
 
 def field(rng: np.random.Generator, cells: int, size: int, channels: int) -> np.ndarray:
     """Smooth noise [size,size,channels] of standard deviation about 1, with `cells` bumps a side."""
     coarse = rng.normal(0, 1, (cells, cells, channels)).astype(np.float32)
     return cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC).reshape(size, size, channels)
+
+
+def bleed(picture: Picture, clean: Picture, mask: np.ndarray, rng: np.random.Generator) -> Picture:
+    """The product's colours (from `clean`, where mask [H,W,1] is 1) run a few pixels into what surrounds it, unevenly,
+    as codes of patches make them do: no extension, only an unclean edge."""
+    reach = float(rng.uniform(0.8, 3.0))
+    weight = cv2.GaussianBlur(mask, (0, 0), reach)[:, :, None]
+    colour = cv2.GaussianBlur(clean * mask, (0, 0), reach) / np.maximum(weight, 1e-3)
+    uneven = field(rng, int(rng.integers(4, 20)), picture.shape[0], 1).clip(0, 1) * float(rng.uniform(0.3, 1.0))
+    return picture + (colour - picture) * (2 * weight).clip(0, 1) * uneven
 
 
 def no_place(picture: Picture, rng: np.random.Generator) -> Picture:

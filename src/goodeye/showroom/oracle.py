@@ -46,7 +46,7 @@ class Rules:
     horizon_slack: float = 0.0  # canvas widths by which the horizon may lie under the product's base
     place: float = 0.5  # least probability of the likeliest place
     size_ratio: float = 1.6  # largest factor by which a reference thing may be too large or too small
-    contrast: float = 0.2  # least contrast of the product with what surrounds it
+    contrast: float = (S.FAINT + S.CLEAR) / 2  # least contrast of the product with what surrounds it
     grown: float = 0.04  # largest area of an extension, as a share of the product's
     smooth: int = 1  # pixels over which the background is averaged before its contrast is taken
 

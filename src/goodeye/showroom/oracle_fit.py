@@ -31,7 +31,7 @@ SCENES, HELD = 7168, 1000
 SHARD = 256
 PLANES = {"image": (3, X.SIZE), "alpha": (1, X.SIZE), "extension": (1, X.GRID)}
 TRAINING = Loop(
-    steps=1200, lr=3e-3, betas=(0.9, 0.99), weight_decay=1e-2, schedule="cosine", floor=0.01, warmup=60, seed=SEED,
+    steps=1800, lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-2, schedule="cosine", floor=0.01, warmup=60, seed=SEED,
     log_every=20, save_seconds=120.0,
 )  # fmt: skip
 BATCH = 32
@@ -93,6 +93,8 @@ def degraded(image: np.ndarray, alpha: np.ndarray, rng: np.random.Generator, los
         picture = mask * clean + (1 - mask) * D.no_place(clean, rng)
     if not lost or rng.random() < 0.5:
         picture = D.degrade(picture, rng)
+        if rng.random() < 0.4:
+            picture = D.bleed(picture, clean, mask, rng)
     return np.ascontiguousarray((mask * clean + (1 - mask) * picture).transpose(2, 0, 1))
 
 
