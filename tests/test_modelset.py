@@ -237,7 +237,7 @@ def test_a_hub_that_cannot_be_reached_is_one_plain_line(role, tmp_path):
 
 def test_missing_showroom_weights_say_how_to_build_them(monkeypatch, tmp_path):
     monkeypatch.setattr("goodeye.modelset.SHOWROOM", tmp_path)
-    with pytest.raises(BadInput, match="goodeye showroom build --only vae"):
+    with pytest.raises(BadInput, match="goodeye showroom build FOLDER --only vae"):
         _ = Models(resolve("showroom")).vae
 
 

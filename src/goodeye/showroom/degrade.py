@@ -66,8 +66,8 @@ def _melted(x: Picture, rng: np.random.Generator, s: float) -> Picture:
     """In parts of the picture, what stands there runs together and out of shape."""
     size = x.shape[0]
     soft = _warped(cv2.GaussianBlur(x.astype(np.float32), (0, 0), 0.5 + 3 * s), rng, 4 * s)
-    where = field(rng, int(rng.integers(3, 10)), size, 1) > 1 - 1.5 * s
-    where = cv2.GaussianBlur(where.astype(np.float32).reshape(size, size), (0, 0), 2.0)[:, :, None]
+    melting = field(rng, int(rng.integers(3, 10)), size, 1) > 1 - 1.5 * s
+    where = cv2.GaussianBlur(melting.astype(np.float32).reshape(size, size), (0, 0), 2.0)[:, :, None]
     return x + (soft - x) * where
 
 
