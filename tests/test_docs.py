@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from goodeye import cli
+from goodeye.cli import common
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -77,8 +78,8 @@ def row(name: str, page: str) -> list[str]:
 @pytest.fixture
 def parse_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Command lines are understood, and nothing runs."""
-    real = cli.Call
-    monkeypatch.setattr(cli, "Call", lambda name, run, resume: real(name, lambda: cli.DONE, resume))
+    real = common.Call
+    monkeypatch.setattr(common, "Call", lambda name, run, resume: real(name, lambda: cli.DONE, resume))
     monkeypatch.setenv("COLUMNS", "120")
 
 

@@ -112,7 +112,7 @@ def test_photographs_cut_out_by_a_saliency_model_of_ones_own(u2net, single_thing
     done = run("ads", "make", *(path for path, _ in chosen), "--title", "toy", *line)
     assert done.returncode == 0, done.stderr
     pictures = all_pictures(json.loads((out / "results.json").read_text()))
-    assert [Path(brief["image"]) for brief, _ in pictures] == [path for path, _ in chosen]
+    assert [Path(brief["image"]) for brief, _ in pictures] == [path.resolve() for path, _ in chosen]
     loaded = Models(resolve(models))
     for (brief, picture), (path, box) in zip(pictures, chosen, strict=True):
         assert brief["title"] == "toy" and kept_exactly(picture, path, loaded)

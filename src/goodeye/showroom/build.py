@@ -3,7 +3,7 @@
 `build(out)` makes out/weights/<role> in fp16 safetensors with a model card each; worlds, runs and checkpoints stay in
 out, so that a killed build goes on where it was. Roles are trained in the order of ROLES, since later ones need earlier
 ones. Everything is a function of the seeds below. World 11 trains, world 12 measures, world 13 is RFNet's, world 14
-measures RFNet; the oracle has worlds of its own and is no part of this.
+measures RFNet, world 15 is the generator's; the oracle has worlds of its own and is no part of this.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ class Build:
 
     scenes: int = 14336
     held: int = 1024
+    generated: int = 16384  # scenes for U-Net and ControlNet
+    available: float = 0.85  # how many of those are good; the rest have a defect, so that the generator fails as well
     inspected: int = 1536  # pictures for RFNet, remade by the generator
     plain: int = 4096  # and as rendered
     inspected_held: int = 384
@@ -58,7 +60,7 @@ class Build:
         log_every=20,
     )
     unet: Loop = Loop(
-        steps=3600,
+        steps=5000,
         lr=1e-3,
         betas=(0.9, 0.99),
         weight_decay=1e-2,
@@ -125,13 +127,14 @@ class Shop:
     def world(self, name: str) -> World:
         """A world by name, rendered when first needed."""
         seeds = {
-            "train": (11, self.config.scenes),
-            "held": (12, self.config.held),
-            "rfnet": (13, self.config.inspected),
-            "rfnet_held": (14, self.config.inspected_held),
+            "train": (11, self.config.scenes, 0.5),
+            "held": (12, self.config.held, 0.5),
+            "rfnet": (13, self.config.inspected, 0.5),
+            "rfnet_held": (14, self.config.inspected_held, 0.5),
+            "generator": (15, self.config.generated, self.config.available),
         }
-        seed, count = seeds[name]
-        return world(self.out / name, seed, count, say=self.say)
+        seed, count, available = seeds[name]
+        return world(self.out / name, seed, count, available=available, say=self.say)
 
     def models(self) -> Models:
         """What is finished so far, as a model set."""
@@ -232,21 +235,21 @@ def _vae(shop: Shop) -> dict[str, Any]:
 
 
 def _unet(shop: Shop) -> dict[str, Any]:
-    train, held = shop.world("train"), shop.world("held")
+    train, held = shop.world("generator"), shop.world("held")
     tokenizer = build_tokenizer()
     text, unet = generator.new_text_encoder(tokenizer), generator.new_unet()
     done = generator.train_unet(
         unet,
         text,
         tokenizer,
-        _latents(shop, "train"),
+        _latents(shop, "generator"),
         (train.captions, train.short_captions),
         (_latents(shop, "held")[:128], held.captions[:128]),
         shop.out / "unet",
         shop.config.unet,
-        batch=16,
+        batch=32,
     )
-    card = _trained(done, shop.config.unet, 16)
+    card = _trained(done, shop.config.unet, 32)
     _save(text, shop.weights("text_encoder"))
     _write_card(shop.weights("text_encoder"), "text_encoder", card)
     _save(unet, shop.weights("unet"))
@@ -254,7 +257,7 @@ def _unet(shop: Shop) -> dict[str, Any]:
 
 
 def _controlnet(shop: Shop) -> dict[str, Any]:
-    train = shop.world("train")
+    train = shop.world("generator")
     tokenizer = build_tokenizer()
     unet = UNet2DConditionModel.from_pretrained(shop.weights("unet"), torch_dtype=torch.float32)
     text = CLIPTextModel.from_pretrained(shop.weights("text_encoder"), dtype=torch.float32)
@@ -264,7 +267,7 @@ def _controlnet(shop: Shop) -> dict[str, Any]:
         unet,
         text,
         tokenizer,
-        _latents(shop, "train"),
+        _latents(shop, "generator"),
         train.product,
         (train.captions, train.short_captions),
         shop.out / "controlnet",
@@ -360,12 +363,13 @@ def _trained(done: Result, config: Loop, batch: int) -> dict[str, Any]:
 
 ABOUT = {
     "tokenizer": "A word-level tokenizer over the showroom's captions and titles.",
-    "scheduler": "Stable Diffusion's noise schedule with v-prediction and trailing steps (DDIM).",
+    "scheduler": "Stable Diffusion's noise schedule rescaled to end in pure noise (Lin et al. 2023), with v-prediction "
+    "and trailing steps (DDIM).",
     "vae": "AutoencoderKL, 128 px to 16x16x16 latents. The encoder is solved (principal components of 8x8 patches), "
     "the decoder trained.",
     "text_encoder": "CLIPTextModel, trained together with the U-Net.",
-    "unet": "UNet2DConditionModel on 16x16 latents, v-prediction, one in ten captions empty. Half of its training "
-    "pictures have one of the four defects, unannounced: a generator that fails as real ones do.",
+    "unet": "UNet2DConditionModel on 16x16 latents, v-prediction, one in ten captions empty. Of its training "
+    "pictures 15 % have one of the four defects, unannounced: a generator that fails as real ones do.",
     "controlnet": "ControlNetModel on canny edges of the product alone, trained on the frozen U-Net.",
     "depth": "GLPNForDepthEstimation on the renderer's depth.",
     "saliency": "SegformerForSemanticSegmentation, one label, on the renderer's saliency.",

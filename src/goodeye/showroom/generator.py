@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from diffusers import ControlNetModel, DDIMScheduler, UNet2DConditionModel
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
+from goodeye.ads.canvas import edges
 from goodeye.showroom.vae import LATENTS
 from goodeye.showroom.words import LENGTH
 from goodeye.training.loop import Loop, Modules, Result, fit, shuffled
@@ -23,7 +23,8 @@ CANNY = (100, 200)
 
 
 def new_scheduler() -> DDIMScheduler:
-    """The noise schedule: Stable Diffusion's betas, v-prediction, trailing steps."""
+    """The noise schedule: Stable Diffusion's betas rescaled to end in pure noise (Lin et al. 2023, algorithm 1), since
+    at 16x16 latents the unscaled ones leak the picture's mean colour; v-prediction, trailing steps."""
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -33,6 +34,7 @@ def new_scheduler() -> DDIMScheduler:
         set_alpha_to_one=True,
         timestep_spacing="trailing",
         steps_offset=0,
+        rescale_betas_zero_snr=True,
     )
 
 
@@ -75,19 +77,6 @@ def tokens(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> Tensor:
     return tokenizer(
         list(texts), padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt"
     ).input_ids
-
-
-def edges(product: np.ndarray) -> np.ndarray:
-    """Canny edges uint8 [H,W] of a cut-out uint8 [4,H,W] laid on white and on black, so that neither vanishes."""
-    rgb, alpha = product[:3].astype(np.float32), product[3:].astype(np.float32) / 255
-    found = [
-        cv2.Canny(
-            np.ascontiguousarray((rgb * alpha + 255 * g * (1 - alpha)).round().astype(np.uint8).transpose(1, 2, 0)),
-            *CANNY,
-        )
-        for g in (0.0, 1.0)
-    ]
-    return np.maximum(*found)
 
 
 class Captions:
@@ -188,7 +177,7 @@ def train_controlnet(
 
     def data(index: int) -> tuple[Tensor, ...]:
         ids = sorted(items(index))
-        control = np.stack([edges(products[i]) for i in ids]).astype(np.float32) / 255
+        control = np.stack([edges(products[i].transpose(1, 2, 0), CANNY) for i in ids]).astype(np.float32)
         x, t, goal = noised(torch.from_numpy(latents[ids]).float(), alphas_bar, config.seed, index)
         return x, t, goal, words(ids, index), torch.from_numpy(control)[:, None].expand(-1, 3, -1, -1)
 

@@ -62,7 +62,7 @@ def world(
     beauty = np.lib.format.open_memmap(folder / "beauty.npy", mode, np.float32, (count,))
     while done["scenes"] < count:
         at = done["scenes"]
-        for r in S.render_many(scenes[at : at + SHARD]):
+        for r in S.render_many(scenes[at : at + SHARD], size):
             n = len(r.image)
             for name in PLANES:
                 maps[name][at : at + n] = (getattr(r, name) * 255).round().byte().numpy()

@@ -1,0 +1,77 @@
+"""`goodeye showroom`: the embedded world, and its small models."""
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from goodeye.cli.common import DONE, Json, ModelSet, command, optional, say, showroom, write_json
+
+
+@command(showroom, "showroom render")
+def showroom_render(
+    out: Positional[Path],
+    /,
+    *,
+    count: int = 16,
+    size: int = 128,
+    seed: int = 0,
+) -> int:
+    """Renders scenes of the showroom with their depth, saliency, masks, boxes, captions and labels.
+
+    Args:
+        out: folder for the pictures and their labels
+        count: how many scenes
+        size: pixels a side
+        seed: the same seed gives the same scenes
+    """
+    from goodeye.showroom.folder import render_folder
+
+    render_folder(out, count=count, size=size, seed=seed)
+    say(f"{count} scenes are in {out}.")
+    return DONE
+
+
+@command(showroom, "showroom build", resume=" ")
+def showroom_build(
+    out: Annotated[Positional[Path], arg(metavar="FOLDER")],
+    /,
+    *,
+    only: Annotated[tuple[str, ...], optional("ROLE...")] = (),
+) -> int:
+    """Trains the showroom's models from nothing, in their order; goes on where an earlier call was stopped.
+
+    Args:
+        out: folder for the models, a folder a role, and for the checkpoints
+        only: train just these roles anew, with the others' finished models
+    """
+    from goodeye.showroom.build import build
+
+    say(f"Models: {build(out, only=only, say=partial(print, file=sys.stderr, flush=True))}")
+    return DONE
+
+
+@command(showroom, "showroom prove")
+def showroom_prove(
+    *,
+    n: int = 128,
+    seed: int = 0,
+    attempts: int = 5,
+    models: ModelSet = "showroom",
+    json: Json = None,
+) -> int:
+    """Measures the shipped ads models on fresh briefs, by the oracle: one attempt, and recurrent generation.
+
+    Args:
+        n: how many briefs
+        seed: another seed, other briefs
+        attempts: at most so many for each brief
+    """
+    from goodeye.showroom.prove import prove, table
+
+    result = prove(n, seed, attempts=attempts, models=models)
+    say(table(result))
+    write_json(json, result)
+    return DONE
