@@ -24,8 +24,9 @@ CLASSES = ("available", "space_mismatch", "size_mismatch", "indistinctiveness", 
 # Things of known height (centimetres) beside the product: what tells the eye how large it is.
 REFERENCES: dict[str, float] = {"strawberry": 3.5, "apple": 8.0, "cup": 10.0, "plant": 40.0}
 NONE, PRODUCT, EXTENSION, REFERENCE, FIRST_PROP = 0, 1, 2, 3, 4
-CLEAR = 0.17  # contrast from which a product counts as standing out; indistinct ones are kept under FAINT
-FAINT = 0.115
+# The contrast that a product gets by another background if it lacks it where it is not meant to vanish. Things beside it
+# are drawn afterwards, so this bounds no label: see docs/showroom.md for how the two sides come out.
+STANDS_OUT = 0.21
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -353,7 +354,7 @@ def _matched(rgb: Tensor, product: Tensor, scenes: Sequence[Scene]) -> Tensor:
     near = (local + 0.05 * colour) / (weight + 0.05)
     rgb = torch.where(faint, (rgb * 0.2 + 0.8 * (0.6 * near + 0.4 * colour)).clamp(0, 1), rgb)
     seen = looks.contrast(product[:, :3] * product[:, 3:] + rgb * (1 - product[:, 3:]), product[:, :3], product[:, 3:])
-    lost = (seen < CLEAR + 0.04)[:, None, None, None] & ~faint
+    lost = (seen < STANDS_OUT)[:, None, None, None] & ~faint
     away = torch.where(looks.luma(colour)[:, None] > 0.45, rgb * 0.5, 1 - (1 - rgb) * 0.45)
     return torch.where(lost, away, rgb)
 
