@@ -35,7 +35,7 @@ format: $(CORE) ## lay the code out
 	$(BIN)/ruff format .
 
 docs: $(DOCS) ## the documentation as a site, in site/
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean: ## remove what the targets made, but no pictures and no ledger
 	rm -rf .venv build dist site .pytest_cache .ruff_cache .mypy_cache .hypothesis
