@@ -1,4 +1,4 @@
-"""The products on show: twenty types in eleven colours, each with variants, drawn from parts.
+"""The products on show: 21 types in eleven colours, each with variants, drawn from parts.
 
 A type is a function (colour, variant) -> parts around the origin with the longer side 1 long, its lowest point being
 the product's base. `REAL` gives its size in life, which is what makes a size mismatch a fact and not an opinion.
