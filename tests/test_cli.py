@@ -283,6 +283,30 @@ def test_ads_make_says_that_nothing_passed(
     assert f"No picture of cup passed; its best are in {tmp_path / 'out' / 'not_passed'}." in out
 
 
+def test_train_judge_learns_from_the_others_when_a_row_is_bad(
+    tiny_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    rows = ["image,label,split"]
+    for number in range(6):
+        Image.new("RGB", (32, 32), (40 * number, 90, 120)).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{'available' if number % 2 else 'size'},{'test' if number > 3 else 'train'}")
+    (tmp_path / "good.csv").write_text("\n".join(rows))
+    (tmp_path / "bad.csv").write_text("\n".join([*rows, "gone.png,available,train"]))
+    options = ["--models", str(tiny_set), "--epochs", "1", "--batch", "2"]
+
+    def train(table: str) -> int:
+        return main(["ads", "train-judge", str(tmp_path / table), "--out", str(tmp_path / f"{table}.out"), *options])
+
+    assert train("good.csv") == 0 and "goodeye ads train-judge" not in capsys.readouterr().err
+    assert train("bad.csv") == 2
+    out, err = capsys.readouterr()
+    (line,) = [line for line in err.splitlines() if line.startswith("goodeye ")]
+    assert line.startswith("goodeye ads train-judge: ") and "gone.png" in line
+    assert str(tmp_path / "bad.csv.out" / "judge") in out and (tmp_path / "bad.csv.out" / "judge").is_dir()
+
+
 def ads_make(inputs: list[Path], folder: Path, **options: object) -> int:
     """The command in this process, where torch is loaded already."""
     given = {"out": folder / "out", "ledger": folder / "ledger", **options}

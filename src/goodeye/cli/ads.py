@@ -142,7 +142,7 @@ def ads_train_judge(
     complain_of("goodeye ads train-judge", result.skipped, f"all of them: {result.report}")
     say(result.summary())
     write_json(json, result.as_json())
-    return DONE
+    return BAD_INPUT if result.skipped else DONE
 
 
 @command(app, "demo")
