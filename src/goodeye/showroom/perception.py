@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import (
     CLIPConfig,
@@ -154,6 +154,33 @@ def contrastive(image: Tensor, text: Tensor, past_image: Tensor, past_text: Tens
     )
 
 
+class Queue(nn.Module):
+    """The last `size` pairs of embeddings, oldest first. They change from step to step, so they are buffers: a run that
+    is resumed has them again."""
+
+    image: Tensor
+    text: Tensor
+    count: Tensor
+
+    def __init__(self, size: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("image", torch.zeros(size, width))
+        self.register_buffer("text", torch.zeros(size, width))
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+
+    def past(self) -> tuple[Tensor, Tensor]:
+        """The image and the text embeddings, [M,D] each, M from 0 to `size`."""
+        first = len(self.image) - int(self.count)
+        return self.image[first:], self.text[first:]
+
+    @torch.no_grad()
+    def push(self, image: Tensor, text: Tensor) -> None:
+        """Appends a batch, [N,D] each; what no longer fits is forgotten."""
+        for kept, new in ((self.image, image), (self.text, text)):
+            kept.copy_(torch.cat([kept, new])[-len(kept) :])
+        self.count.add_(len(image)).clamp_(max=len(self.image))
+
+
 def train_clip(
     clip: CLIPModel,
     tokenizer: PreTrainedTokenizerFast,
@@ -180,19 +207,14 @@ def train_clip(
         text = net.get_text_features(input_ids=ids, attention_mask=mask).pooler_output
         return F.normalize(image, dim=-1), F.normalize(text, dim=-1)
 
-    past: list[tuple[Tensor, Tensor]] = []  # of this process; a resumed run fills it anew
+    queue = Queue(QUEUE, clip.config.projection_dim)
 
     def step(nets: Modules, pair: tuple[Tensor, Tensor], number: int) -> Tensor:
         image, text = embed(nets, *pair)
         temperature = (-clip.logit_scale).exp().clamp(0.01, 1)
-        old = [
-            torch.cat(side) if past else image.new_zeros(0, image.shape[1])
-            for side in (zip(*past, strict=True) if past else ((), ()))
-        ]
-        loss = contrastive(image, text, old[0], old[1], temperature)
+        loss = contrastive(image, text, *queue.past(), temperature)
         if number >= SETTLED:
-            past.append((image.detach(), text.detach()))
-            del past[: max(0, len(past) - QUEUE // batch)]
+            queue.push(image, text)
         return loss
 
     def evaluate(number: int) -> dict[str, float]:
@@ -202,4 +224,5 @@ def train_clip(
         goal = torch.arange(len(x))[:, None]
         return {f"recall_at_{k}": float((best[:, :k] == goal).any(1).float().mean()) for k in (1, 5)}
 
-    return fit({"clip": clip}, step, data, config, run_dir, evaluate=evaluate, resume=True, label="CLIP")
+    modules, about = {"clip": clip, "queue": queue}, {"queue": QUEUE}
+    return fit(modules, step, data, config, run_dir, about=about, evaluate=evaluate, resume=True, label="CLIP")
