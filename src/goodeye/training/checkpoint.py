@@ -3,9 +3,11 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -21,12 +23,18 @@ _PARTIAL = ".part"
 
 @dataclass
 class State:
-    """What a run is besides its tensors. window: sums of what is logged since the last row, and their count."""
+    """What a run is besides its tensors. window: sums of what is logged since the last row, and their count.
+
+    guard: what the guard remembers. best: the step of its best evaluation. stopped: why it stopped the run.
+    """
 
     step: int = 0
     seconds: float = 0.0
     window: dict[str, float] = field(default_factory=dict)
     counted: int = 0
+    guard: dict[str, Any] = field(default_factory=dict)
+    best: int | None = None
+    stopped: str = ""
 
 
 def trained(module: nn.Module) -> Weights:
@@ -47,30 +55,48 @@ def save(
     keep: int,
 ) -> Path:
     """Writes folder/<step>/ beside its name first, renames it when it is on disk, and drops all but the last `keep`."""
-    target = folder / f"{state.step:08d}"
-    partial = target.with_suffix(_PARTIAL)
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+    with _whole(folder / f"{state.step:08d}") as partial:
         for name, module in modules.items():
             _write(trained(module), partial / f"{name}.safetensors")
         for name, weights in averages.items():
             _write(weights, partial / f"{name}.ema.safetensors")
         _write(_optimizer_tensors(optimizer), partial / "optimizer.safetensors")
         (partial / "state.json").write_text(json.dumps(asdict(state)))
-        for file in partial.iterdir():
-            _flush(file)
-        _flush(partial)
-        shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
-        _flush(folder)
-    except (OSError, SafetensorError) as error:
-        raise BadInput(
-            f"{target} cannot be written: {error}. Make room or choose another folder, then go on with --resume."
-        ) from error
     for old in [*found(folder)[:-keep], *folder.glob(f"*{_PARTIAL}")]:
         shutil.rmtree(old, ignore_errors=True)
-    return target
+    return folder / f"{state.step:08d}"
+
+
+def save_best(folder: Path, modules: Mapping[str, nn.Module], step: int) -> None:
+    """Writes folder/<step>/ with what is trained of the modules, as they are now."""
+    with _whole(folder / f"{step:08d}") as partial:
+        for name, module in modules.items():
+            _write(trained(module), partial / f"{name}.safetensors")
+
+
+def load_best(folder: Path, modules: Mapping[str, nn.Module], step: int) -> None:
+    """Puts into the modules what `save_best` wrote. Raises BadInput where that is damaged or does not fit."""
+    place = folder / f"{step:08d}"
+    try:
+        for name, module in modules.items():
+            _copy(load_file(place / f"{name}.safetensors"), trained(module), place)
+    except (OSError, SafetensorError) as error:
+        raise BadInput(f"{place} is damaged ({error}). Start the run again in another folder.") from error
+
+
+def drop_bests(folder: Path, checkpoints: Path) -> None:
+    """Leaves of `folder` only what is the best of one of the checkpoints, from which a run may go on."""
+    wanted = {_best_of(path) for path in found(checkpoints)}
+    for path in folder.glob("*"):
+        if not path.name.isdigit() or int(path.name) not in wanted:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _best_of(checkpoint: Path) -> int | None:
+    try:
+        return json.loads((checkpoint / "state.json").read_text()).get("best")
+    except ValueError:  # a damaged one, from which no run goes on
+        return None
 
 
 def found(folder: Path) -> list[Path]:
@@ -99,6 +125,26 @@ def load(
             raise
         raise BadInput(
             f"{checkpoint} is damaged ({error}). Delete that folder to go on from the checkpoint before it."
+        ) from error
+
+
+@contextmanager
+def _whole(target: Path) -> Iterator[Path]:
+    """A folder to write to, beside `target`; on a clean exit it is flushed to disk and takes the name."""
+    partial = target.with_suffix(_PARTIAL)
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        for file in partial.iterdir():
+            _flush(file)
+        _flush(partial)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+        _flush(target.parent)
+    except (OSError, SafetensorError) as error:
+        raise BadInput(
+            f"{target} cannot be written: {error}. Make room or choose another folder, then go on with --resume."
         ) from error
 
 

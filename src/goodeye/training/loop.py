@@ -32,6 +32,7 @@ from goodeye.errors import BadInput
 from goodeye.progress import progress
 from goodeye.training import checkpoint
 from goodeye.training.checkpoint import State, Weights
+from goodeye.training.guard import Guard
 
 Modules = Mapping[str, nn.Module]
 StepFn = Callable[[Modules, Any, int], Tensor | Mapping[str, Tensor]]
@@ -72,12 +73,15 @@ _FREE = ("log_every", "evaluate_every", "save_steps", "save_seconds", "keep", "a
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """steps: optimizer steps done in all. seconds: time spent training, all parts of the run together. last: the last
-    row of metrics. resumed_at: the step from which this call went on."""
+    row of metrics. resumed_at: the step from which this call went on. best: the step that the guard found best.
+    stopped: why it stopped the run, "" if it did not."""
 
     steps: int
     seconds: float
     last: dict[str, float]
     resumed_at: int
+    best: int | None = None
+    stopped: str = ""
 
 
 class Diverged(RuntimeError):
@@ -93,6 +97,7 @@ def fit(
     *,
     about: Mapping[str, Any] | None = None,
     evaluate: Evaluate | None = None,
+    guard: Guard | None = None,
     resume: bool = False,
     cpu: bool = False,
     label: str = "training",
@@ -102,20 +107,25 @@ def fit(
     step(modules, batch, number) -> the loss, or named scalars among them "loss". It calls the networks it is given;
     batch is on their device. What else it changes from step to step must be a buffer of one of them. data(index) ->
     the index-th batch, for ever: a function, so that a run goes on anywhere (see `shuffled`). evaluate(steps done) ->
-    numbers for metrics.jsonl, without gradient, networks in evaluation mode and with averaged weights.
+    numbers for metrics.jsonl, without gradient, networks in evaluation mode and with averaged weights. guard: looks at
+    the start model and at each evaluation; where it stops the run, the modules hold the best evaluation's weights.
 
-    run_dir gets config.json (`about` says what else the run is a function of, as JSON), metrics.jsonl and
-    checkpoints/. Killed at any moment, the same call with resume=True goes on; Ctrl-C and SIGTERM save first. On
-    return the modules hold the averaged weights if config.ema is set.
+    run_dir gets config.json (`about` says what else the run is a function of, as JSON), metrics.jsonl, checkpoints/
+    and, with a guard, best/. Killed at any moment, the same call with resume=True goes on; Ctrl-C and SIGTERM save
+    first. On return the modules hold the averaged weights if config.ema is set.
 
     Raises BadInput where run_dir holds another run or cannot be written, Diverged where the loss is not finite.
     """
-    run = _Run(modules, config, Path(run_dir), cpu)
+    if guard is not None and not config.evaluate_every:
+        raise ValueError("a guard looks at every evaluation: set evaluate_every")
+    run = _Run(modules, config, Path(run_dir), cpu, guard)
     run.open(about or {}, resume)
     resumed_at = run.state.step
     with _stop_signals() as stop, progress(label, config.steps - resumed_at, "steps") as advance:
         batches = _batches(data, run.indices(), config)
-        while run.state.step < config.steps and not stop:
+        if guard is not None and run.state.step == 0:
+            run.evaluate(None)
+        while run.state.step < config.steps and not run.state.stopped and not stop:
             losses = run.train_step(step, batches)
             run.log(losses)
             run.evaluate(evaluate)
@@ -127,7 +137,15 @@ def fit(
         signal.raise_signal(stop[0])  # to whoever would have had it: Ctrl-C becomes KeyboardInterrupt
         raise KeyboardInterrupt  # a handler that does nothing must not make half a run look whole
     run.finish()
-    return Result(steps=run.state.step, seconds=run.state.seconds, last=run.last, resumed_at=resumed_at)
+    state = run.state
+    return Result(
+        steps=state.step,
+        seconds=state.seconds,
+        last=run.last,
+        resumed_at=resumed_at,
+        best=state.best,
+        stopped=state.stopped,
+    )
 
 
 def shuffled(length: int, batch_size: int, seed: int = 0) -> Callable[[int], list[int]]:
@@ -165,8 +183,8 @@ def learning_rate(step: int, config: Loop) -> float:
 class _Run:
     """The moving parts of one call of `fit`."""
 
-    def __init__(self, modules: Modules, config: Loop, folder: Path, cpu: bool) -> None:
-        self.config, self.folder, self.modules = config, folder, dict(modules)
+    def __init__(self, modules: Modules, config: Loop, folder: Path, cpu: bool, guard: Guard | None) -> None:
+        self.config, self.folder, self.modules, self.guard = config, folder, dict(modules), guard
         self.accelerator = Accelerator(cpu=cpu, mixed_precision="no")  # autocast is ours: it covers the whole step
         for module in self.modules.values():
             module.to(self.accelerator.device).train()
@@ -190,7 +208,8 @@ class _Run:
 
     def open(self, about: Mapping[str, Any], resume: bool) -> None:
         """Claims the folder, or takes the run in it up again."""
-        description = json.loads(json.dumps({"about": dict(about), "loop": asdict(self.config)}))
+        watched = {} if self.guard is None else {"guard": self.guard.about()}
+        description = json.loads(json.dumps({"about": dict(about), "loop": asdict(self.config), **watched}))
         saved = checkpoint.found(self.folder / "checkpoints")
         if saved and not resume:
             raise BadInput(
@@ -199,10 +218,12 @@ class _Run:
         if saved:
             self._require_same(description)
             self.state = checkpoint.load(saved[-1], self.modules, self.averages, self.optimizer)
+        if self.guard is not None:
+            self.guard.restore(self.state.guard)
         self.accelerator.wait_for_everyone()  # nobody writes before everybody has read
         if self.accelerator.is_main_process:
             write_bytes(self.folder / "config.json", (json.dumps(description, indent=2) + "\n").encode())
-            self._cut_metrics()
+            self._cut_metrics(to=self.state.step if saved else -1)
         self.saved_at, self.saved_step = time.monotonic(), self.state.step
         self.began = self.saved_at - self.state.seconds
 
@@ -214,20 +235,28 @@ class _Run:
             raise BadInput(f"{path} cannot be read, so the run cannot go on. Start it in another folder.") from error
         old, new = _flat(before), _flat(description)
         changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-        changed = [key for key in changed if key.removeprefix("loop.") not in _FREE]
+        free = [f"loop.{name}" for name in _FREE if name != "evaluate_every" or self.guard is None]
+        changed = [key for key in changed if key not in free]
         if changed:
             was = ", ".join(f"{key} was {old.get(key)}, now {new.get(key)}" for key in changed)
             raise BadInput(f"{self.folder} cannot go on with other settings ({was}). Use the old or another folder.")
 
-    def _cut_metrics(self) -> None:
+    def _cut_metrics(self, to: int) -> None:
         """Drops the rows after the checkpoint, which are about to be made again, and a line cut short by a kill."""
         path = self.folder / "metrics.jsonl"
-        rows = [row for row in read_metrics(self.folder) if row["step"] <= self.state.step]
+        rows = [row for row in read_metrics(self.folder) if row["step"] <= to]
         self.last = {name: value for row in rows for name, value in row.items()}
         write_bytes(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
     def finish(self) -> None:
-        """Leaves the averaged weights in the modules, in evaluation mode."""
+        """Leaves the averaged weights in the modules, or the best ones if the guard stopped; in evaluation mode."""
+        self._settle()
+        if self.state.stopped and self.state.best is not None:
+            checkpoint.load_best(self.folder / "best", self.modules, self.state.best)
+        self.accelerator.wait_for_everyone()
+
+    def _settle(self) -> None:
+        """The averaged weights in the modules, evaluation mode."""
         for name, averages in self.averages.items():
             _copy(averages, self.weights[name])
         for module in self.modules.values():
@@ -309,32 +338,54 @@ class _Run:
             state.window, state.counted = {}, 0
 
     def evaluate(self, evaluate: Evaluate | None) -> None:
-        """Calls `evaluate` where it is due, on the main process."""
+        """Calls `evaluate` and asks the guard where it is due, on the main process."""
         step, every = self.state.step, self.config.evaluate_every
-        if evaluate is None or not (step == self.config.steps or (every and step % every == 0)):
+        if not (step == self.config.steps or (every and step % every == 0)):
+            return
+        if evaluate is None and self.guard is None:
             return
         if self.accelerator.is_main_process:
             with self._averaged(), torch.no_grad():
                 _reseed(_seed(self.config.seed, step, "evaluate"))
-                self._write_row(dict(evaluate(step)))
+                row = dict(evaluate(step)) if evaluate is not None else {}
+                if self.guard is not None:
+                    _reseed(_seed(self.config.seed, step, "guard"))
+                    row |= self.guard.evaluate(step)
+                    if self.guard.best == step:
+                        checkpoint.save_best(self.folder / "best", self.modules, step)
+                self._write_row(row)
+        self._heed()
         self.accelerator.wait_for_everyone()
+
+    def _heed(self) -> None:
+        """Takes over what the guard on the main process says, in all processes."""
+        if self.guard is None:
+            return
+        said = [0.0, 0.0]
+        if self.accelerator.is_main_process:
+            said = [float(bool(self.guard.stopped)), float(self.guard.best)]
+            self.state.guard = self.guard.state()
+        heard = self.accelerator.reduce(torch.tensor(said, device=self.accelerator.device), "sum").tolist()
+        self.state.best = int(heard[1])
+        self.state.stopped = (self.guard.stopped or "the guard of the main process") if heard[0] else ""
 
     def save(self, now: bool = False) -> None:
         """Writes a checkpoint where one is due, or now; never two of one step."""
         config, step = self.config, self.state.step
-        due = now or step == config.steps
+        due = now or step == config.steps or bool(self.state.stopped)
         due = due or (config.save_steps is not None and step % config.save_steps == 0)
         due = due or (config.save_seconds is not None and time.monotonic() - self.saved_at >= config.save_seconds)
         if due and step != self.saved_step and self.accelerator.is_main_process:
             folder = self.folder / "checkpoints"
             checkpoint.save(folder, self.modules, self.averages, self.optimizer, self.state, config.keep)
+            checkpoint.drop_bests(self.folder / "best", folder)
             self.saved_at, self.saved_step = time.monotonic(), step
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
         """The averaged weights in the modules, evaluation mode; afterwards as before."""
         held = {name: {key: value.clone() for key, value in self.weights[name].items()} for name in self.averages}
-        self.finish()
+        self._settle()
         try:
             yield
         finally:
