@@ -89,6 +89,17 @@ def test_embeddings_have_length_one_and_gradient_flows(folders, name):
     assert (images.grad.abs().sum((1, 2, 3)) > 0).all() and isinstance(judge, Judge)
 
 
+def test_embeddings_at_hand_are_scored_like_their_images(folders):
+    judge = ClipJudge(Clip.from_pretrained(folders / "clip"))
+    images, contexts = torch.rand(2, 3, 64, 64), [Context(prompt=t) for t in TEXTS]
+    embeddings = judge.clip.embed_images(images)
+    assert torch.equal(
+        judge.score_embedded(embeddings, contexts)["similarity"], judge.score(images, contexts)["similarity"]
+    )
+    with pytest.raises(ValueError, match="2 embeddings and 1 contexts"):
+        judge.score_embedded(embeddings, contexts[:1])
+
+
 def test_a_long_text_is_cut_and_the_title_stands_in(folders):
     judge = ClipJudge(Clip.from_pretrained(folders / "clip"))
     image = torch.rand(1, 3, 64, 64)

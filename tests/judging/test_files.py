@@ -65,6 +65,22 @@ def test_scores_do_not_depend_on_the_batch_and_keep_the_order(models, photograph
     assert jobs[0].rows[0]["clip.similarity"] == pytest.approx(by_hand, abs=1e-5)
 
 
+def test_judges_with_one_clip_model_embed_each_picture_once(models, photographs, head, monkeypatch):
+    encode, seen = models.clip.model.get_image_features, []
+
+    def counted(pixel_values):
+        seen.append(len(pixel_values))
+        return encode(pixel_values=pixel_values)
+
+    monkeypatch.setattr(models.clip.model, "get_image_features", counted)
+    given = {"batch_size": 4, "prompt": "a mug", "aesthetic_head": head}
+    both = judge_files(photographs, ["aesthetic", "clip"], models, **given)
+    assert sum(seen) == len(photographs) == len(both.rows)
+    alone = [judge_files(photographs, [name], models, **given).rows for name in ("aesthetic", "clip")]
+    assert both.rows == [first | second for first, second in zip(*alone, strict=True)]
+    assert sum(seen) == 3 * len(photographs)
+
+
 def test_bad_files_are_reported_and_never_scored(models, photographs, tmp_path):
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "cut.jpg").write_bytes(photographs[0].read_bytes()[:900])

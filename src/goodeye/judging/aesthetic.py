@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from goodeye.errors import BadInput
-from goodeye.judging.clip import Clip
+from goodeye.judging.clip import Clip, Embeddings
 from goodeye.judging.protocol import Axis, Context, Images, Scores, check_contexts, fingerprint
 
 # The LAION improved aesthetic predictor, sac+logos+ava1-l14-linearMSE.pth: the one pickle that is ever opened.
@@ -124,4 +124,8 @@ class AestheticJudge:
     def score(self, images: Images, contexts: Sequence[Context]) -> Scores:
         """beauty: [N]."""
         check_contexts(self.name, images, contexts)
-        return {"beauty": self.head(self.clip.embed_images(images))}
+        return self.score_embedded(self.clip.embed_images(images), contexts)
+
+    def score_embedded(self, embeddings: Embeddings, contexts: Sequence[Context]) -> Scores:
+        """`score` of images whose embeddings [N, D] by `self.clip` are at hand."""
+        return {"beauty": self.head(embeddings)}

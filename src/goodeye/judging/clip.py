@@ -95,7 +95,13 @@ class ClipJudge:
     def score(self, images: Images, contexts: Sequence[Context]) -> Scores:
         """similarity: [N] in [-1, 1]."""
         check_contexts(self.name, images, contexts)
+        return self.score_embedded(self.clip.embed_images(images), contexts)
+
+    def score_embedded(self, embeddings: Embeddings, contexts: Sequence[Context]) -> Scores:
+        """`score` of images whose embeddings [N, D] by `self.clip` are at hand."""
+        if len(contexts) != len(embeddings):
+            raise ValueError(f"clip got {len(embeddings)} embeddings and {len(contexts)} contexts; give one each")
         texts = [context.prompt.strip() or context.title.strip() for context in contexts]
         if not all(texts):
             raise BadInput("clip compares an image with a text, and there is none. Give a prompt or a title.")
-        return {"similarity": (self.clip.embed_images(images) * self.clip.embed_texts(texts)).sum(-1)}
+        return {"similarity": (embeddings * self.clip.embed_texts(texts)).sum(-1)}

@@ -18,9 +18,9 @@ from goodeye.atomic import whole_file
 from goodeye.errors import BadInput
 from goodeye.images import resize_rgba, to_tensor
 from goodeye.judging.aesthetic import AestheticHead, AestheticJudge
-from goodeye.judging.clip import ClipJudge
+from goodeye.judging.clip import Clip, ClipJudge, Embeddings
 from goodeye.judging.pixels import on_white
-from goodeye.judging.protocol import Context, Judge, Verdict, check_scores
+from goodeye.judging.protocol import Context, Images, Judge, Scores, Verdict, check_scores
 from goodeye.judging.rfnet import RFNetJudge
 from goodeye.judging.tables import PICTURES, TABLES, Cell, Skipped, read_table
 from goodeye.progress import progress
@@ -256,15 +256,25 @@ def _judge_batch(batch: Sequence[_Loaded], judges: Sequence[Judge]) -> list[dict
     images = torch.stack([one.image for one in batch])
     contexts = [one.context for one in batch]
     rows: list[dict[str, Value]] = [{} for _ in batch]
+    embedded: dict[Clip, Embeddings] = {}
     for judge in judges:
         if isinstance(judge, RFNetJudge):
             for row, verdict in zip(rows, judge.inspect(images, contexts), strict=True):
                 row.update(_verdict_fields(verdict))
             continue
-        for axis, values in check_scores(judge, judge.score(images, contexts), len(batch)).items():
+        for axis, values in check_scores(judge, _score(judge, images, contexts, embedded), len(batch)).items():
             for row, value in zip(rows, values.tolist(), strict=True):
                 row[f"{judge.name}.{axis}"] = value
     return rows
+
+
+def _score(judge: Judge, images: Images, contexts: Sequence[Context], embedded: dict[Clip, Embeddings]) -> Scores:
+    """The judge's scores. Judges with one CLIP model share its embeddings of the batch, which `embedded` keeps."""
+    if not isinstance(judge, ClipJudge | AestheticJudge):
+        return judge.score(images, contexts)
+    if judge.clip not in embedded:
+        embedded[judge.clip] = judge.clip.embed_images(images)
+    return judge.score_embedded(embedded[judge.clip], contexts)
 
 
 def _verdict_fields(verdict: Verdict) -> dict[str, Value]:
