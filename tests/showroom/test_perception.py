@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +46,13 @@ def train(run_dir: Path, die_at: int = STEPS) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture
-def as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Puts back what `train` changes."""
     for name in ("SETTLED", "QUEUE"):
         monkeypatch.setattr(P, name, getattr(P, name))
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
 
 
 def test_the_queue_holds_the_last_pairs_oldest_first():
