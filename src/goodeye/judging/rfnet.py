@@ -1,5 +1,6 @@
 """RFNet, the inspector of advertising images (ads paper, section 3.2), and the judge made of it."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -44,6 +45,16 @@ FAILURES = {
 PARTS = ("product", "image", "depth", "saliency")  # e_o, e_g, e_d, e_s of the paper
 
 Tokens = Float[Tensor, "N L width"]
+
+
+def class_number(text: str, name: str = "the row") -> int:
+    """A label as the number of its class in CLASSES: the class's name, or the beginning of one (space, size, shape)."""
+    word = re.sub(r"[^a-z]+", "_", text.strip().lower()).strip("_")
+    matches = [number for number, known in enumerate(CLASSES) if word and known.startswith(word)]
+    exact = [number for number in matches if CLASSES[number] == word]
+    if len(exact or matches) != 1:
+        raise BadInput(f"{name} has the label {text!r}. Use one of {', '.join(CLASSES)}.")
+    return (exact or matches)[0]
 
 
 class RFNetConfig(PreTrainedConfig):

@@ -3,9 +3,8 @@
 import hashlib
 import json
 import os
-import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,19 +17,17 @@ from torch import Tensor
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
 from goodeye.images import resize_rgba, to_tensor
+from goodeye.judging import rf1m
 from goodeye.judging.maps import MapEstimator
 from goodeye.judging.pixels import on_white
-from goodeye.judging.rfnet import CLASSES
+from goodeye.judging.rfnet import class_number
 from goodeye.judging.samples import Samples
-from goodeye.judging.tables import PICTURES, TABLES, Cell, Row, Skipped, read_table
+from goodeye.judging.tables import TABLES, Cell, Row, Skipped, read_table
 from goodeye.progress import progress
 
 HELD_OUT = ("test", "held_out", "validation", "val")
 TRAIN = ("", "train")
 SAVE_EVERY = 30.0  # seconds between marks of how far the maps are made
-
-# RF1M's label.txt counts from 1 in an order of its own.
-_RF1M = ("available", "unsuitable", "space_mismatch", "size_mismatch", "indistinctiveness", "shape_hallucination")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,19 +42,29 @@ class Labelled:
     split: str
 
 
-def find_labelled(data: str | Path, held_out: float = 0.1) -> tuple[list[Labelled], list[Skipped]]:
+def find_labelled(
+    data: str | Path, held_out: float = 0.1, scratch: Path | None = None
+) -> tuple[list[Labelled], list[Skipped]]:
     """The labelled pictures of a folder or table, and which rows cannot be used and why.
 
     data: a table (CSV, Parquet; columns image, label and, where there are any, product, title, split), a folder with
-    metadata.csv or metadata.parquet in it, or a folder in RF1M's layout (label.txt, pictures, and products/ with a
-    cut-out of the same name for each). Without a split column a part of the products, `held_out`, is held out with all
-    its pictures, chosen by the product's name. Raises BadInput where there is nothing to learn from.
+    metadata.csv or metadata.parquet in it, or a folder in RF1M's layout (see `goodeye.judging.rf1m`). Without a split
+    column a part of the products, `held_out`, is held out with all its pictures, chosen by the product's name. scratch:
+    where compressed tars are decompressed, once; the folder `unpacked` beside them if not given. Raises BadInput where
+    there is nothing to learn from.
     """
     data = Path(data)
-    rows = _rf1m(data) if (data / "label.txt").is_file() else read_table(_table_of(data))
+    rows: Iterable[Row | Skipped]
+    if (data / rf1m.LABELS).is_file():
+        rows = rf1m.rows(data, scratch or data / "unpacked")
+    else:
+        rows = read_table(_table_of(data))
     found: list[Labelled] = []
     skipped: list[Skipped] = []
     for row in rows:
+        if isinstance(row, Skipped):
+            skipped.append(row)
+            continue
         try:
             found.append(_labelled(row, held_out))
         except BadInput as error:
@@ -96,45 +103,6 @@ def _labelled(row: Row, held_out: float) -> Labelled:
         label=label,
         split="held_out" if split in HELD_OUT else "train",
     )
-
-
-def class_number(text: str, name: str = "the row") -> int:
-    """A label as the number of its class in CLASSES: the class's name, or the beginning of one (space, size, shape)."""
-    word = re.sub(r"[^a-z]+", "_", text.strip().lower()).strip("_")
-    matches = [number for number, known in enumerate(CLASSES) if word and known.startswith(word)]
-    exact = [number for number in matches if CLASSES[number] == word]
-    if len(exact or matches) != 1:
-        raise BadInput(f"{name} has the label {text!r}. Use one of {', '.join(CLASSES)}.")
-    return (exact or matches)[0]
-
-
-def _rf1m(folder: Path) -> Iterator[Row]:
-    """Rows of label.txt: a picture's name, then a tab, comma or space, then a class name or 1 to 6."""
-    pictures, products = _by_stem(folder)
-    text = (folder / "label.txt").read_text(encoding="utf-8", errors="replace")
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        name = f"label.txt line {number}"
-        parts = re.split(r"[\t,]|\s+(?=\S+$)", line.strip(), maxsplit=1)
-        file, label = Path(parts[0].strip()), parts[-1].strip()
-        if label.isdigit():
-            label = _RF1M[int(label) - 1] if 1 <= int(label) <= len(_RF1M) else label
-        direct = folder / file
-        image = direct if direct.is_file() else pictures.get(file.stem, direct)
-        cells = {"image": Cell(str(file), path=image)}
-        if file.stem in products:
-            cells["product"] = Cell(products[file.stem].name, path=products[file.stem])
-        yield Row(name, cells, {"label": label})
-
-
-def _by_stem(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    pictures: dict[str, Path] = {}
-    products: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in PICTURES:
-            (products if "products" in path.relative_to(folder).parts[:-1] else pictures)[path.stem] = path
-    return pictures, products
 
 
 class Cache:
@@ -254,14 +222,15 @@ def _reserve(path: Path, size: int) -> None:
 
 
 def _stamp(cell: Cell) -> str:
-    """What changes when a picture does: the length and time of its file, or its bytes."""
-    if cell.path is None:
+    """What changes when a picture does: the length and time of its file or archive, or its bytes."""
+    path = cell.member.archive if cell.member else cell.path
+    if path is None:
         return hashlib.sha256(cell.data or b"").hexdigest()[:16]
     try:
-        found = cell.path.stat()
+        found = path.stat()
     except (OSError, ValueError):
         return "missing"
-    return f"{found.st_size} {found.st_mtime_ns}"
+    return f"{found.st_size} {found.st_mtime_ns} {cell.member.offset if cell.member else 0}"
 
 
 def _on_canvas(product: Image.Image, canvas: tuple[int, int], size: int) -> Image.Image:

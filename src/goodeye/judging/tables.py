@@ -12,6 +12,7 @@ from PIL import Image
 
 from goodeye.errors import BadInput
 from goodeye.images import open_image
+from goodeye.judging.archives import Member
 
 TABLES = (".csv", ".tsv", ".parquet")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
@@ -27,11 +28,12 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Cell:
-    """A picture of a table's row: a path, or the file's bytes (as datasets writes into Parquet)."""
+    """A picture of a row: a path, a file in an archive, or the file's bytes (as datasets writes into Parquet)."""
 
     name: str
     path: Path | None = None
     data: bytes | None = None
+    member: Member | None = None
 
     def open(self) -> Image.Image:
         """The picture, upright, RGB or RGBA. Raises BadInput for what cannot be read."""
@@ -39,7 +41,7 @@ class Cell:
             return open_image(self.path)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "picture"
-            file.write_bytes(self.data or b"")
+            file.write_bytes(self.member.read() if self.member else self.data or b"")
             try:
                 return open_image(file)
             except BadInput as error:
