@@ -1,0 +1,108 @@
+"""Who wins: comparisons asked in both orders, win rates, and how much of the material they cover."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from goodeye.judging.metrics import Interval, bootstrap
+
+Choice = Literal["first", "second"]
+Outcome = Literal["win", "similar", "lose"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+
+
+def outcome(shown_first: Choice | None, shown_second: Choice | None) -> Outcome | None:
+    """What two askings say of us: `shown_first` is the answer when we were shown first, `shown_second` when second.
+
+    Only answers that agree count as a win or a loss; otherwise the two are similar. None where an answer is missing.
+    """
+    if shown_first is None or shown_second is None:
+        return None
+    ours = [shown_first == "first", shown_second == "second"]
+    return "win" if all(ours) else "similar" if any(ours) else "lose"
+
+
+def win_rate(outcomes: Sequence[Outcome]) -> float:
+    """N_w / (N_w + N_l); NaN where all are similar."""
+    won, lost = outcomes.count("win"), outcomes.count("lose")
+    return won / (won + lost) if won + lost else float("nan")
+
+
+def win_and_similar_rate(outcomes: Sequence[Outcome]) -> float:
+    """(N_w + N_s) / (N_w + N_s + N_l); NaN where there are none."""
+    return (len(outcomes) - outcomes.count("lose")) / len(outcomes) if outcomes else float("nan")
+
+
+@dataclass(frozen=True)
+class Wins:
+    """Outcomes of one system against another on one axis. missing: comparisons without a usable answer."""
+
+    counts: dict[Outcome, int]
+    missing: int
+    win: Interval
+    win_and_similar: Interval
+    consistent: float  # the share of answered comparisons in which both orders agreed
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists and numbers; a rate that does not exist is None."""
+        rates = {"win": self.win, "win_and_similar": self.win_and_similar}
+        return {
+            **self.counts,
+            "missing": self.missing,
+            "consistent": _plain(self.consistent),
+            **{name: [_plain(value) for value in rate] for name, rate in rates.items()},
+        }
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def count_wins(outcomes: Sequence[Outcome | None], seed: int = 0) -> Wins:
+    """Counts, rates with bootstrap intervals over the comparisons, and what is missing."""
+    known: list[Outcome] = [one for one in outcomes if one is not None]
+    counts: dict[Outcome, int] = {name: known.count(name) for name in OUTCOMES}
+    if not known:
+        none = Interval(float("nan"), float("nan"), float("nan"))
+        return Wins(counts, len(outcomes), none, none, float("nan"))
+    agreed = 1 - counts["similar"] / len(known)
+    win = _rate(known, win_rate, seed) if counts["similar"] < len(known) else Interval(*[float("nan")] * 3)
+    return Wins(counts, len(outcomes) - len(known), win, _rate(known, win_and_similar_rate, seed), agreed)
+
+
+def _rate(known: Sequence[Outcome], rate: Any, seed: int) -> Interval:
+    return bootstrap(np.asarray(known), lambda rows: rate(rows.tolist()), seed=seed)
+
+
+@dataclass(frozen=True)
+class OrderAccuracy:
+    """How often a judge who is asked in both orders agrees with a golden choice.
+
+    consistent: accuracy where both orders gave one answer; it covers only the share `coverage` of the answered.
+    on_all: the mean accuracy of the two orders on all answered, so that a pair on which they disagree counts half.
+    """
+
+    consistent: float
+    coverage: float
+    on_all: float
+    answered: int
+    missing: int
+
+
+def order_accuracy(
+    golden: Sequence[Choice], plain: Sequence[Choice | None], swapped: Sequence[Choice | None]
+) -> OrderAccuracy:
+    """golden: the right choice of each pair. plain, swapped: the choice of each, already in the pair's own order
+    (an answer to the swapped picture is turned back); None where it is missing."""
+    rows = [(g, a, b) for g, a, b in zip(golden, plain, swapped, strict=True) if a is not None and b is not None]
+    same = [(g, a) for g, a, b in rows if a == b]
+    right = sum((g == a) + (g == b) for g, a, b in rows)
+    return OrderAccuracy(
+        consistent=sum(g == a for g, a in same) / len(same) if same else float("nan"),
+        coverage=len(same) / len(rows) if rows else float("nan"),
+        on_all=right / (2 * len(rows)) if rows else float("nan"),
+        answered=len(rows),
+        missing=len(golden) - len(rows),
+    )

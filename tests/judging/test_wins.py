@@ -1,0 +1,54 @@
+"""Win rates are those of the paper's tables, and only answers that agree in both orders count."""
+
+import math
+
+import pytest
+
+from goodeye.judging.wins import count_wins, order_accuracy, outcome, win_and_similar_rate, win_rate
+
+# "Aligning Vision Models with Human Aesthetics in Retrieval": win, similar, lose -> win %, win & similar %
+ROWS = [
+    (54, 54, 42, 56.25, 72.00),
+    (71, 40, 39, 64.55, 74.00),
+    (62, 42, 46, 57.41, 69.33),
+    (34, 34, 82, 29.31, 45.33),
+    (52, 66, 32, 61.90, 78.67),
+    (47, 76, 27, 63.51, 82.00),
+    (31, 100, 19, 62.00, 87.33),
+]
+
+
+@pytest.mark.parametrize(("win", "similar", "lose", "rate", "with_similar"), ROWS)
+def test_the_papers_rows(win, similar, lose, rate, with_similar):
+    outcomes = ["win"] * win + ["similar"] * similar + ["lose"] * lose
+    assert round(100 * win_rate(outcomes), 2) == rate
+    assert round(100 * win_and_similar_rate(outcomes), 2) == with_similar
+    found = count_wins(outcomes)
+    assert found.win.low < found.win.mean == win_rate(outcomes) < found.win.high
+    assert found.consistent == pytest.approx((win + lose) / 150)
+
+
+def test_only_answers_that_agree_count():
+    assert outcome("first", "second") == "win"
+    assert outcome("second", "first") == "lose"
+    assert outcome("first", "first") == outcome("second", "second") == "similar"  # it likes a place, not a system
+    assert outcome(None, "first") is outcome("first", None) is None
+
+
+def test_missing_answers_are_counted_and_are_no_number():
+    found = count_wins(["win", None, "lose", None])
+    assert (found.missing, found.counts) == (2, {"win": 1, "similar": 0, "lose": 1})
+    nothing = count_wins([None, None])
+    assert nothing.missing == 2 and math.isnan(nothing.win.mean)
+    assert nothing.to_json()["win"] == [None] * 3
+    assert math.isnan(count_wins(["similar"]).win.mean) and count_wins(["similar"]).win_and_similar.mean == 1
+
+
+def test_consistent_accuracy_covers_a_part_and_all_is_beside_it():
+    golden = ["first"] * 5
+    plain = ["first", "first", "first", "second", "first"]
+    swapped = ["first", "first", "second", "second", None]
+    found = order_accuracy(golden, plain, swapped)
+    assert (found.answered, found.missing, found.coverage) == (4, 1, 0.75)
+    assert found.consistent == pytest.approx(2 / 3)  # of three pairs on which both agree
+    assert found.on_all == pytest.approx((2 + 2 + 1 + 0) / 8)
