@@ -103,7 +103,7 @@ class Guard:
         for name, values in found.items():
             self.values[name].append(values.tolist())
         self.stopped = self.stopped or self._verdict()
-        _show(look.pictures, step, self.samples)
+        show(look.pictures, step, self.samples)
         means = {name: float(values.mean()) for name, values in found.items()}
         return means | {f"{name}_se": float(_error(values)) for name, values in found.items()} | dict(look.more)
 
@@ -214,7 +214,7 @@ def _error(values: Float[Tensor, " B"]) -> Tensor:
     return values.std() / len(values) ** 0.5
 
 
-def _show(pictures: Images, step: int, folder: Path) -> None:
+def show(pictures: Images, step: int, folder: Path) -> None:
     """Writes samples/STEP.png: the start model's pictures above, those of the same briefs and seeds now below."""
     start, now = folder / f"{0:08d}.png", _row(pictures)
     if step == 0:
