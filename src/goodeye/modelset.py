@@ -331,7 +331,7 @@ class Models:
         """Loads by a function of a folder or id alone: a subfolder or revision is fetched from the hub first."""
 
         def call(place: str, options: dict[str, str]) -> T:
-            return load(_fetched(place, **options) if options else place)
+            return load(fetched(place, **options) if options else place)
 
         return self._load(role, call)
 
@@ -339,7 +339,7 @@ class Models:
         from huggingface_hub.errors import StrictDataclassError
         from safetensors import SafetensorError
 
-        place, options = _split(self._place(role))
+        place, options = split_reference(self._place(role))
         local = Path(place).is_absolute()
         where = f"the role {role} of {self.model_set.name} ({self._place(role)})"
         if local:
@@ -389,7 +389,7 @@ def _device(device: str | torch.device) -> torch.device:
         ) from error
 
 
-def _split(reference: str) -> tuple[str, dict[str, str]]:
+def split_reference(reference: str) -> tuple[str, dict[str, str]]:
     """A place and from_pretrained's options for it: `id@revision#subfolder`; a local path is taken as it is."""
     if Path(reference).is_absolute():
         return reference, {}
@@ -415,12 +415,13 @@ def _require_usable(place: Path, where: str, name: str, role: str) -> None:
         )
 
 
-def _fetched(repository: str, subfolder: str = "", revision: str | None = None) -> str:
-    """A local copy of what a subfolder of a hub repository needs."""
+def fetched(repository: str, subfolder: str = "", revision: str | None = None, *, offline: bool = False) -> str:
+    """A local copy of what a subfolder of a hub repository needs. offline: what is here already, or an OSError."""
     from huggingface_hub import snapshot_download
 
     wanted = [f"{subfolder}/{end}" if subfolder else end for end in ("*.json", "*.safetensors", "*.txt", "*.md")]
-    return str(Path(snapshot_download(repository, revision=revision, allow_patterns=wanted)) / subfolder)
+    copy = snapshot_download(repository, revision=revision, allow_patterns=wanted, local_files_only=offline)
+    return str(Path(copy) / subfolder)
 
 
 @contextmanager
