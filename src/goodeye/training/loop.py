@@ -98,6 +98,7 @@ def fit(
     about: Mapping[str, Any] | None = None,
     evaluate: Evaluate | None = None,
     guard: Guard | None = None,
+    together: int = 1,
     resume: bool = False,
     cpu: bool = False,
     label: str = "training",
@@ -109,6 +110,7 @@ def fit(
     the index-th batch, for ever: a function, so that a run goes on anywhere (see `shuffled`). evaluate(steps done) ->
     numbers for metrics.jsonl, without gradient, networks in evaluation mode and with averaged weights. guard: looks at
     the start model and at each evaluation; where it stops the run, the modules hold the best evaluation's weights.
+    together: steps that share something that is in no checkpoint; checkpoints are only written between such groups.
 
     run_dir gets config.json (`about` says what else the run is a function of, as JSON), metrics.jsonl, checkpoints/
     and, with a guard, best/. Killed at any moment, the same call with resume=True goes on; Ctrl-C and SIGTERM save
@@ -118,14 +120,14 @@ def fit(
     """
     if guard is not None and not config.evaluate_every:
         raise ValueError("a guard looks at every evaluation: set evaluate_every")
-    run = _Run(modules, config, Path(run_dir), cpu, guard)
+    run = _Run(modules, config, Path(run_dir), cpu, guard, together)
     run.open(about or {}, resume)
     resumed_at = run.state.step
     with _stop_signals() as stop, progress(label, config.steps - resumed_at, "steps") as advance:
         batches = _batches(data, run.indices(), config)
         if guard is not None and run.state.step == 0:
             run.evaluate(None)
-        while run.state.step < config.steps and not run.state.stopped and not stop:
+        while run.state.step < config.steps and not run.state.stopped and not (stop and run.between_groups):
             losses = run.train_step(step, batches)
             run.log(losses)
             run.evaluate(evaluate)
@@ -183,8 +185,11 @@ def learning_rate(step: int, config: Loop) -> float:
 class _Run:
     """The moving parts of one call of `fit`."""
 
-    def __init__(self, modules: Modules, config: Loop, folder: Path, cpu: bool, guard: Guard | None) -> None:
+    def __init__(
+        self, modules: Modules, config: Loop, folder: Path, cpu: bool, guard: Guard | None, together: int
+    ) -> None:
         self.config, self.folder, self.modules, self.guard = config, folder, dict(modules), guard
+        self.together = together
         self.accelerator = Accelerator(cpu=cpu, mixed_precision="no")  # autocast is ours: it covers the whole step
         for module in self.modules.values():
             module.to(self.accelerator.device).train()
@@ -325,6 +330,11 @@ class _Run:
 
     # --- between steps
 
+    @property
+    def between_groups(self) -> bool:
+        """Whether a run that is taken up here goes on as if it had not been left."""
+        return self.state.step % self.together == 0 or self.state.step >= self.config.steps
+
     def log(self, values: Mapping[str, float]) -> None:
         """Adds to the window; at its end writes its means as a row."""
         state = self.state
@@ -373,8 +383,11 @@ class _Run:
         """Writes a checkpoint where one is due, or now; never two of one step."""
         config, step = self.config, self.state.step
         due = now or step == config.steps or bool(self.state.stopped)
-        due = due or (config.save_steps is not None and step % config.save_steps == 0)
+        due = due or (
+            config.save_steps is not None and step // config.save_steps > self.saved_step // config.save_steps
+        )
         due = due or (config.save_seconds is not None and time.monotonic() - self.saved_at >= config.save_seconds)
+        due = due and (self.between_groups or bool(self.state.stopped))
         if due and step != self.saved_step and self.accelerator.is_main_process:
             folder = self.folder / "checkpoints"
             checkpoint.save(folder, self.modules, self.averages, self.optimizer, self.state, config.keep)

@@ -1,0 +1,443 @@
+"""The generator learns from its inspector: the whole job (`goodeye ads align`).
+
+Reward feedback fine-tuning (ads paper, section 3.3) and its baselines ReFL and DPO, on the ControlNet or by LoRA. A run
+folder holds config.json, metrics.jsonl, checkpoints/, samples/, report.html, and what was trained: controlnet/ or
+lora/, which load with diffusers and peft alone.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from goodeye.ads.adapt import Train, Trained, adapt
+from goodeye.ads.align_report import write_report
+from goodeye.ads.brief import Brief, Problem, choose_prompt, read_briefs
+from goodeye.ads.canvas import place
+from goodeye.ads.cutout import Remover, cut_out
+from goodeye.ads.pairs import DPO, PreferenceStep, batches_of, make_pairs
+from goodeye.ads.rfft import RFFT, AuxGrad, Draws, Regulariser, RewardStep, Vanished, require_reward
+from goodeye.ads.rollout import Placed, Reward, Studio
+from goodeye.ads.watch import Watch
+from goodeye.errors import BadInput
+from goodeye.images import open_image
+from goodeye.judging.protocol import Judge, fingerprint
+from goodeye.progress import track
+from goodeye.training.guard import Guard, Limits
+from goodeye.training.loop import Data, Loop, Modules, Result, StepFn, fit, read_metrics, shuffled
+
+if TYPE_CHECKING:
+    from goodeye.modelset import Models
+
+Method = Literal["rfft", "refl", "dpo"]
+
+PLACED = 256  # briefs of files that stay placed; others are placed again
+SMALL = 10_000_000  # parameters; below, a network learns at the larger of the two rates
+RATES = {"controlnet": 1e-5, "lora": 1e-4}  # 1e-5: a third party's reading of the paper; LoRA's is diffusers' usual one
+SMALL_RATE = 3e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Align:
+    """What is trained, by what, and for how long. Where no source stands beside it, ours (docs/ads.md)."""
+
+    method: Method = "rfft"
+    train: Train = "controlnet"  # paper: ControlNet only
+    regulariser: Regulariser | None = None  # None: cc for rfft, none for refl; dpo has its own
+    cc: Literal["norm", "squared"] = "norm"
+    beta: float | None = None  # None: 0.02, for dpo 2000
+    aux_grad: AuxGrad = "through"  # whether gradient also passes depth and saliency; not published
+    last: int | None = None  # gradient begins at one of these last steps; None: a quarter (paper: 10 of 40)
+    steps: int = 120  # optimizer steps
+    batch: int = 8  # pictures, or pairs, of each process
+    accumulate: int = 1  # batches to an optimizer step
+    reuse: int = 1  # gradient steps that a rollout's latents serve
+    lr: float | None = None  # None: 1e-5 for a ControlNet, 1e-4 for LoRA; 3e-4 for networks under 10 M weights
+    rank: int = 64  # of LoRA
+    part: int = 4  # pictures decoded and judged at once
+    each: int = 4  # for dpo: pictures made of each brief
+    gap: float = 0.1  # for dpo: p(available) by which the winner leads, at least
+    evaluate_every: int = 20  # steps
+    watched: int = 32  # briefs looked at in each evaluation, two pictures each
+    guard: bool = True
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raises BadInput for numbers that make no sense."""
+        for name in ("steps", "batch", "accumulate", "reuse", "rank", "part", "evaluate_every"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"{name} is {getattr(self, name)}. Give 1 or more.")
+        if self.watched < 2:
+            raise BadInput(f"watched is {self.watched}. Give 2 or more; 32 make the guard sure.")
+        if self.lr is not None and self.lr <= 0:
+            raise BadInput(f"lr is {self.lr:g}. Give more than 0.")
+        if self.method == "dpo" and self.regulariser not in (None, "none"):
+            raise BadInput(f"dpo holds to the start model by its own beta, not by {self.regulariser}. Leave it away.")
+
+    def rfft(self) -> RFFT:
+        """The part of it that `RewardStep` goes by."""
+        usual: Regulariser = "cc" if self.method == "rfft" else "none"
+        return RFFT(
+            method="rfft" if self.method == "rfft" else "refl",
+            last=self.last,
+            regulariser=self.regulariser or usual,
+            cc=self.cc,
+            beta=0.02 if self.beta is None else self.beta,
+            reuse=self.reuse,
+            part=self.part,
+        )
+
+    def dpo(self) -> DPO:
+        """The part of it that a run on pairs goes by."""
+        return DPO(beta=2000.0 if self.beta is None else self.beta, each=self.each, gap=self.gap)
+
+    def loop(self, lr: float) -> Loop:
+        """The training loop of such a run."""
+        return Loop(
+            steps=self.steps,
+            lr=lr,
+            accumulate=self.accumulate,
+            precision=self.precision,
+            seed=self.seed,
+            log_every=min(10, self.evaluate_every),
+            evaluate_every=self.evaluate_every,
+            save_steps=self.evaluate_every,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aligned:
+    """What came of it. weights: the folder that was trained. best: the step that the guard found best. stopped: why
+    the run ended before its steps were done, "" if it did not. failed: whether that is a reason to distrust it."""
+
+    out: Path
+    weights: Path
+    report: Path
+    steps: int
+    seconds: float
+    last: dict[str, float]
+    best: int | None = None
+    stopped: str = ""
+    failed: bool = False
+    problems: list[Problem] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """What a terminal shows."""
+        lines = [f"{self.steps} steps in {self.seconds:.0f} s"]
+        if self.stopped:
+            lines.append(f"stopped: {self.stopped}")
+        for name in ("trained", "held_out", "diversity", "fidelity", "available", "preferred"):
+            if name in self.last:
+                lines.append(f"{name.replace('_', ' ')}: {self.last[name]:.3f}")
+        return "\n".join([*lines, f"weights: {self.weights}", f"report: {self.report}"])
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain numbers and texts."""
+        places = {name: str(getattr(self, name)) for name in ("out", "weights", "report")}
+        plain = {name: getattr(self, name) for name in ("steps", "seconds", "last", "best", "stopped", "failed")}
+        return places | plain | {"problems": [asdict(one) for one in self.problems]}
+
+
+def align(
+    inputs: Sequence[str | Path] = (),
+    *,
+    briefs: Sequence[Placed] = (),
+    config: Align | None = None,
+    models: "str | Path | Models" = "showroom",
+    out: str | Path = "runs/align",
+    title: str | None = None,
+    prompt: str | None = None,
+    remover: Remover = "saliency",
+    reward: Reward | None = None,
+    held_out: Judge | None = None,
+    limits: Limits | None = None,
+    device: str = "cpu",
+    resume: bool = False,
+) -> Aligned:
+    """Trains the model set's generator so that the inspector passes more of what it makes.
+
+    inputs: picture files, folders, CSV or Parquet tables (image, title, prompt), as for `make`; or briefs: products on
+    their canvas, of the model set's size. reward: the judge to train against, instead of the model set's RFNet.
+    held_out: the guard's judge, of whose main axis more is better; the model set's CLIP if not given. limits: when the
+    guard stops. Models that are given loaded are trained in place.
+
+    Several processes (accelerate launch) each take batches of their own. Raises BadInput where nothing can be trained,
+    NoReward where the judge gives no number or DPO finds no pair, Diverged where the loss is not finite; the run folder
+    then goes on with `resume`.
+    """
+    config = config or Align()
+    config.check()
+    where, cpu = _device(device)
+    loaded = _models(models, where)
+    settings = loaded.model_set.settings
+    if config.method != "dpo":
+        config.rfft().check(settings.steps, settings.guidance_scale)
+    problems: list[Problem] = []
+    if not briefs:
+        briefs, problems = _placed(inputs, loaded, title, prompt, remover, config.seed)
+    judge = reward or _inspector(loaded, config.aux_grad)
+    if not judge.differentiable and config.method != "dpo":
+        raise BadInput("the judge gives no gradient, so it can only choose between pictures. Use the method dpo.")
+    run = _Run(config=config, out=Path(out), studio=Studio(loaded, settings), judge=judge, briefs=briefs, cpu=cpu)
+    result, stopped = run.fit(held_out, limits, resume, _name(models))
+    return replace(run.conclude(result, stopped, problems), problems=problems)
+
+
+@dataclass(kw_only=True)
+class _Run:
+    """One call of `align`: what it works with."""
+
+    config: Align
+    out: Path
+    studio: Studio
+    judge: Reward
+    briefs: Sequence[Placed]
+    cpu: bool
+    trained: Trained = field(init=False)
+
+    def __post_init__(self) -> None:
+        models = self.studio.models
+        learns = models.controlnet if self.config.train == "controlnet" else models.unet
+        self.before = fingerprint(learns)
+        weights = sum(one.numel() for one in learns.parameters())
+        self.lr = self.config.lr or (SMALL_RATE if weights < SMALL else RATES[self.config.train])
+        self.trained = adapt(models, self.config.train, self.config.rank)
+        count = len(self.briefs)
+        apart = count >= 4 * self.config.watched  # enough for the guard to have briefs of its own
+        self.seen = [self.briefs[number] for number in range(max(0, count - self.config.watched), count)]
+        self.learnt = count - len(self.seen) if apart else count
+
+    def fit(
+        self, held_out: Judge | None, limits: Limits | None, resume: bool, models: str
+    ) -> tuple[Result | None, Vanished | None]:
+        """Trains; gives the loop's result, or why the reward vanished."""
+        watch = Watch(self.studio, self.judge, self.seen, seed=self.config.seed, held_out=held_out)
+        guard = Guard(watch.look, self.out / "samples", limits) if self.config.guard else None
+        if guard is None and not (self.out / "samples" / f"{0:08}.png").exists():
+            watch.evaluate(0, self.out / "samples")
+        step, data = self._preferences() if self.config.method == "dpo" else self._rewards()
+        try:
+            result = fit(
+                self.trained.modules,
+                step,
+                data,
+                self.config.loop(self.lr),
+                self.out,
+                about=self._about(models),
+                evaluate=None if guard else lambda number: watch.evaluate(number, self.out / "samples"),
+                guard=guard,
+                together=self.config.reuse if self.config.method != "dpo" else 1,
+                resume=resume,
+                cpu=self.cpu,
+                label=f"aligning by {self.config.method}",
+            )
+        except Vanished as vanished:
+            return None, vanished
+        return result, None
+
+    def _rewards(self) -> tuple[StepFn, Data]:
+        config, rfft = self.config, self.config.rfft()
+        steps = len(self.studio.schedule)
+        draws = Draws(
+            keys=[self.briefs[number].key for number in range(self.learnt)],
+            order=self._order(self.learnt),
+            steps=steps,
+            last=rfft.last_of(steps),
+            reuse=rfft.reuse,
+            slots=config.accumulate * _processes(self.cpu),
+            seed=config.seed,
+        )
+        step = RewardStep(self.studio, self.judge, self.trained, self.briefs, rfft)
+        pictures = config.batch * draws.slots
+        first: list[int] = []
+
+        def watched(modules: Modules, batch: Any, number: int) -> Any:
+            """The step; before it, where a window of evaluation has ended, whether the reward still says anything."""
+            first.append(number) if not first else None
+            if number % config.evaluate_every == 0 and number - config.evaluate_every >= first[0]:
+                require_reward(read_metrics(self.out), number, config.evaluate_every, pictures)
+            return step(modules, batch, number)
+
+        return watched, draws
+
+    def _preferences(self) -> tuple[StepFn, Data]:
+        with _main_process_first(self.cpu):
+            pairs = make_pairs(
+                self.studio,
+                self.judge,
+                [self.briefs[number] for number in range(self.learnt)],
+                self.out / "pairs",
+                self.config.dpo(),
+                seed=self.config.seed,
+                batch=self.config.batch,
+            )
+        step = PreferenceStep(self.studio, self.trained, self.briefs, pairs, self.config.dpo())
+        return step, shuffled(batches_of(pairs, self.config.batch), self.config.batch, self.config.seed)
+
+    def _order(self, count: int) -> Data:
+        """Batches of brief numbers, as often around as a batch needs."""
+        return shuffled(count * -(-self.config.batch // count), self.config.batch, self.config.seed)
+
+    def _about(self, models: str) -> Mapping[str, Any]:
+        """What the run is a function of, besides its loop."""
+        asked = asdict(self.config)
+        looped = {"steps", "lr", "accumulate", "precision", "seed", "evaluate_every"}
+        return {
+            "job": "ads align",
+            "models": models,
+            "align": {name: value for name, value in asked.items() if name not in looped},
+            "start": self.before,
+            "judge": self.judge.version,
+            "briefs": _digest(self.briefs),
+        }
+
+    def conclude(self, result: Result | None, vanished: Vanished | None, problems: Sequence[Problem]) -> Aligned:
+        """Saves what was trained and writes the report."""
+        rows = read_metrics(self.out)
+        last = {name: value for row in rows for name, value in row.items() if name != "step"}
+        steps = result.steps if result else max(int(row["step"]) for row in rows)
+        found = Aligned(
+            out=self.out,
+            weights=self.out / self.config.train,
+            report=self.out / "report.html",
+            steps=steps,
+            seconds=result.seconds if result else last["seconds"],
+            last=last,
+            best=result.best if result else None,
+            stopped=str(vanished) if vanished else result.stopped if result else "",
+            failed=vanished is not None and not vanished.all_passed,
+        )
+        if _is_main(self.cpu):
+            self.trained.save(self.out)
+            write_report(self.out, self.config, found.stopped, found.best)
+        return found
+
+
+def _digest(briefs: Sequence[Placed]) -> str:
+    """12 hex digits over all briefs, their pixels too."""
+    digest = hashlib.sha256()
+    for brief in briefs:
+        digest.update(f"{brief.key}\0{brief.title}\0{brief.prompt}\0".encode())
+        digest.update((brief.canvas.product * 255).round().byte().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+# --- models and briefs
+
+
+def _name(models: "str | Path | Models") -> str:
+    if not isinstance(models, str | Path):
+        return models.model_set.name
+    return str(Path(models).resolve()) if str(models).endswith(".toml") else str(models)
+
+
+def _models(models: "str | Path | Models", device: str) -> "Models":
+    """The models, with all that a run needs loaded, so that what is missing is said before it begins."""
+    from goodeye.modelset import Models, resolve
+
+    loaded = Models(resolve(models), device=device) if isinstance(models, str | Path) else models
+    for role in ("vae", "tokenizer", "text_encoder", "unet", "controlnet", "scheduler_config"):
+        getattr(loaded, role)
+    return loaded
+
+
+def _inspector(models: "Models", aux_grad: AuxGrad) -> Reward:
+    """The model set's RFNet, with gradient through depth and saliency or not."""
+    from goodeye.judging.rfnet import RFNetJudge
+
+    judge = models.rfnet
+    return RFNetJudge(
+        judge.model, judge.tokenizer, judge.depth, judge.saliency, threshold=judge.threshold, aux_grad=aux_grad
+    )
+
+
+@dataclass(frozen=True)
+class _Shelf(Sequence[Placed]):
+    """Briefs of files, each cut out and placed when it is asked for; the last PLACED of them stay."""
+
+    take: Callable[[int], Placed]
+    numbers: list[int]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return [self.take(one) for one in self.numbers[number]]
+        return self.take(self.numbers[number])
+
+    def __iter__(self) -> Iterator[Placed]:
+        return (self.take(one) for one in self.numbers)
+
+
+def _placed(
+    inputs: Sequence[str | Path], models: "Models", title: str | None, prompt: str | None, remover: Remover, seed: int
+) -> tuple[Sequence[Placed], list[Problem]]:
+    """The briefs of files, each tried once; those that cannot be used are problems. Raises BadInput if none can be."""
+    if not inputs:
+        raise BadInput("there is nothing to train on. Name product pictures, folders of them, or tables.")
+    found, problems = read_briefs(inputs, title, prompt)
+    settings = models.model_set.settings
+
+    @lru_cache(PLACED)
+    def take(number: int) -> Placed:
+        brief: Brief = found[number]
+        name = str(brief.image)
+        product = cut_out(open_image(name), models, name=name, remover=remover)
+        canvas = place(product, settings.size, settings.product_scale, canny=settings.canny, name=name)
+        return Placed(
+            key=brief.key, canvas=canvas, title=brief.title, prompt=choose_prompt(brief, settings.prompts, seed)
+        )
+
+    usable = []
+    for number in track(range(len(found)), "placing products", unit="products"):
+        try:
+            take(number)
+            usable.append(number)
+        except BadInput as error:
+            problems.append(Problem(name=str(found[number].image), message=str(error)))
+    if not usable:
+        more = f" The first: {problems[0].message}" if problems else ""
+        raise BadInput(f"none of the products can be used.{more}")
+    return _Shelf(take, usable), problems
+
+
+# --- one process or several
+
+
+def _device(device: str) -> tuple[str, bool]:
+    """The device of this process, and whether it is the CPU."""
+    import torch
+    from accelerate import PartialState
+
+    cpu = device.startswith("cpu")
+    state = PartialState(cpu=cpu)
+    if state.num_processes > 1:
+        return str(state.device), cpu
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)
+    return device, cpu
+
+
+def _processes(cpu: bool) -> int:
+    from accelerate import PartialState
+
+    return int(PartialState(cpu=cpu).num_processes)
+
+
+def _is_main(cpu: bool) -> bool:
+    from accelerate import PartialState
+
+    return bool(PartialState(cpu=cpu).is_main_process)
+
+
+@contextmanager
+def _main_process_first(cpu: bool) -> Iterator[None]:
+    from accelerate import PartialState
+
+    with PartialState(cpu=cpu).main_process_first():
+        yield

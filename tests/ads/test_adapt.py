@@ -1,0 +1,138 @@
+"""What was trained loads with diffusers and peft alone and makes the same pictures; the start comes back to the bit."""
+
+import copy
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKL,
+    ControlNetModel,
+    DDIMScheduler,
+    StableDiffusionControlNetInpaintPipeline,
+    UNet2DConditionModel,
+)
+from toy_judge import placed_briefs
+from transformers import CLIPTextModel, PreTrainedTokenizerFast
+
+from goodeye.ads.adapt import adapt, put_on
+from goodeye.ads.generate import generate, noise_of
+from goodeye.errors import BadInput
+from goodeye.modelset import Models, resolve
+
+
+def disturb(network: torch.nn.Module) -> None:
+    """As if it had been trained."""
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+
+
+@pytest.fixture
+def models(tiny_set) -> Models:
+    return Models(resolve(str(tiny_set)))
+
+
+def pipeline(folder: Path, controlnet: Path | None = None) -> StableDiffusionControlNetInpaintPipeline:
+    """diffusers' own, from the folders of the tiny set."""
+    pipe = StableDiffusionControlNetInpaintPipeline(
+        vae=AutoencoderKL.from_pretrained(folder / "vae"),
+        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder"),
+        tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer"),
+        unet=UNet2DConditionModel.from_pretrained(folder / "unet"),
+        controlnet=ControlNetModel.from_pretrained(controlnet or folder / "controlnet"),
+        scheduler=DDIMScheduler.from_pretrained(folder / "scheduler"),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def theirs(pipe: StableDiffusionControlNetInpaintPipeline, canvas, prompt: str, settings) -> torch.Tensor:
+    vae, side = pipe.vae, settings.size
+    alpha = canvas.product[3:]
+    # ours takes the mean of the posterior, theirs draws from it
+    pipe._encode_vae_image = lambda image, generator=None: vae.encode(image).latent_dist.mode() * 0.18215
+    picture = pipe(
+        prompt=prompt,
+        negative_prompt="",
+        image=(alpha * canvas.product[:3] + (1 - alpha) * 0.5)[None],
+        mask_image=1 - canvas.mask[None],
+        control_image=canvas.control[None],
+        num_inference_steps=settings.steps,
+        guidance_scale=settings.guidance_scale,
+        strength=1.0,
+        latents=noise_of(7, (4, side // 2, side // 2))[None],
+        height=side,
+        width=side,
+        output_type="pt",
+    ).images[0]
+    return alpha * canvas.product[:3] + (1 - alpha) * picture
+
+
+@pytest.mark.parametrize("train", ["controlnet", "lora"])
+def test_diffusers_alone_makes_the_same_pictures_of_what_was_trained(tiny_set, models, tmp_path, train):
+    settings, brief = models.model_set.settings, placed_briefs(1)[0]
+    mask = torch.zeros_like(brief.canvas.mask)
+    mask[:, 10:20, 12:22] = 1  # whole latents, so that either way of making it small agrees
+    canvas = dataclasses.replace(brief.canvas, mask=mask)
+    before = generate(models, [canvas], [brief.prompt], [7], settings=settings)[0]
+    trained = adapt(models, train, rank=4)
+    disturb(next(iter(trained.modules.values())))
+    ours = generate(models, [canvas], [brief.prompt], [7], settings=settings)[0]
+    place = trained.save(tmp_path)
+    pipe = pipeline(tiny_set.parent, place if train == "controlnet" else None)
+    if train == "lora":
+        pipe.load_lora_weights(place)
+    assert torch.allclose(ours, theirs(pipe, canvas, brief.prompt, settings), atol=1e-4)
+    assert (ours - before).abs().max() > 1e-2
+
+    fresh = Models(resolve(str(tiny_set)))
+    put_on(fresh, tmp_path)
+    again = generate(fresh, [canvas], [brief.prompt], [7], settings=settings)[0]
+    assert torch.allclose(again, ours, atol=1e-5)
+    assert not any(p.requires_grad for p in [*fresh.unet.parameters(), *fresh.controlnet.parameters()])
+
+
+@pytest.mark.parametrize("train", ["controlnet", "lora"])
+def test_the_start_comes_back_and_goes_to_the_bit(models, train):
+    network = models.controlnet if train == "controlnet" else models.unet
+    inputs = (torch.randn(1, 4, 16, 16), 10, models.text_encoder(torch.ones(1, 8, dtype=int)).last_hidden_state)
+    more = (torch.ones(1, 3, 32, 32),) if train == "controlnet" else ()
+
+    def answer() -> torch.Tensor:
+        found = network(*inputs, *more)
+        return found.mid_block_res_sample if train == "controlnet" else found.sample
+
+    untouched = copy.deepcopy(network.state_dict())
+    start = answer().detach()
+    trained = adapt(models, train, rank=4)
+    (learns,) = trained.modules.values()
+    wanted = {name for name, p in learns.named_parameters() if p.requires_grad}
+    assert wanted and (train == "controlnet" or all("lora" in name for name in wanted))
+    assert torch.equal(answer(), start)  # a new LoRA adds nothing
+    disturb(learns)
+    after, held = answer().detach(), {name: p.detach().clone() for name, p in learns.named_parameters()}
+    with trained.at_start():
+        assert torch.equal(answer(), start)
+        if train == "controlnet":
+            assert all(torch.equal(value, untouched[name]) for name, value in network.state_dict().items())
+    assert torch.equal(answer(), after) and not torch.equal(after, start)
+    assert all(torch.equal(p, held[name]) for name, p in learns.named_parameters())
+    assert {name for name, p in learns.named_parameters() if p.requires_grad} == wanted
+
+
+def test_the_start_is_no_second_model(models):
+    """Beside the networks lie the start's weights and nothing else."""
+    trained = adapt(models, "controlnet")
+    assert sum(w.numel() for w in trained.start) == sum(p.numel() for p in models.controlnet.parameters())
+
+
+def test_a_folder_with_nothing_trained_in_it_is_refused(models, tmp_path):
+    with pytest.raises(BadInput, match="neither a controlnet nor a lora"):
+        put_on(models, tmp_path)

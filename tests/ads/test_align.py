@@ -1,0 +1,185 @@
+"""The whole job on a tiny model set: a plain reward rises, a killed run is the same to the bit, and plain messages."""
+
+import re
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from toy_judge import Bright, Broken, placed_briefs
+
+from goodeye.ads.align import Align, align
+from goodeye.ads.rollout import NoReward
+from goodeye.errors import BadInput
+from goodeye.judging.protocol import Axis
+from goodeye.modelset import Models, resolve
+from goodeye.training.loop import read_metrics
+
+TINY = Align(steps=4, batch=2, part=2, last=1, evaluate_every=2, watched=2, guard=False, lr=1e-3, beta=1e-3)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """To the bit means: with as many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def run(tiny_set, tmp_path):
+    """Runs `align` on fresh models; gives what came of it."""
+
+    def call(config: Align = TINY, out: str = "run", **options):
+        options = {"reward": Bright(), "briefs": placed_briefs(3), "models": str(tiny_set)} | options
+        return align(config=config, out=tmp_path / out, **options)
+
+    return call
+
+
+def weights(found) -> dict[str, torch.Tensor]:
+    (file,) = found.weights.glob("*.safetensors")
+    return load_file(file)
+
+
+def same(one, other) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("train", ["controlnet", "lora"])
+def test_a_plain_reward_rises(run, train):
+    found = run(replace(TINY, train=train, steps=12, evaluate_every=6, lr=5e-3, rank=4, regulariser="none"))
+    rows = [row["trained"] for row in read_metrics(found.out) if "trained" in row]
+    start = [row["available"] for row in read_metrics(found.out) if "available" in row]
+    assert rows[-1] > rows[0] and start[-1] > start[0]
+    assert found.steps == 12 and not found.stopped and found.weights.name == train
+
+
+@pytest.mark.parametrize("reuse", [1, 2])
+def test_killed_and_resumed_is_the_same_to_the_bit(run, monkeypatch, reuse):
+    """A kill loses what came after the last checkpoint; with a rollout that serves two steps, those of one begun."""
+    config = replace(TINY, steps=6, reuse=reuse, evaluate_every=2, last=2)
+    whole = run(config, "whole")
+    judge = Dying(calls=5)
+    with pytest.raises(KeyboardInterrupt):
+        run(config, "cut", reward=judge)
+    saved = sorted(path.name for path in (whole.out.parent / "cut" / "checkpoints").iterdir())
+    assert all(int(name) % reuse == 0 for name in saved)
+    assert same(weights(run(config, "cut", resume=True)), weights(whole))
+    cut, plain = ([{**row, "seconds": 0} for row in read_metrics(whole.out.parent / name)] for name in ("cut", "whole"))
+    assert cut == plain
+
+
+class Dying(Bright):
+    """Interrupts the run in the middle, as Ctrl-C does."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self.left = calls
+
+    def logits(self, images, contexts):
+        self.left -= images.requires_grad
+        if self.left == 0:
+            signal.raise_signal(signal.SIGINT)
+        return super().logits(images, contexts)
+
+
+def test_dpo_runs_and_goes_on(run):
+    config = replace(TINY, method="dpo", each=2, gap=1e-9, beta=50.0)
+    judge = Bright(slope=300.0, middle=0.49)
+    found = run(config, reward=judge)
+    assert "preferred" in found.last and (found.out / "pairs" / "pairs.json").exists()
+    assert same(weights(run(config, reward=judge, resume=True)), weights(found))
+
+
+def test_the_guard_watches_by_default_and_the_report_shows_it(run, tiny_set):
+    found = run(replace(TINY, guard=True), models=with_clip(tiny_set), held_out=Dark())
+    rows = [row for row in read_metrics(found.out) if "held_out" in row]
+    assert [row["step"] for row in rows] == [0, 2, 4]
+    assert {"trained", "held_out", "diversity", "fidelity", "held_out_se"} <= rows[0].keys()
+    page = found.report.read_text()
+    assert found.report.name == "report.html" and page.count("data:image/") >= 2
+    assert not re.search(r"(src|href)=\"(?!data:)", page)  # self-contained
+    assert {path.name for path in (found.out / "samples").iterdir()} >= {"00000000.png", "00000004.png"}
+
+
+def with_clip(tiny_set) -> Models:
+    """The tiny set with a stand-in for CLIP."""
+    models = Models(resolve(str(tiny_set)))
+    models.clip = StandIn()
+    return models
+
+
+class StandIn:
+    licence, version = "mit", "1"
+
+    def embed_images(self, images):
+        return torch.nn.functional.normalize(images.mean((2, 3)), dim=1)
+
+    def embed_texts(self, texts):
+        return torch.ones(len(texts), 3) / 3**0.5
+
+
+class Dark:
+    name, version, differentiable, licence = "dark", "1", True, "mit"
+    axes = (Axis("brightness", 0.0, 1.0, higher_is_better=False),)
+
+    def score(self, images, contexts):
+        return {"brightness": images.mean((1, 2, 3))}
+
+
+def test_a_guard_without_clip_is_said_plainly(run):
+    with pytest.raises(BadInput, match="no clip.*--no-guard"):
+        run(replace(TINY, guard=True))
+
+
+# --- what is said plainly
+
+
+def test_nan_stops_the_run_and_it_goes_on_where_it_was(run, tmp_path):
+    with pytest.raises(NoReward, match="gave no number"):
+        run(reward=Broken(after=12))  # 8 pictures watched at the start and step 2, 4 trained on
+    checkpoints = tmp_path / "run" / "checkpoints"
+    assert [path.name for path in checkpoints.iterdir()] == ["00000002"]
+    assert same(weights(run(resume=True)), weights(run(out="whole")))
+
+
+@pytest.mark.parametrize(("middle", "words", "failed"), [(-1.0, "passed every", False), (2.0, "passed none", True)])
+def test_a_reward_that_tells_nothing_ends_the_run(run, middle, words, failed):
+    found = run(reward=Bright(slope=1.0, middle=middle))
+    assert words in found.stopped and found.failed is failed and found.steps == 2 and found.report.exists()
+    assert weights(found)
+    on = run(reward=Bright(slope=1.0, middle=middle), resume=True)
+    assert on.steps == 4 and not on.stopped
+
+
+def test_what_cannot_be_trained_is_refused(run, tmp_path):
+    with pytest.raises(BadInput, match="nothing to train on"):
+        run(briefs=())
+    with pytest.raises(BadInput, match="there is one class|nothing to train on|none of the products"):
+        run(briefs=(), inputs=[tmp_path / "nowhere.png"])
+    judge = Bright()
+    judge.differentiable = False
+    with pytest.raises(BadInput, match="no gradient.*dpo"):
+        run(reward=judge)
+    with pytest.raises(BadInput, match="its own beta"):
+        run(replace(TINY, method="dpo", regulariser="cc"))
+    with pytest.raises(BadInput, match="batch is 0"):
+        run(replace(TINY, batch=0))
+
+
+def test_another_runs_folder_is_refused(run):
+    run()
+    with pytest.raises(BadInput, match="--resume"):
+        run()
+    with pytest.raises(BadInput, match="about.align.batch was 2, now 3"):
+        run(replace(TINY, batch=3), resume=True)
+
+
+def test_products_come_from_files_too(run, products):
+    found = run(replace(TINY, steps=2), briefs=(), inputs=[products, products / "missing.png"], reward=None)
+    assert found.steps == 2 and [problem.name for problem in found.problems] == [str(products / "missing.png")]
+    assert {"available", "passed", "cc"} <= found.last.keys()
