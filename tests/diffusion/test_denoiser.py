@@ -1,7 +1,10 @@
 """Guidance and ControlNet in one batched call, seen from stand-ins that count."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from diffusers import ControlNetModel, UNet2DConditionModel
 
 from goodeye.diffusion.denoiser import branches, guided
 
@@ -87,3 +90,93 @@ def test_misuse_is_an_error():
         guided(UNet(), TEXT, controlnet=ControlNet())(LATENTS, 1)
     with pytest.raises(ValueError, match="3 rows"):
         guided(UNet(), torch.zeros(3, 3, 5))(LATENTS, 1)
+
+
+# The picture's embedding, which no step changes
+
+
+@pytest.fixture
+def networks(tiny_set: Path) -> tuple[UNet2DConditionModel, ControlNetModel]:
+    """Loaded anew for each test, frozen."""
+    unet, controlnet = UNet2DConditionModel, ControlNetModel
+    return tuple(
+        kind.from_pretrained(tiny_set.parent / role).requires_grad_(False)
+        for role, kind in (("unet", unet), ("controlnet", controlnet))
+    )
+
+
+STATES = torch.randn(2, 8, 16, generator=torch.Generator().manual_seed(2))
+EMPTY = torch.randn(1, 8, 16, generator=torch.Generator().manual_seed(3))
+NOISY = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(4))
+PICTURES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(5))
+
+
+def by_hand(unet, controlnet, t: int, pictures: torch.Tensor, guidance: float) -> torch.Tensor:
+    """Guidance as diffusers' pipelines compute it."""
+    states, noisy = torch.cat([EMPTY.expand(2, -1, -1), STATES]), torch.cat([NOISY, NOISY])
+    down, middle = controlnet(noisy, t, states, torch.cat([pictures, pictures]), 0.7, return_dict=False)
+    residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+    without, with_text = unet(noisy, t, states, return_dict=False, **residuals)[0].chunk(2)
+    return without + guidance * (with_text - without)
+
+
+def embeddings_made(controlnet: ControlNetModel) -> list[int]:
+    """A list that gains the number of pictures at each embedding."""
+    made: list[int] = []
+    controlnet.controlnet_cond_embedding.register_forward_hook(lambda part, given, output: made.append(len(output)))
+    return made
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@torch.no_grad()
+def test_a_frozen_controlnet_embeds_its_picture_once(networks, guidance, rows):
+    unet, controlnet = networks
+    pictures = PICTURES[:rows]
+    expected = [by_hand(unet, controlnet, t, pictures.expand(2, -1, -1, -1), guidance) for t in (700, 300)]
+    keys, made = list(controlnet.state_dict()), embeddings_made(controlnet)
+    options = {"guidance_scale": guidance, "controlnet": controlnet, "control": pictures, "control_scale": 0.7}
+    denoise = guided(unet, STATES, EMPTY, **options)
+    for t, output in zip((700, 300), expected, strict=True):
+        assert torch.allclose(denoise(NOISY, t), output, atol=1e-5)
+    assert made == [rows]
+    assert list(controlnet.state_dict()) == keys and controlnet(NOISY, 1, STATES, PICTURES).mid_block_res_sample.any()
+    assert made == [rows, 2], "the ControlNet itself is as it was"
+
+
+def test_a_controlnet_that_learns_embeds_at_each_call_with_gradient(networks):
+    unet, controlnet = networks
+    controlnet.requires_grad_(True)
+    first = controlnet.controlnet_cond_embedding.conv_in.weight
+    (expected,) = torch.autograd.grad(by_hand(unet, controlnet, 300, PICTURES, 3.0).square().mean(), first)
+    made = embeddings_made(controlnet)
+    denoise = guided(
+        unet, STATES, EMPTY, guidance_scale=3.0, controlnet=controlnet, control=PICTURES, control_scale=0.7
+    )
+    with torch.no_grad():
+        denoise(NOISY, 700)  # as the early steps of a rollout
+    (got,) = torch.autograd.grad(denoise(NOISY, 300).square().mean(), first)
+    assert len(made) == 2 and expected.any() and torch.allclose(got, expected, rtol=1e-4, atol=1e-7)
+    with torch.no_grad():
+        before = denoise(NOISY, 300)
+        first.add_(0.1)
+        assert not torch.allclose(denoise(NOISY, 300), before), "what was learnt since is seen"
+
+
+def test_gradient_reaches_the_latents_past_a_kept_embedding(networks):
+    unet, controlnet = networks
+    noisy = NOISY.clone().requires_grad_(True)
+    denoise = guided(unet, STATES, EMPTY, guidance_scale=3.0, controlnet=controlnet, control=PICTURES)
+    denoise(noisy, 300).square().mean().backward()
+    assert (noisy.grad.abs().sum((1, 2, 3)) > 0).all()
+
+
+@torch.no_grad()
+def test_a_controlnet_that_is_not_a_plain_one_embeds_at_each_call(networks):
+    unet, controlnet = networks
+    controlnet.register_to_config(controlnet_conditioning_channel_order="bgr")
+    expected, made = by_hand(unet, controlnet, 300, PICTURES, 3.0), embeddings_made(controlnet)
+    options = {"guidance_scale": 3.0, "control": PICTURES, "control_scale": 0.7}
+    for other in (controlnet, torch.nn.parallel.DataParallel(controlnet)):
+        assert torch.allclose(guided(unet, STATES, EMPTY, controlnet=other, **options)(NOISY, 300), expected, atol=1e-5)
+    assert made == [4, 4]
