@@ -3,6 +3,7 @@
 import io
 import tarfile
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from goodeye.errors import BadInput
 from goodeye.judging import archives
 from goodeye.judging.rf1m import parse
 from goodeye.judging.rfnet import CLASSES
-from goodeye.judging.rfnet_data import Cache, find_labelled
+from goodeye.judging.rfnet_data import Cache, find_labelled, some_of
 
 
 def png(value, mode="RGB"):
@@ -150,3 +151,28 @@ def test_an_encrypted_or_oddly_packed_file_is_said(tmp_path):
 )  # fmt: skip
 def test_lines_of_label_txt(line, meaning):
     assert parse(line) == meaning
+
+
+def test_some_products_with_all_their_pictures(tmp_path):
+    with zipfile.ZipFile(tmp_path / "part.zip", "w") as part:
+        for product in range(40):
+            for picture in range(3):
+                part.writestr(f"{product}_{picture}.png", b"")
+    with zipfile.ZipFile(tmp_path / "products.zip", "w") as products:
+        for product in range(40):
+            products.writestr(f"{product}.png", b"")
+    (tmp_path / "label.txt").write_text("".join(f"{n // 3}_{n % 3}.png 1\n" for n in range(120)))
+    rows, _ = find_labelled(tmp_path)
+    some = some_of(rows, 30)
+    counts = Counter(row.product.name for row in some)
+    assert len(some) == 30 and set(counts.values()) == {3} and some == [row for row in rows if row in some]
+    assert some_of(rows, 1000) == rows and set(map(id, some)) <= set(map(id, some_of(rows, 60)))
+    with pytest.raises(BadInput, match="at least 2"):
+        some_of(rows, 1)
+
+
+def test_too_little_room_is_said_before_anything_is_made(rf1m):
+    rows, _ = find_labelled(rf1m)
+    with pytest.raises(BadInput, match=r"needs 5400000.0 GB for 6 pictures .* Take fewer by --most"):
+        Cache(rf1m / "cache", rows, 10_000_000, grey, grey).samples()
+    assert not list((rf1m / "cache").rglob("*.npy"))

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from goodeye.cli.common import (
     BAD_INPUT,
     DONE,
+    FAILED,
     WHICH_LEDGER,
     Json,
     ModelSet,
@@ -21,9 +22,11 @@ from goodeye.cli.common import (
     say,
     write_json,
 )
+from goodeye.errors import BadInput
 
 if TYPE_CHECKING:
     from goodeye.ads.results import Result
+    from goodeye.ads.rollout import Placed
 
 
 @command(ads, "ads make", resume="--resume")
@@ -43,6 +46,10 @@ def ads_make(
     remover: Literal["saliency", "rembg"] = "saliency",
     batch: int = 16,
     device: str = "cpu",
+    early: Annotated[Path | None, optional("FILE")] = None,
+    restart: Annotated[float | None, optional("STRENGTH")] = None,
+    restart_times: int = 1,
+    restart_stopped: bool = False,
     resume: bool = False,
     json: Json = None,
 ) -> int:
@@ -60,6 +67,10 @@ def ads_make(
         remover: what cuts out photographs without a transparent background
         batch: attempts made at once
         device: cpu, cuda, cuda:1, mps
+        early: what `goodeye ads early` made: stop an attempt on the way when it will fail
+        restart: go back from a failed picture and run this part of the steps again, instead of all from noise
+        restart_times: so often in a row; then from noise again
+        restart_stopped: go back from what was stopped early, too
         resume: go on with the run in --out
     """
     from goodeye.ads.make import make
@@ -78,10 +89,83 @@ def ads_make(
         remover=remover,
         batch=batch,
         device=device,
+        early=early,
+        restart=restart,
+        restart_times=restart_times,
+        restart_stopped=restart_stopped,
         resume=resume,
         progress=True,
     )
     return tell_ads("goodeye ads make", result, json)
+
+
+@command(ads, "ads early", resume="--resume")
+def ads_early(
+    products: Pictures = (),
+    /,
+    *,
+    title: Text = None,
+    prompt: Text = None,
+    attempts: int = 400,
+    checks: Annotated[tuple[int, ...], optional("STEP...")] = (),
+    lose: Annotated[float, arg(metavar="PART")] = 0.02,
+    confidence: float = 0.95,
+    most: int = 2,
+    models: ModelSet = "showroom",
+    out: Path = Path("goodeye-early"),
+    seed: int = 0,
+    threshold: Annotated[float | None, optional("P")] = None,
+    remover: Literal["saliency", "rembg"] = "saliency",
+    batch: int = 16,
+    device: str = "cpu",
+    resume: bool = False,
+    json: Json = None,
+) -> int:
+    """Finds out when an attempt that will fail can be stopped, by recording attempts with the inspector's readings.
+
+    Args:
+        products: as `goodeye ads make` takes them; they take turns
+        title: what the product is, for all that bring no title of their own
+        prompt: the scene it shall stand in; a setting is chosen where there is none
+        attempts: recorded in all
+        checks: candidates: the inspector reads after so many steps; a fifth to two thirds of all if not given
+        lose: the part of the good attempts that may be lost
+        confidence: how surely no more than that is lost
+        most: checks that are used of the candidates
+        out: folder for the recording and for early.json, which --early takes
+        seed: of the attempts
+        threshold: p(available) from which a picture is good; the model set's own if not given
+        remover: what cuts out photographs without a transparent background
+        batch: attempts made at once
+        device: cpu, cuda, cuda:1, mps
+        resume: go on with the recording in --out, or calibrate it for another promise or threshold
+    """
+    from goodeye.ads.trajectories import calibrate_early
+
+    found = calibrate_early(
+        products,
+        title=title,
+        prompt=prompt,
+        attempts=attempts,
+        checks=checks or None,
+        lose=lose,
+        confidence=confidence,
+        most=most,
+        models=models,
+        out=out,
+        seed=seed,
+        threshold=threshold,
+        remover=remover,
+        batch=batch,
+        device=device,
+        resume=resume,
+        progress=True,
+    )
+    complain_of("goodeye ads early", found.problems, "Use other pictures for them.")
+    say(found.summary())
+    say(f"Use it with --early {found.file}")
+    write_json(json, found.rule.as_json())
+    return BAD_INPUT if found.problems else DONE
 
 
 @command(ads, "ads train-judge", resume="--resume")
@@ -98,6 +182,7 @@ def ads_train_judge(
     text_encoder: Annotated[str | None, optional("ID|FOLDER")] = None,
     image_size: Annotated[int | None, optional("PIXELS")] = None,
     held_out: Annotated[float, arg(metavar="PART")] = 0.1,
+    most: Annotated[int | None, optional("PICTURES")] = None,
     ablations: bool = False,
     seed: int = 0,
     device: str = "cpu",
@@ -116,6 +201,7 @@ def ads_train_judge(
         text_encoder: pretrained weights for the titles; without them a small encoder starts from nothing
         image_size: pixels a side; the model set's own, or 384 with a pretrained image encoder
         held_out: the part of the data to test on, where it names none itself
+        most: take at most so many pictures, those of some products
         ablations: train the single-image baseline and RFNet without each of its inputs, too
         seed: of the order and of the held-out part
         device: cpu, cuda, cuda:1, mps
@@ -137,12 +223,197 @@ def ads_train_judge(
         text_encoder=text_encoder,
         image_size=image_size,
         held_out=held_out,
+        most=most,
         ablations=ablations,
     )
     complain_of("goodeye ads train-judge", result.skipped, f"all of them: {result.report}")
     say(result.summary())
     write_json(json, result.as_json())
     return BAD_INPUT if result.skipped else DONE
+
+
+@command(ads, "ads align", resume="--resume")
+def ads_align(
+    products: Pictures = (),
+    /,
+    *,
+    title: Text = None,
+    prompt: Text = None,
+    models: ModelSet = "showroom",
+    out: Path = Path("runs/align"),
+    method: Literal["rfft", "refl", "dpo"] = "rfft",
+    regulariser: Annotated[Literal["cc", "kl", "none"] | None, optional("cc|kl|none")] = None,
+    cc: Literal["norm", "squared"] = "norm",
+    beta: Annotated[float | None, optional("WEIGHT")] = None,
+    train: Literal["controlnet", "lora"] = "controlnet",
+    rank: int = 64,
+    aux_grad: Literal["through", "detach"] = "through",
+    last: Annotated[int | None, optional("STEPS")] = None,
+    reuse: int = 1,
+    steps: int = 120,
+    batch: int = 8,
+    accumulate: int = 1,
+    part: int = 4,
+    lr: Annotated[float | None, optional("RATE")] = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    evaluate_every: int = 20,
+    watched: int = 32,
+    guard: bool = True,
+    held_out: Annotated[Path | None, optional("FOLDER")] = None,
+    remover: Literal["saliency", "rembg"] = "saliency",
+    briefs: int = 512,
+    seed: int = 0,
+    device: str = "cpu",
+    resume: bool = False,
+    json: Json = None,
+) -> int:
+    """Trains the generator so that its inspector passes more of what it makes, and keeps it from cheating.
+
+    Args:
+        products: picture files, folders of them, or CSV or Parquet tables with the columns image, title, prompt
+        title: what the product is, for all that bring no title of their own
+        prompt: the scene it shall stand in; a setting is chosen where there is none
+        out: folder for what is trained, checkpoints, metrics.jsonl, samples and report.html
+        method: reward feedback fine-tuning, or one of its baselines
+        regulariser: what holds the generator to its start; cc for rfft, none for refl if not given
+        cc: consistent condition as the paper states it, or as its author's code has it
+        beta: weight of the regulariser, 0.02 if not given; for dpo its beta, 2000
+        train: the ControlNet whole, or LoRA on the U-Net
+        rank: of LoRA
+        aux_grad: whether gradient also passes through depth and saliency
+        last: gradient begins at one of so many last steps of the sampler; a quarter of them if not given
+        reuse: gradient steps that the latents of one rollout serve
+        steps: gradient steps in all
+        batch: pictures, or pairs, at once
+        accumulate: batches to a step
+        part: pictures decoded and judged at once
+        lr: learning rate; 1e-5 for a ControlNet, 1e-4 for LoRA, 3e-4 for small networks if not given
+        precision: bf16 for accelerators that have it
+        evaluate_every: steps between two looks at the watched briefs
+        watched: briefs looked at, two pictures each; not trained on where there are four times as many
+        guard: stop, and keep the best weights, when the held-out judge falls while the trained one rises
+        held_out: folder of an RFNet trained on other pictures, as the guard's judge; CLIP's similarity if not given
+        remover: what cuts out photographs without a transparent background
+        briefs: how many of the showroom's own, where no product is given with --models showroom
+        seed: of briefs, noise and steps
+        device: cpu, cuda, cuda:1, mps
+        resume: go on with the run in --out, under the same settings
+    """
+    from goodeye.ads.align import Align, align
+
+    config = Align(
+        method=method,
+        train=train,
+        regulariser=regulariser,
+        cc=cc,
+        beta=beta,
+        aux_grad=aux_grad,
+        last=last,
+        steps=steps,
+        batch=batch,
+        accumulate=accumulate,
+        reuse=reuse,
+        lr=lr,
+        rank=rank,
+        part=part,
+        evaluate_every=evaluate_every,
+        watched=watched,
+        guard=guard,
+        precision=precision,
+        seed=seed,
+    )
+    done = align(
+        products,
+        briefs=_showrooms_own(seed, briefs) if models == "showroom" and not products else (),
+        config=config,
+        models=models,
+        out=out,
+        title=title,
+        prompt=prompt,
+        remover=remover,
+        held_out=held_out,
+        device=device,
+        resume=resume,
+    )
+    complain_of("goodeye ads align", done.problems, "--json FILE names all of them")
+    say(done.summary())
+    write_json(json, done.as_json())
+    return FAILED if done.failed else BAD_INPUT if done.problems else DONE
+
+
+def _showrooms_own(seed: int, count: int) -> "list[Placed]":
+    from goodeye.showroom.briefs import training_briefs
+
+    return training_briefs(seed, count)
+
+
+@command(ads, "ads prove", resume=" ")
+def ads_prove(
+    *,
+    n: int = 256,
+    seed: int = 0,
+    models: ModelSet = "showroom",
+    row: Annotated[UseAppendAction[tuple[str, ...]], optional("NAME=FOLDER")] = (),
+    attempts: int = 5,
+    pictures: int = 4,
+    spread_briefs: Annotated[int | None, optional("BRIEFS")] = None,
+    suffix: Text = None,
+    lpips: Annotated[Path | None, optional("FILE")] = None,
+    out: Path = Path("goodeye-proof"),
+    batch: int = 16,
+    device: str = "cpu",
+    json: Json = None,
+) -> int:
+    """Measures every method on fresh briefs of the showroom, side by side, by a judge that nothing was trained against.
+
+    Args:
+        n: how many briefs
+        seed: another seed, other briefs
+        row: a row more, of what `goodeye ads align` trained; or in place of the shipped adapter of that name
+        attempts: of the recurrent rows, at most so many for each picture
+        pictures: of each of the briefs on which diversity is measured
+        spread_briefs: how many those are; a quarter of all, and at least 16, if not given
+        suffix: what the row "prompt" puts after each prompt
+        lpips: weights (.safetensors) to measure diversity by
+        out: folder for the attempts, results.json and report.html; what is there already is not made again
+        batch: attempts made at once
+        device: cpu, cuda, cuda:1, mps
+    """
+    from goodeye.ads.prove import ALIGNED, Prove, prove
+    from goodeye.ads.prove_report import table
+    from goodeye.judging.lpips import Lpips
+    from goodeye.modelset import SHOWROOM, Models, resolve
+    from goodeye.showroom.prove import SUFFIX, fresh_briefs, the_oracle
+
+    shipped = {name: SHOWROOM / "align" / name for name in ALIGNED if models == "showroom"}
+    proof = prove(
+        fresh_briefs(seed, n),
+        models=Models(resolve(models), device=device),
+        held_out=the_oracle(),
+        adapters={name: folder for name, folder in shipped.items() if folder.is_dir()} | dict(map(_row, row)),
+        config=Prove(
+            seed=seed,
+            attempts=attempts,
+            pictures=pictures,
+            spread_briefs=spread_briefs,
+            batch=batch,
+            suffix=SUFFIX if suffix is None else suffix,
+        ),
+        lpips=Lpips.from_pretrained(lpips) if lpips else None,
+        out=out,
+        progress=True,
+    )
+    say(table(proof.numbers))
+    say(f"Report: {proof.report}")
+    write_json(json, proof.numbers)
+    return DONE
+
+
+def _row(words: str) -> tuple[str, Path]:
+    name, equals, folder = words.partition("=")
+    if not (name and equals and folder):
+        raise BadInput(f"--row {words} names no folder. Write --row NAME=FOLDER.")
+    return name, Path(folder)
 
 
 @command(app, "demo")
@@ -179,6 +450,8 @@ def tell_ads(name: str, result: "Result", json: Path | None) -> int:
         for brief in result.briefs:
             if not brief.passed:
                 say(f"No picture of {brief.key} passed; its best are in {result.out / 'not_passed'}.")
+        if result.command.get("early") or result.command.get("restart"):
+            say(result.cost())
         say(f"Report: {result.report}")
     write_json(json, result.as_json())
     return BAD_INPUT if result.problems else DONE

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,19 @@ def find_labelled(
         why = f" First: {skipped[0].message}" if skipped else ""
         raise BadInput(f"{data} holds no labelled picture that can be used.{why}")
     return found, skipped
+
+
+def some_of(rows: Sequence[Labelled], most: int) -> list[Labelled]:
+    """At most so many rows, in their order: all pictures of some products, chosen by the products' names."""
+    if most < 2:
+        raise BadInput(f"most is {most}. Give at least 2 pictures, to train on and to test on.")
+    by_product = sorted(range(len(rows)), key=lambda number: (_drawn(rows[number]), number))
+    return [rows[number] for number in sorted(by_product[:most])]
+
+
+def _drawn(row: Labelled) -> bytes:
+    """A product's lot: the same in every run, and apart from the one that decides what is held out."""
+    return hashlib.sha256(f"some {(row.product or row.image).name}".encode()).digest()
 
 
 def _table_of(data: Path) -> Path:
@@ -151,6 +165,7 @@ class Cache:
         channels = {"products": 4, "images": 3, "depth": 1, "saliency": 1}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._require_room(len(self.rows) * sum(channels.values()) * self.size**2)
             arrays = {
                 name: np.lib.format.open_memmap(
                     self.folder / f"{name}.npy",
@@ -165,6 +180,15 @@ class Cache:
         except OSError as error:
             raise BadInput(f"{self.folder} cannot be written: {error.strerror}. Choose another --out.") from error
         return arrays, known["done"]
+
+    def _require_room(self, needed: int) -> None:
+        missing = needed - sum(file.stat().st_size for file in self.folder.glob("*.npy"))
+        free = shutil.disk_usage(self.folder).free
+        if missing > free:
+            raise BadInput(
+                f"{self.folder} needs {needed / 1e9:.1f} GB for {len(self.rows)} pictures with their maps, and has "
+                f"{free / 1e9:.1f} GB. Take fewer by --most, a smaller --image-size, or another --out."
+            )
 
     def _fill(self, arrays: dict[str, np.memmap], first: int, last: int, device: str | torch.device) -> None:
         kept: list[int] = []

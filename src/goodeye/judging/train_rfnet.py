@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
 from goodeye.judging.rfnet_compare import VARIANTS, Row, Variant, compare
-from goodeye.judging.rfnet_data import Cache, Labelled, find_labelled
+from goodeye.judging.rfnet_data import Cache, Labelled, find_labelled, some_of
 from goodeye.judging.rfnet_fit import SMALL, RFNetTraining, fit_rfnet
 from goodeye.judging.rfnet_report import text_table, write_report
 from goodeye.judging.samples import Samples
@@ -75,6 +75,7 @@ def train_judge(
     text_encoder: str | None = None,
     image_size: int | None = None,
     held_out: float = 0.1,
+    most: int | None = None,
     ablations: bool = False,
     config: RFNetTraining | None = None,
 ) -> TrainedJudge:
@@ -82,14 +83,16 @@ def train_judge(
 
     Depth and saliency are made by the model set's estimators and kept in out/cache. Where no row has a product, or
     none a title, it trains without. image_encoder, text_encoder: hub ids or folders with pretrained weights; without
-    them small ones start from nothing, at the larger learning rate 1e-3. ablations: also trains the single-image
+    them small ones start from nothing, at the larger learning rate 1e-3. most: about so many pictures are taken, by
+    products; the cache needs 9 bytes for each pixel of one. ablations: also trains the single-image
     baseline and RFNet with each modality left out. config: everything else, where the defaults do not serve.
 
     out gets judge/ (for RFNetJudge.from_pretrained), report.html, report.json, and the run's config.json,
     metrics.jsonl and checkpoints/. Raises BadInput where the data cannot be used.
     """
     out = Path(out)
-    found, skipped = find_labelled(data, held_out)
+    found, skipped = find_labelled(data, held_out, out / "cache" / "unpacked")
+    found = found if most is None else some_of(found, most)
     parts = {split: [row for row in found if row.split == split] for split in ("train", "held_out")}
     _require_both(parts, Path(data))
     loaded = _models(models, device)
