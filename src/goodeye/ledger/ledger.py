@@ -22,8 +22,8 @@ import goodeye
 from goodeye.errors import BadInput
 from goodeye.ledger import schema
 from goodeye.ledger.database import WRITING, no_ledger, plain_errors, postgres_engine, sqlite_engine, upgrade
-from goodeye.ledger.rows import AttemptRow, BriefRow, PickRow, RunRow, VerdictLike, VerdictRow
-from goodeye.ledger.schema import Attempt, Base, Brief, Image, Pick, Run, Verdict
+from goodeye.ledger.rows import AttemptRow, BriefRow, PickRow, RunRow, VerdictLike, VerdictRow, VoteRow
+from goodeye.ledger.schema import Attempt, Base, Brief, Image, Pick, Run, Verdict, Vote
 from goodeye.ledger.store import SUFFIX, Encoded, Store, encode, is_older, plain_os_errors
 
 DEFAULT_FOLDER = "goodeye-ledger"
@@ -255,6 +255,45 @@ class Ledger:
         )
         with self._read() as connection:
             return [PickRow(**row) for row in connection.execute(query).mappings()]
+
+    # Votes
+
+    def vote(
+        self,
+        attempt_id: int,
+        person: str,
+        label: str,
+        axes: Mapping[str, float] | None = None,
+        seconds: float = 0.0,
+    ) -> int:
+        """Records what a person said of an attempt and returns the vote's id. Every vote is kept, an earlier one too.
+
+        axes: what the person scored beside the label. seconds: how long it took. Raises ValueError if the ledger has no
+        such attempt, or for a score that is not a finite number.
+        """
+        if not all(math.isfinite(score) for score in (axes or {}).values()):
+            raise ValueError(f"{person} scored {axes}: not numbers to record")
+        values = {
+            "attempt_id": attempt_id,
+            "person": _storable(person),
+            "label": _storable(label),
+            "axes": dict(axes or {}),
+            "seconds": seconds,
+            "created": schema.now(),
+        }
+        with self._write() as connection:
+            if connection.scalar(select(Attempt.id).where(Attempt.id == attempt_id)) is None:
+                raise ValueError(f"there is no attempt {attempt_id} to vote on")
+            return _insert(connection, Vote, values)
+
+    def votes(self, run_id: int | None = None) -> list[VoteRow]:
+        """All votes, or those on one run's attempts, oldest first."""
+        query = select(*_columns(Vote)).order_by(Vote.id)
+        if run_id is not None:
+            query = query.join(Attempt, Vote.attempt_id == Attempt.id).join(Brief, Attempt.brief_id == Brief.id)
+            query = query.where(Brief.run_id == run_id)
+        with self._read() as connection:
+            return [VoteRow(**row) for row in connection.execute(query).mappings()]
 
     # Image files
 

@@ -82,3 +82,16 @@ class PickRow:
     attempt_id: int
     kept: bool
     why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoteRow:
+    """What a person said of an attempt."""
+
+    id: int
+    attempt_id: int
+    person: str
+    label: str
+    axes: dict[str, Any]
+    seconds: float
+    created: datetime
