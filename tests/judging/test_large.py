@@ -1,0 +1,150 @@
+"""The large-model client against a server that answers well, badly, slowly, too late, or not at all."""
+
+import pytest
+from fake_server import Reply, said, serving
+from PIL import Image
+
+from goodeye.errors import BadInput
+from goodeye.judging.large import Answer, Asked, BadAnswer, LargeModel, Server, server_from
+
+
+class Colour(Answer):
+    name: str
+    sure: int
+
+
+GOOD = said({"name": "red", "sure": 3})
+
+
+def model(fake, cache=None, waits=None, **settings):
+    settings = {"timeout": 5.0, "tries": 3, **settings}
+    return LargeModel(Server(url=fake.url, model="small", **settings), cache, (waits if waits is not None else []).append)
+
+
+def test_the_answer_is_typed_and_the_schema_is_sent():
+    with serving([GOOD]) as fake:
+        assert model(fake).ask(Asked("Which colour?"), Colour) == Colour(name="red", sure=3)
+    sent = fake.requests[0]
+    assert sent["model"] == "small" and sent["messages"] == [{"role": "user", "content": "Which colour?"}]
+    form = sent["response_format"]["json_schema"]
+    assert form["strict"] and form["schema"]["required"] == ["name", "sure"]
+    assert form["schema"]["additionalProperties"] is False
+
+
+def test_pictures_go_along_as_png():
+    with serving([GOOD]) as fake:
+        model(fake).ask(Asked("Which?", [Image.new("RGB", (4, 4), "red")], "You judge."), Colour)
+    system, user = fake.requests[0]["messages"]
+    assert system == {"role": "system", "content": "You judge."}
+    assert user["content"][1]["image_url"]["url"].startswith("data:image/png;base64,iVBOR")
+
+
+def test_an_equal_question_is_asked_once_and_another_is_not_mixed_up(tmp_path):
+    with serving([GOOD, said({"name": "blue", "sure": 1})]) as fake:
+        first = model(fake, tmp_path)
+        red = Asked("?", [Image.new("RGB", (4, 4), "red")])
+        assert first.ask(red, Colour).name == first.ask(red, Colour).name == "red"
+        again = model(fake, tmp_path)  # another process finds it, too
+        assert again.ask(red, Colour).name == "red" and (first.requests, again.requests) == (1, 0)
+        assert again.ask(Asked("?", [Image.new("RGB", (4, 4), "blue")]), Colour).name == "blue"
+        assert model(fake, tmp_path, temperature=0.7).ask(red, Colour).name == "blue"
+    assert len(fake.requests) == 3
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Reply("I like red best."),
+        Reply('{"name": "red", "sure":'),
+        said({"name": "red"}),
+        said({"name": "red", "sure": "very"}),
+        said({"name": "red", "sure": 3.5}),
+        said({"name": "red", "sure": 3, "more": 1}),
+        said(["red", 3]),
+        Reply('{"name": "red", "sure": NaN}'),
+        Reply(""),
+        Reply(raw=b"{}"),
+        Reply(raw=b'{"choices": []}'),
+    ],
+)
+def test_nonsense_is_asked_again_with_what_is_wrong_and_then_is_no_answer(bad, tmp_path):
+    with serving([bad, GOOD]) as fake:
+        assert model(fake, tmp_path).ask(Asked("?"), Colour).name == "red"
+        assert "cannot be used" in fake.requests[1]["messages"][-1]["content"]
+    with serving([bad]) as fake, pytest.raises(BadAnswer, match="small gave no usable answer in 3 tries"):
+        model(fake, tmp_path / "none").ask(Asked("?"), Colour)
+    assert len(fake.requests) == 3 and not (tmp_path / "none").exists()  # what is bad is not kept
+
+
+def test_json_in_words_or_fences_is_read():
+    with serving([Reply('Sure!\n```json\n{"name": "red", "sure": 3}\n```')]) as fake:
+        assert model(fake).ask(Asked("?"), Colour).sure == 3
+
+
+def test_a_busy_server_is_asked_again_later_and_later():
+    waits = []
+    busy = Reply(status=429, raw=b'{"error": {"message": "slow down"}}')
+    with serving([busy, busy, GOOD]) as fake:
+        assert model(fake, waits=waits).ask(Asked("?"), Colour).name == "red"
+    assert 1 <= waits[0] <= 1.25 and 2 <= waits[1] <= 2.5
+
+
+def test_the_server_says_how_long_to_wait():
+    waits = []
+    with serving([Reply(status=429, raw=b"{}", headers={"Retry-After": "17"}), GOOD]) as fake:
+        model(fake, waits=waits).ask(Asked("?"), Colour)
+    assert waits == [17.0]
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (Reply(status=429, raw=b"{}"), "is too busy"),
+        (Reply(status=503, raw=b"<html>"), "failed with status 503"),
+        (Reply(slow=1.0, raw=b"{}"), "gave no answer within 0.2 seconds"),
+    ],
+)
+def test_a_server_that_goes_on_failing_is_one_plain_line(reply, words):
+    waits = []
+    with serving([reply]) as fake, pytest.raises(BadInput, match=f"{words}.*3 times"):
+        model(fake, waits=waits, timeout=0.2).ask(Asked("?"), Colour)
+    assert len(waits) == 2  # no waiting after the last try
+
+
+def test_a_server_that_is_down(tmp_path):
+    with serving([GOOD]) as fake:
+        pass
+    with pytest.raises(BadInput, match="cannot be reached"):
+        model(fake, tmp_path / "cache").ask(Asked("?"), Colour)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_refusal_is_not_tried_again():
+    with serving([Reply(status=401, raw=b'{"error": {"message": "no such key"}}')]) as fake:
+        with pytest.raises(BadInput, match="401.*GOODEYE_API_KEY"):
+            model(fake).ask(Asked("?"), Colour)
+    assert len(fake.requests) == 1
+
+
+def test_a_server_without_schemas_gets_them_in_words():
+    def reply(request):
+        return Reply(status=400, raw=b'{"error": "unknown field"}') if "response_format" in request else GOOD
+
+    with serving(reply) as fake:
+        assert model(fake).ask(Asked("?"), Colour).name == "red"
+    assert '"required": ["name", "sure"]' in fake.requests[1]["messages"][-1]["content"]
+
+
+def test_settings_come_from_the_line_or_the_environment(monkeypatch):
+    for name in ("GOODEYE_SERVER", "GOODEYE_MODEL", "GOODEYE_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(BadInput, match="--server URL and --model NAME"):
+        server_from("http://localhost:1/v1")
+    monkeypatch.setenv("GOODEYE_SERVER", "http://localhost:2/v1")
+    monkeypatch.setenv("GOODEYE_MODEL", "m")
+    monkeypatch.setenv("GOODEYE_API_KEY", "secret")
+    found = server_from(None, "other")
+    assert (found.url, found.model, found.key) == ("http://localhost:2/v1", "other", "secret")
+    assert "secret" not in repr(found)
+    with pytest.raises(BadInput, match="is no URL"):
+        server_from("localhost:8000", "m")
