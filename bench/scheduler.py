@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw
 
 from goodeye.ads.brief import Brief
 from goodeye.ads.recurrent import Try, attempt_seed, full_batches, open_slots, send
-from goodeye.ads.workshop import Workshop
+from goodeye.ads.workshop import Made, Workshop
 from goodeye.judging.protocol import Context, Verdict
 from goodeye.ledger.ledger import Ledger
 from goodeye.modelset import Models, resolve
@@ -92,10 +92,10 @@ def play(shop: Workshop, keys: Sequence[str], options: argparse.Namespace, done:
     batch, sizes = next(batches, None), []
     while batch:
         shop.inspector.batch = batch  # type: ignore[attr-defined]
-        made = shop.attempt(batch)
+        made = shop.work([shop.first(one) for one in batch])
         done += batch
         sizes.append(len(batch))
-        batch = send(batches, [one.passed for one in made])
+        batch = send(batches, [isinstance(one, Made) and one.passed for one in made])
     return sizes
 
 

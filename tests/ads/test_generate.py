@@ -7,7 +7,17 @@ import torch
 from PIL import Image, ImageDraw
 
 from goodeye.ads.canvas import Canvas, place
-from goodeye.ads.generate import Prompts, eight_bit, generate, generate_on_cores, latent_mask, noise_of
+from goodeye.ads.generate import (
+    Prompts,
+    advance,
+    drafts_of,
+    eight_bit,
+    generate,
+    generate_on_cores,
+    latent_mask,
+    noise_of,
+    pictures,
+)
 from goodeye.images import to_pil, to_tensor
 from goodeye.modelset import Models, resolve
 
@@ -176,3 +186,78 @@ def test_what_is_judged_is_what_a_file_holds():
 def test_noise_is_the_seeds_alone():
     assert torch.equal(noise_of(2**63 - 1, (4, 8, 8)), noise_of(2**63 - 1, (4, 8, 8)))
     assert abs(float(noise_of(3, (4, 64, 64)).std()) - 1) < 0.02
+
+
+# In several legs
+
+
+@pytest.fixture(scope="module")
+def long(settings):
+    """Settings with enough steps to stop between two of them."""
+    return dataclasses.replace(settings, steps=4)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler"])
+@pytest.mark.parametrize("stops", [(4,), (1, 4), (2, 3, 4)])
+def test_in_how_many_legs_it_is_made_changes_nothing(models, long, canvases, sampler, stops):
+    long = dataclasses.replace(long, sampler=sampler)
+    drafts = drafts_of(canvases, PROMPTS, [1, 2, 3])
+    for stop in stops:
+        drafts = advance(models, drafts, stop, settings=long)
+        assert {draft.done for draft in drafts} == {stop}
+    assert torch.equal(pictures(models, drafts), generate(models, canvases, PROMPTS, [1, 2, 3], settings=long))
+
+
+def test_drafts_of_several_batches_go_on_together(models, long, canvases):
+    first = advance(models, drafts_of(canvases[:2], PROMPTS[:2], [1, 2]), 2, settings=long)
+    other = advance(models, drafts_of(canvases[2:], PROMPTS[2:], [3]), 2, settings=long)
+    together = pictures(models, advance(models, [other[0], first[1]], 4, settings=long))
+    whole = generate(models, canvases, PROMPTS, [1, 2, 3], settings=long)
+    assert torch.allclose(together, whole[[2, 1]], atol=2e-4)
+    with pytest.raises(ValueError, match="same steps"):
+        advance(models, [other[0], *drafts_of(canvases[:1], PROMPTS[:1], [1])], 4, settings=long)
+
+
+def test_before_the_end_a_draft_shows_the_prediction_around_the_exact_product(models, long, canvases):
+    seen = []
+
+    def see(latents, step, x0):
+        seen.append(x0)
+        return latents
+
+    generate(models, canvases, PROMPTS, [1, 2, 3], settings=long, after_step=see)
+    drafts = advance(models, drafts_of(canvases, PROMPTS, [1, 2, 3]), 2, settings=long)
+    kept = latent_mask(torch.stack([canvas.mask for canvas in canvases]), seen[1].shape[-1])
+    assert 0 < kept.mean() < 1
+    for draft, x0, inside in zip(drafts, seen[1], kept.bool(), strict=True):
+        assert torch.allclose(torch.where(inside, 0, draft.x0 - x0), torch.zeros(()), atol=1e-4)
+        assert torch.allclose(torch.where(inside, draft.x0 - draft.product, 0), torch.zeros(()), atol=1e-6)
+    for shown, canvas in zip(pictures(models, drafts), canvases, strict=True):
+        whole = (canvas.product[3:] == 1).expand(3, -1, -1)
+        assert torch.equal(shown[whole], canvas.product[:3][whole])
+
+
+def test_a_draft_that_goes_back_runs_the_rest_of_the_schedule_alone(models, long, canvases):
+    """The same as the showroom's own way to make a picture again, which has a loop of its own."""
+    from goodeye.showroom.inspected import remade
+
+    before = generate(models, canvases, PROMPTS, [1, 2, 3], settings=long)
+    same = Models(dataclasses.replace(models.model_set, settings=long))
+    same.__dict__.update({name: value for name, value in models.__dict__.items() if name != "model_set"})
+    expected = remade(same, before, canvases, PROMPTS, [4, 5, 6], 0.5)
+    back = [
+        dataclasses.replace(draft, done=2, picture=picture)
+        for draft, picture in zip(drafts_of(canvases, PROMPTS, [4, 5, 6]), before, strict=True)
+    ]
+    calls = []
+    hook = models.unet.register_forward_pre_hook(lambda *_: calls.append(1))
+    try:
+        again = pictures(models, advance(models, back, 4, settings=long))
+    finally:
+        hook.remove()
+    assert len(calls) == 2
+    assert torch.allclose(again, expected, atol=1e-5)
+    assert (again - before).abs().mean() > 1e-3, "new noise"
+    for shown, canvas in zip(again, canvases, strict=True):
+        whole = (canvas.product[3:] == 1).expand(3, -1, -1)
+        assert torch.equal(shown[whole], canvas.product[:3][whole])

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from goodeye.ads.brief import Brief, Problem
+from goodeye.ads.calibrate import Calibration
 from goodeye.ads.cutout import Remover
+from goodeye.ads.early import Rule
+from goodeye.ads.recurrent import Restart
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
 
@@ -33,6 +36,12 @@ class Command:
     remover: Remover = "saliency"
     batch: int = 16
     device: str = "cpu"
+    early: str | None = None
+    restart: float | None = None
+    restart_times: int = 1
+    restart_stopped: bool = False
+    promise: float | None = None
+    promise_file: str | None = None
 
     def check(self) -> None:
         """Raises BadInput for numbers that make no sense."""
@@ -41,8 +50,20 @@ class Command:
                 raise BadInput(f"{name} is {getattr(self, name)}. Give 1 or more.")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise BadInput(f"threshold is {self.threshold}. Give a probability between 0 and 1.")
+        if self.threshold is not None and self.promise is not None:
+            raise BadInput("A promise has a threshold of its own. Give promise or threshold, not both.")
         if self.remover not in ("saliency", "rembg"):
             raise BadInput(f"{self.remover} is not a background remover. Give saliency or rembg.")
+        if self.restart is None and (self.restart_times != 1 or self.restart_stopped):
+            raise BadInput("restart_times and restart_stopped say how to restart. Give restart a strength, too.")
+        if plan := self.restart_plan():
+            plan.check()
+
+    def restart_plan(self) -> Restart | None:
+        """How failed attempts go back to a middle noise level, if they do."""
+        if self.restart is None:
+            return None
+        return Restart(strength=self.restart, times=self.restart_times, stopped=self.restart_stopped)
 
     def going_on(self, given: "Command") -> "Command":
         """This command, resumed by `given`, which may leave everything away. Raises BadInput where they differ."""
@@ -66,7 +87,10 @@ def _shown(value: Any) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Begun:
-    """A run that has begun: its id in the ledger, where that is, the command, and the briefs as first read."""
+    """A run that has begun: its id in the ledger, where that is, the command, and the briefs as first read.
+
+    early, promise: the rule and the promise as they were when the run began, whatever becomes of their files.
+    """
 
     run: int
     ledger: str
@@ -74,6 +98,8 @@ class Begun:
     threshold: float
     briefs: Sequence[Brief]
     problems: Sequence[Problem]
+    early: Rule | None = None
+    promise: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +137,8 @@ class RunFolder:
                 "command": asdict(begun.command),
                 "threshold": begun.threshold,
                 "settings": dict(settings),
+                "early": begun.early.as_json() if begun.early else None,
+                "promise": begun.promise.as_json() if begun.promise else None,
             },
         )
 
@@ -127,6 +155,8 @@ class RunFolder:
                 threshold=config["threshold"],
                 briefs=[Brief(**{**brief, "image": Path(brief["image"])}) for brief in listed["briefs"]],
                 problems=[Problem(**problem) for problem in listed["problems"]],
+                early=Rule.from_json(config["early"]) if config.get("early") else None,
+                promise=Calibration.from_json(config["promise"]) if config.get("promise") else None,
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BadInput(

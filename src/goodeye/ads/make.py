@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING
 
 import goodeye
 from goodeye.ads.brief import Problem, read_briefs
+from goodeye.ads.calibrate import PROMISE, Calibration, maker_of
 from goodeye.ads.cutout import Remover
+from goodeye.ads.early import Rule
 from goodeye.ads.folder import RESULTS, Begun, Command, RunFolder
-from goodeye.ads.recurrent import full_batches, open_slots, send
+from goodeye.ads.recurrent import grouped_batches, open_slots, send
 from goodeye.ads.report import grid, write_contact_sheets, write_report
-from goodeye.ads.results import AttemptResult, BriefResult, Result, SlotResult, outcomes, slot_results, why
-from goodeye.ads.workshop import Inspector, Workshop
+from goodeye.ads.results import AttemptResult, BriefResult, Result, SlotResult, slot_results, why
+from goodeye.ads.trajectories import setting_of
+from goodeye.ads.workshop import Inspector, Made, Workshop
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
 from goodeye.images import save_png
@@ -52,6 +55,12 @@ def make(
     device: str = "cpu",
     remover: Remover = "saliency",
     inspector: Inspector | None = None,
+    early: str | Path | None = None,
+    restart: float | None = None,
+    restart_times: int = 1,
+    restart_stopped: bool = False,
+    promise: float | None = None,
+    promise_file: str | Path = PROMISE,
     progress: bool = False,
 ) -> Result:
     """Makes `want` pictures of each product, each with at most `attempts` tries, until the inspector lets them pass.
@@ -60,6 +69,13 @@ def make(
     file, or models already loaded. ledger: a folder or URL (default GOODEYE_LEDGER, else ./goodeye-ledger).
     threshold: the p(available) from which a picture passes (default: the model set's). inspector: instead of the model
     set's RFNet. resume: go on with the run in `out`; nothing else need be given.
+
+    early: the file (or its folder) of a rule by `goodeye.ads.trajectories.calibrate_early`: attempts that will fail are
+    stopped on the way. restart: the part of the steps that is run again from a failed picture instead of from noise, at
+    most `restart_times` in a row; with restart_stopped also after an attempt that was stopped.
+
+    promise: at most this share of the pictures that pass is bad; the threshold is that of `promise_file`, which
+    `goodeye.ads.calibrate.calibrate` wrote for the same share, judge and models.
 
     What can't be used is in `Result.problems`, and the others still run. Raises BadInput where nothing can run at all:
     no inputs, a folder that can't be written or holds another run, models that can't be loaded.
@@ -76,6 +92,12 @@ def make(
         remover=remover,
         batch=batch,
         device=device,
+        early=None if early is None else str(Path(early).resolve()),
+        restart=restart,
+        restart_times=restart_times,
+        restart_stopped=restart_stopped,
+        promise=promise,
+        promise_file=None if promise is None else str(Path(promise_file).resolve()),
     )
     command.check()
     folder = RunFolder(Path(out))
@@ -83,6 +105,8 @@ def make(
         begun = folder.begun()
         begun = replace(begun, command=begun.command.going_on(command))
         studio = _studio(models, begun.command, inspector)
+        _require_promise_for(studio, begun.promise, begun.command.promise)
+        _require_rule_for(studio, begun.early, begun.threshold)
         with Ledger.open(_where_it_was(begun.ledger, ledger)) as book:
             book.resume_run(begun.run)
             folder.mend_metrics()
@@ -92,16 +116,23 @@ def make(
     briefs, problems = read_briefs(inputs, title, prompt)
     if not briefs:
         return Result(out=folder.path, ledger="", run=None, command=asdict(command), threshold=0.0, problems=problems)
+    rule = None if early is None else Rule.load(early)
+    made = None if promise is None else Calibration.load(promise_file)
     folder.require_free()
     studio = _studio(models, command, inspector)
+    _require_promise_for(studio, made, promise)
+    passing = made.threshold if made else studio.settings.threshold if threshold is None else threshold
+    _require_rule_for(studio, rule, passing)
     with Ledger.open(_place(ledger)) as book:
         begun = Begun(
             run=book.start_run(JOB, asdict(command), seed),
             ledger=book.where,
             command=command,
-            threshold=studio.settings.threshold if threshold is None else threshold,
+            threshold=passing,
             briefs=briefs,
             problems=problems,
+            early=rule,
+            promise=made,
         )
         folder.begin(begun, asdict(studio.settings), goodeye.__version__)
         return _run(begun, studio, folder, book, progress)
@@ -131,6 +162,18 @@ def _studio(models: "str | Path | Models", command: Command, inspector: Inspecto
     for role in ("vae", "tokenizer", "text_encoder", "unet", "controlnet", "scheduler_config"):
         getattr(loaded, role)
     return _Studio(models=loaded, settings=loaded.model_set.settings, inspector=inspector or loaded.rfnet)
+
+
+def _require_rule_for(studio: _Studio, rule: Rule | None, threshold: float) -> None:
+    """Raises BadInput where the rule was calibrated for another judge, generator or threshold."""
+    if rule is not None:
+        rule.require(setting_of(studio.models, studio.settings, studio.inspector, threshold))
+
+
+def _require_promise_for(studio: _Studio, made: Calibration | None, share: float | None) -> None:
+    """Raises BadInput where the promise is of another share, or for another judge or generator."""
+    if made is not None and share is not None:
+        made.require(maker_of(studio.models, studio.inspector), share)
 
 
 def _place(ledger: str | Path | None) -> str:
@@ -163,6 +206,8 @@ def _run(begun: Begun, studio: _Studio, folder: RunFolder, ledger: Ledger, progr
             briefs={brief.key: brief for brief in begun.briefs},
             batch=begun.command.batch,
             remover=begun.command.remover,
+            early=begun.early,
+            restart=begun.command.restart_plan(),
         )
         _produce(shop, begun, folder, progress)
         result = _conclude(begun, shop.problems, folder, ledger)
@@ -175,30 +220,35 @@ def _run(begun: Begun, studio: _Studio, folder: RunFolder, ledger: Ledger, progr
 
 
 def _produce(shop: Workshop, begun: Begun, folder: RunFolder, progress: bool) -> None:
-    made = outcomes(shop.ledger.attempts(begun.run), begun.threshold)
+    made = shop.remember(shop.ledger.attempts(begun.run))
     want, attempts, size = begun.command.want, begun.command.attempts, begun.command.batch
     slots = list(open_slots(shop.briefs, want=want, attempts=attempts, made=made))
-    tried, passed = len(made), sum(one.passed for one in made)
+    tried, passed, stopped = len(made), sum(one.passed for one in made), sum(one.stopped for one in made)
     with _progress(len(slots), progress) as advance:
-        batches = full_batches(shop.ready(slots), attempts=attempts, size=size)
+        batches = grouped_batches((shop.first(one) for one in shop.ready(slots)), size=size)
         batch, number = next(batches, None), 0
         while batch:
-            started = monotonic()
-            done = shop.attempt(batch)
-            answers = [one.passed for one in done]
-            number, tried, passed = number + 1, tried + len(done), passed + sum(answers)
-            if number & (number - 1) == 0:  # the 1st, 2nd, 4th, 8th, … to look at while it runs
-                save_png(grid([one.image for one in done]), folder.path / "samples" / f"after-{tried:06}-attempts.png")
+            started, readings = monotonic(), shop.reading_seconds
+            done = shop.work(batch)
+            answers = [shop.again(one, attempts) if isinstance(one, Made) else one for one in done]
+            ended = [one for one in done if isinstance(one, Made)]
+            tried, passed = tried + len(ended), passed + sum(one.passed for one in ended)
+            stopped += sum(one.outcome.stopped for one in ended)
+            number += bool(ended)
+            if ended and number & (number - 1) == 0:  # the 1st, 2nd, 4th, 8th, … to look at while it runs
+                save_png(grid([one.image for one in ended]), folder.path / "samples" / f"after-{tried:06}-attempts.png")
             seconds = monotonic() - started
             folder.metric(
                 attempts=tried,
                 passed=passed,
-                batch=len(done),
+                batch=len(batch),
                 seconds=round(seconds, 3),
-                attempts_per_second=round(len(done) / seconds, 3),
+                attempts_per_second=round(len(ended) / seconds, 3),
+                evals=sum(leg.stop - leg.start for leg in batch),
+                reading_seconds=round(shop.reading_seconds - readings, 3),
             )
-            ended = sum(one.passed or one.attempt.number == attempts for one in done)
-            advance(ended, f"{tried} attempts, {passed} passed")
+            early = f", {stopped} stopped early" if shop.early else ""
+            advance(sum(leg is None for leg in answers), f"{tried} attempts, {passed} passed{early}")
             batch = send(batches, answers)
 
 
@@ -242,6 +292,7 @@ def _conclude(begun: Begun, refused: Mapping[str, Problem], folder: RunFolder, l
         threshold=begun.threshold,
         briefs=briefs,
         problems=[*begun.problems, *refused.values()],
+        promise=begun.promise,
     )
     if not briefs:  # nothing could be used: the folder is free for the next command
         folder.forget()

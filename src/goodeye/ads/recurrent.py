@@ -3,13 +3,18 @@
 A brief wants `want` pictures: each is a slot. A slot gets new noise again and again until an attempt passes or its
 attempts run out. Slots of all briefs share one batch, and a slot that ends gives its place to the next one, so the
 batch shrinks only when fewer slots are left than it has places. Nothing here knows of pictures or of torch.
+
+An attempt may run in several legs, with a check between two of them. Attempts that go the same leg share a batch,
+whatever batch they came from, so that a place that a check freed does not stay empty.
 """
 
 import hashlib
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from itertools import islice
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+from goodeye.errors import BadInput
 
 
 class Try(NamedTuple):
@@ -24,12 +29,81 @@ class Try(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """One attempt already made, as the ledger knows it."""
+    """One attempt already made, as the ledger knows it. evals: of the denoiser; stopped: early, by a check."""
 
     brief: str
     slot: int
     number: int
     passed: bool
+    evals: int = 0
+    stopped: bool = False
+
+
+class Leg(NamedTuple):
+    """A stretch of the sampler that an attempt runs in one go: from `start` steps done to `stop` steps done."""
+
+    attempt: Try
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restart:
+    """A failed attempt is followed by one that goes back to a middle noise level instead of to the start (ours).
+
+    strength: the part of the steps that is run again, between 0 and 1. times: at most so many in a row, then new noise.
+    stopped: one that a check stopped is gone back from, too; its picture is only a prediction, which holds nothing
+    finer than the noise it was made at, so at least to that noise.
+    """
+
+    strength: float
+    times: int = 1
+    stopped: bool = False
+
+    def check(self) -> None:
+        """Raises BadInput for numbers that make no sense."""
+        if not 0 < self.strength < 1:
+            raise BadInput(f"restart is {self.strength}. Give the part of the steps to run again, between 0 and 1.")
+        if self.times < 1:
+            raise BadInput(f"restart_times is {self.times}. Give 1 or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Which legs an attempt runs. steps: of the sampler. checks: after how many of them it is looked at, rising.
+
+    Only attempts that begin from noise are checked: the thresholds were found on such.
+    """
+
+    steps: int
+    checks: tuple[int, ...] = ()
+    restart: Restart | None = None
+
+    def first(self, one: Try, before: Sequence[Outcome] = ()) -> Leg:
+        """The leg with which an attempt begins, after those that were made at its slot before, in order."""
+        start = self._start(before)
+        return Leg(one, start, self.steps) if start else self._next(one, 0)
+
+    def onward(self, leg: Leg) -> Leg:
+        """The leg after one that ended at a check."""
+        return self._next(leg.attempt, leg.stop)
+
+    def _next(self, one: Try, done: int) -> Leg:
+        return Leg(one, done, min((check for check in self.checks if check > done), default=self.steps))
+
+    def _start(self, before: Sequence[Outcome]) -> int:
+        """Steps to leave out: 0 begins from noise."""
+        if self.restart is None or not before:
+            return 0
+        last, in_a_row = before[-1], 0
+        for one in reversed(before):
+            if one.stopped or one.evals >= self.steps:
+                break
+            in_a_row += 1
+        if in_a_row >= self.restart.times or (last.stopped and not self.restart.stopped):
+            return 0
+        start = self.steps - max(1, round(self.restart.strength * self.steps))
+        return min(start, last.evals) if last.stopped else start
 
 
 def open_slots(briefs: Iterable[str], *, want: int, attempts: int, made: Iterable[Outcome] = ()) -> Iterator[Try]:
@@ -62,23 +136,57 @@ def full_batches(slots: Iterable[Try], *, attempts: int, size: int) -> Generator
         batch = next(batches, None)
         while batch: batch = send(batches, [attempt(one) for one in batch])
     """
-    waiting = iter(slots)
-    running: deque[Try] = deque()
-    while True:
-        running.extend(islice(waiting, size - len(running)))
-        if not running:
-            return
-        batch = list(running)
-        passed = yield batch
+    legs = grouped_batches((Leg(one, 0, 1) for one in slots), size=size)
+    batch = next(legs, None)
+    while batch:
+        passed = yield [leg.attempt for leg in batch]
         if passed is None or len(passed) != len(batch):
             raise ValueError(f"{len(batch)} attempts were handed out; send back as many answers")
-        running = deque(one.again() for one, ok in zip(batch, passed, strict=True) if not ok and one.number < attempts)
+        again = [
+            leg._replace(attempt=leg.attempt.again()) if not ok and leg.attempt.number < attempts else None
+            for leg, ok in zip(batch, passed, strict=True)
+        ]
+        batch = send(legs, again)
 
 
-def send(batches: Generator[list[Try], Sequence[bool], None], passed: Sequence[bool]) -> list[Try] | None:
+def grouped_batches(legs: Iterable[Leg], *, size: int) -> Generator[list[Leg], Sequence[Leg | None], None]:
+    """Yields batches of at most `size` equal stretches; send back what comes next at each place, in that order.
+
+    What comes next is the attempt's next leg, the first leg of its slot's next attempt, or None when the slot has
+    ended. `legs` are the first ones of the slots that wait, taken one by one as places are free. A batch is short only
+    when no slot waits and no stretch has enough for a full one; then the earliest goes first, so that its survivors
+    fill the later ones. The order depends on `legs` and the answers alone.
+    """
+    waiting = iter(legs)
+    groups: dict[tuple[int, int], list[Leg]] = {}
+    while True:
+        full = [stretch for stretch, group in groups.items() if len(group) >= size]
+        if not full and (new := next(waiting, None)) is not None:
+            groups.setdefault(new[1:], []).append(new)
+            continue
+        if not full and not groups:
+            return
+        stretch = max(full) if full else min(groups)
+        group = groups.pop(stretch)
+        batch, rest = group[:size], group[size:]
+        if rest:
+            groups[stretch] = rest
+        answers = yield batch
+        if answers is None or len(answers) != len(batch):
+            raise ValueError(f"{len(batch)} legs were handed out; send back as many answers")
+        for leg in answers:
+            if leg is not None:
+                groups.setdefault(leg[1:], []).append(leg)
+
+
+Batch = TypeVar("Batch")
+Answer = TypeVar("Answer")
+
+
+def send(batches: Generator[Batch, Sequence[Answer], None], answers: Sequence[Answer]) -> Batch | None:
     """Answers the last batch and returns the next one, or None when every slot is finished."""
     try:
-        return batches.send(passed)
+        return batches.send(answers)
     except StopIteration:
         return None
 

@@ -26,6 +26,7 @@ WORDS = {
     "shape_hallucination": "grows parts that are not its own",
     "unsuitable": "is a picture that cannot be used",
     "unsure": "looks right, but not surely enough",
+    "stopped": "would most likely have failed: stopped early",
 }
 PASSED, FAILED, INK, FAINT, PAPER = "#1a7f4b", "#c2410c", "#1c1917", "#78716c", "#faf9f7"
 

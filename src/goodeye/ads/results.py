@@ -4,14 +4,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from goodeye.ads.brief import Problem
 from goodeye.ads.recurrent import Outcome
 from goodeye.ledger.rows import AttemptRow
 
+if TYPE_CHECKING:
+    from goodeye.ads.calibrate import Calibration
+
 PASSED, NOT_PASSED = "passed", "not_passed"  # folders of the run for the pictures kept
 AVAILABLE = "available"  # the axis by which a picture passes
+STOPPED = "stopped"  # the label of an attempt that was stopped early; its picture is a prediction and never passes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,12 @@ class AttemptResult:
     scores: Mapping[str, float]
     failures: Sequence[str]
     seconds: float
+    evals: int = 0  # of the denoiser; the two branches of guidance are one
+
+    @property
+    def stopped(self) -> bool:
+        """True if a check ended it before its last step."""
+        return self.label == STOPPED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +50,9 @@ class SlotResult:
 
     @property
     def best(self) -> AttemptResult:
-        """The attempt that passed, else the one with the highest p(available); the earliest of equals."""
-        return max(self.attempts, key=lambda one: (one.passed, one.available, -one.number))
+        """The attempt that passed, else the finished one with the highest p(available), else such a stopped one; the
+        earliest of equals."""
+        return max(self.attempts, key=lambda one: (one.passed, not one.stopped, one.available, -one.number))
 
     @property
     def passed(self) -> bool:
@@ -77,7 +88,8 @@ class BriefResult:
 class Result:
     """What `make` returns: everything that came of a run, and where it is.
 
-    run: its id in the ledger; None if no input was usable. Without briefs nothing was written.
+    run: its id in the ledger; None if no input was usable. Without briefs nothing was written. promise: what the
+    threshold promises of the pictures that passed, if it was asked for.
     """
 
     out: Path
@@ -87,6 +99,7 @@ class Result:
     threshold: float
     briefs: Sequence[BriefResult] = ()
     problems: Sequence[Problem] = ()
+    promise: "Calibration | None" = None
 
     @property
     def report(self) -> Path:
@@ -110,6 +123,11 @@ class Result:
         """How many attempts failed, by the class that the inspector saw, most frequent first."""
         return dict(Counter(failed_as(one) for one in self.attempts if not one.passed).most_common())
 
+    @property
+    def evals(self) -> int:
+        """Denoiser evaluations of all attempts."""
+        return sum(one.evals for one in self.attempts)
+
     def passed_within(self) -> list[int]:
         """How many slots had passed after 1, 2, … attempts."""
         most = max((len(slot.attempts) for slot in self.slots), default=0)
@@ -128,6 +146,12 @@ class Result:
             words.append(f"{count(without, 'product')} without any that passed.")
         return " ".join(words)
 
+    def cost(self) -> str:
+        """One line: the denoiser evaluations, in all and for each picture that passed, and how many were stopped."""
+        each = f", {self.evals / self.passed:.1f} for each picture that passed" if self.passed else ""
+        stopped = sum(one.stopped for one in self.attempts)
+        return f"{count(self.evals, 'denoiser evaluation')}{each}. {count(stopped, 'attempt')} stopped early."
+
     def as_json(self) -> dict[str, Any]:
         """The same as plain data: paths relative to the run's folder where they lie in it."""
         return {
@@ -135,6 +159,7 @@ class Result:
             "ledger": self.ledger,
             "command": dict(self.command),
             "threshold": self.threshold,
+            "promise": self.promise.as_json() if self.promise else None,
             "totals": {
                 "briefs": len(self.briefs),
                 "briefs_without_a_passed_picture": sum(brief.passed == 0 for brief in self.briefs),
@@ -143,6 +168,7 @@ class Result:
                 "attempts": len(self.attempts),
                 "slots_passed_within_attempts": self.passed_within(),
                 "failures": self.failures,
+                "evals": self.evals,
                 "seconds": round(sum(one.seconds for one in self.attempts), 3),
             },
             "briefs": [_brief_json(brief) for brief in self.briefs],
@@ -152,6 +178,8 @@ class Result:
 
 def failed_as(attempt: AttemptResult) -> str:
     """Why an attempt failed, as a class: its label, or "unsure" where available led, but stayed below the threshold."""
+    if attempt.stopped:
+        return STOPPED
     likeliest = max(attempt.scores, key=lambda name: attempt.scores[name])
     return "unsure" if AVAILABLE in (likeliest, attempt.label) else attempt.label
 
@@ -175,13 +203,20 @@ def count(number: int, what: str) -> str:
 
 
 def passes(row: AttemptRow, threshold: float) -> bool:
-    """Whether the inspector's verdict, the first on record, reaches the threshold."""
-    return bool(row.verdicts) and row.verdicts[0].scores[AVAILABLE] >= threshold
+    """Whether the inspector's verdict, the first on record, reaches the threshold. A stopped attempt never passes."""
+    return bool(row.verdicts) and not stopped(row) and row.verdicts[0].scores[AVAILABLE] >= threshold
+
+
+def stopped(row: AttemptRow) -> bool:
+    """Whether a check ended the attempt before its last step."""
+    return bool(row.verdicts) and row.verdicts[0].label == STOPPED
 
 
 def outcomes(rows: Sequence[AttemptRow], threshold: float) -> list[Outcome]:
     """The ledger's attempts as the scheduler takes them."""
-    return [Outcome(row.brief_key, row.slot, row.number, passes(row, threshold)) for row in rows]
+    return [
+        Outcome(row.brief_key, row.slot, row.number, passes(row, threshold), row.evals, stopped(row)) for row in rows
+    ]
 
 
 def slot_results(rows: Sequence[AttemptRow], threshold: float, image_path: Any) -> list[SlotResult]:
@@ -202,6 +237,7 @@ def slot_results(rows: Sequence[AttemptRow], threshold: float, image_path: Any) 
                 scores=verdict.scores,
                 failures=verdict.failures,
                 seconds=row.seconds,
+                evals=row.evals,
             )
         )
     return [SlotResult(slot=number, attempts=tuple(tries)) for number, tries in slots.items()]
@@ -237,5 +273,6 @@ def _attempt_json(one: AttemptResult) -> dict[str, Any]:
         "scores": dict(one.scores),
         "failures": list(one.failures),
         "image": str(one.image),
+        "evals": one.evals,
         "seconds": round(one.seconds, 3),
     }
