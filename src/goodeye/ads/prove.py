@@ -30,7 +30,7 @@ from goodeye.ads.workshop import Inspector
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
 from goodeye.judging.diversity import Features, pixel_spread
-from goodeye.judging.fidelity import PromptFidelity
+from goodeye.judging.fidelity import PromptFidelity, other_prompts
 from goodeye.judging.lpips import Lpips
 from goodeye.judging.metrics import Array, Interval, bootstrap, paired_bootstrap
 from goodeye.judging.protocol import Images, fingerprint
@@ -298,11 +298,12 @@ def _best(made: Sequence[Made]) -> Made:
 
 
 def _judges(models: "Models", briefs: Sequence[Placed], held_out: Inspector | None) -> Judges:
-    roles = models.model_set.roles
+    roles, contexts = models.model_set.roles, [brief.context for brief in briefs]
+    differ = all(one.prompt for one in contexts) and all(other_prompts(contexts))
     return Judges(
         judge=models.rfnet,
         held_out=held_out,
-        fidelity=PromptFidelity(models.clip, [brief.context for brief in briefs]) if "clip" in roles else None,
+        fidelity=PromptFidelity(models.clip, contexts) if differ and "clip" in roles else None,
         saliency=models.saliency if "saliency" in roles else None,
     )
 

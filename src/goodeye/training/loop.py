@@ -10,7 +10,6 @@ import json
 import math
 import random
 import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +32,7 @@ from goodeye.progress import progress
 from goodeye.training import checkpoint
 from goodeye.training.checkpoint import State, Weights
 from goodeye.training.guard import Guard
+from goodeye.training.signals import stop_signals
 
 Modules = Mapping[str, nn.Module]
 StepFn = Callable[[Modules, Any, int], Tensor | Mapping[str, Tensor]]
@@ -123,7 +123,7 @@ def fit(
     run = _Run(modules, config, Path(run_dir), cpu, guard, together)
     run.open(about or {}, resume)
     resumed_at = run.state.step
-    with _stop_signals() as stop, progress(label, config.steps - resumed_at, "steps") as advance:
+    with stop_signals() as stop, progress(label, config.steps - resumed_at, "steps") as advance:
         batches = _batches(data, run.indices(), config)
         if guard is not None and run.state.step == 0:
             run.evaluate(None)
@@ -448,33 +448,6 @@ def _batches(data: Data, indices: Iterator[int], config: Loop) -> Iterator[tuple
                 yield first, batch.result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """A list that holds the signal once Ctrl-C or SIGTERM has come. A second one acts as always."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}  # as under nohup
-
-    def note(number: int, frame: object) -> None:
-        caught.append(number)
-        _restore(before)
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield caught
-    finally:
-        _restore(before)
-
-
-def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
-    for number, handler in handlers.items():
-        signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
 def _seed(seed: int, index: int, purpose: str) -> int:
