@@ -16,6 +16,7 @@ from goodeye.errors import BadInput
 from goodeye.judging.protocol import Axis
 from goodeye.modelset import Models, resolve
 from goodeye.training.loop import read_metrics
+from judging.tiny_judges import tiny_clip
 
 TINY = Align(steps=4, batch=2, part=2, last=1, evaluate_every=2, watched=2, guard=False, lr=1e-3, beta=1e-3)
 
@@ -63,7 +64,7 @@ def test_killed_and_resumed_is_the_same_to_the_bit(run, monkeypatch, reuse):
     """A kill loses what came after the last checkpoint; with a rollout that serves two steps, those of one begun."""
     config = replace(TINY, steps=6, reuse=reuse, evaluate_every=2, last=2)
     whole = run(config, "whole")
-    judge = Dying(calls=5)
+    judge = Dying(calls=3)
     with pytest.raises(KeyboardInterrupt):
         run(config, "cut", reward=judge)
     saved = sorted(path.name for path in (whole.out.parent / "cut" / "checkpoints").iterdir())
@@ -107,20 +108,11 @@ def test_the_guard_watches_by_default_and_the_report_shows_it(run, tiny_set):
 
 
 def with_clip(tiny_set) -> Models:
-    """The tiny set with a stand-in for CLIP."""
+    """The tiny set with a tiny CLIP."""
+    torch.manual_seed(0)
     models = Models(resolve(str(tiny_set)))
-    models.clip = StandIn()
+    models.clip = tiny_clip([brief.prompt for brief in placed_briefs(2)])
     return models
-
-
-class StandIn:
-    licence, version = "mit", "1"
-
-    def embed_images(self, images):
-        return torch.nn.functional.normalize(images.mean((2, 3)), dim=1)
-
-    def embed_texts(self, texts):
-        return torch.ones(len(texts), 3) / 3**0.5
 
 
 class Dark:

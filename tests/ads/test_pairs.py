@@ -70,8 +70,10 @@ def test_the_errors_are_the_denoisers_on_noised_latents(studio):
 
 def test_pairs_are_the_best_and_the_worst_of_a_brief_and_are_kept(studio, tmp_path):
     briefs, config = placed_briefs(2), DPO(each=3, gap=1e-6)
-    middle = judged_middle(studio, briefs)
-    judge = Bright(slope=200.0, middle=middle)
+    looked = Means()
+    with pytest.raises(NoReward, match="one class"):
+        make_pairs(studio, looked, briefs, tmp_path / "first", config, seed=1, batch=4)
+    judge = Bright(slope=200.0, middle=float(torch.cat(looked.means).median()) + 1e-6)
     pairs = make_pairs(studio, judge, briefs, tmp_path, config, seed=1, batch=4)
     assert [pair.brief for pair in pairs] == [0, 1] and all(pair.p_winner > pair.p_loser for pair in pairs)
     given = studio.conditions(briefs)
@@ -84,11 +86,16 @@ def test_pairs_are_the_best_and_the_worst_of_a_brief_and_are_kept(studio, tmp_pa
     assert judge.seen == seen and all(torch.equal(a.winner, b.winner) for a, b in zip(again, pairs, strict=True))
 
 
-def judged_middle(studio: Studio, briefs) -> float:
-    """A brightness between those of the pictures that the tiny set makes."""
-    given = studio.conditions(briefs)
-    latents = studio.roll_out(given, [1, 2], [2])[2]
-    return float(studio.picture(latents, given).mean())
+class Means(Bright):
+    """Passes everything, and remembers how bright it was."""
+
+    def __init__(self) -> None:
+        super().__init__(middle=-9.0)
+        self.means: list[torch.Tensor] = []
+
+    def logits(self, images, contexts):
+        self.means.append(images.mean((1, 2, 3)))
+        return super().logits(images, contexts)
 
 
 @pytest.mark.parametrize(("middle", "share"), [(-9.0, "all"), (9.0, "none")])

@@ -55,7 +55,10 @@ class WholeControlNet:
 
     def __post_init__(self) -> None:
         self.network.requires_grad_(True)
-        self.start: list[Tensor] = [parameter.detach().clone() for parameter in self.network.parameters()]
+        self.start: list[Tensor] = []
+        for parameter in self.network.parameters():
+            self.start.append(parameter.detach().clone())
+            parameter.data = parameter.detach().clone()  # both aligned alike: equal weights then give equal bits
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
@@ -134,6 +137,8 @@ def put_on(models: "Models", folder: str | Path) -> None:
         if (place / name).is_dir():
             place = place / name
     if (place / "pytorch_lora_weights.safetensors").is_file():
+        if NAME in getattr(models.unet, "peft_config", {}):
+            models.unet.delete_adapters(NAME)
         models.unet.load_lora_adapter(str(place), prefix="unet", adapter_name=NAME)
         models.unet.requires_grad_(False)
         return

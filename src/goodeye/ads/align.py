@@ -13,6 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
+
 from goodeye.ads.adapt import Train, Trained, adapt
 from goodeye.ads.align_report import write_report
 from goodeye.ads.brief import Brief, Problem, choose_prompt, read_briefs
@@ -153,7 +155,7 @@ def align(
     prompt: str | None = None,
     remover: Remover = "saliency",
     reward: Reward | None = None,
-    held_out: Judge | None = None,
+    held_out: Judge | str | Path | None = None,
     limits: Limits | None = None,
     device: str = "cpu",
     resume: bool = False,
@@ -162,8 +164,8 @@ def align(
 
     inputs: picture files, folders, CSV or Parquet tables (image, title, prompt), as for `make`; or briefs: products on
     their canvas, of the model set's size. reward: the judge to train against, instead of the model set's RFNet.
-    held_out: the guard's judge, of whose main axis more is better; the model set's CLIP if not given. limits: when the
-    guard stops. Models that are given loaded are trained in place.
+    held_out: the guard's judge, by its main axis, or the folder of an RFNet; the model set's CLIP if not given. limits:
+    when the guard stops. Models that are given loaded are trained in place.
 
     Several processes (accelerate launch) each take batches of their own. Raises BadInput where nothing can be trained,
     NoReward where the judge gives no number or DPO finds no pair, Diverged where the loss is not finite; the run folder
@@ -179,11 +181,14 @@ def align(
     problems: list[Problem] = []
     if not briefs:
         briefs, problems = _placed(inputs, loaded, title, prompt, remover, config.seed)
+    if (side := briefs[0].canvas.product.shape[-1]) != settings.size:
+        raise BadInput(f"the briefs' canvas has {side} pixels, and {loaded.model_set.name} has {settings.size}.")
     judge = reward or _inspector(loaded, config.aux_grad)
     if not judge.differentiable and config.method != "dpo":
         raise BadInput("the judge gives no gradient, so it can only choose between pictures. Use the method dpo.")
     run = _Run(config=config, out=Path(out), studio=Studio(loaded, settings), judge=judge, briefs=briefs, cpu=cpu)
-    result, stopped = run.fit(held_out, limits, resume, _name(models))
+    other = _rfnet(Path(held_out), loaded) if isinstance(held_out, str | Path) else held_out
+    result, stopped = run.fit(other, limits, resume, _name(models))
     return replace(run.conclude(result, stopped, problems), problems=problems)
 
 
@@ -206,6 +211,9 @@ class _Run:
         weights = sum(one.numel() for one in learns.parameters())
         self.lr = self.config.lr or (SMALL_RATE if weights < SMALL else RATES[self.config.train])
         self.trained = adapt(models, self.config.train, self.config.rank)
+        frozen = (models.unet, models.vae, *([models.controlnet] if self.config.train == "lora" else []))
+        for network in frozen:
+            network.to(memory_format=torch.channels_last)  # convolutions on a CPU take about two thirds of the time so
         count = len(self.briefs)
         apart = count >= 4 * self.config.watched  # enough for the guard to have briefs of its own
         self.seen = [self.briefs[number] for number in range(max(0, count - self.config.watched), count)]
@@ -217,7 +225,7 @@ class _Run:
         """Trains; gives the loop's result, or why the reward vanished."""
         watch = Watch(self.studio, self.judge, self.seen, seed=self.config.seed, held_out=held_out)
         guard = Guard(watch.look, self.out / "samples", limits) if self.config.guard else None
-        if guard is None and not (self.out / "samples" / f"{0:08}.png").exists():
+        if guard is None and _is_main(self.cpu) and not (self.out / "samples" / f"{0:08}.png").exists():
             watch.evaluate(0, self.out / "samples")
         step, data = self._preferences() if self.config.method == "dpo" else self._rewards()
         try:
@@ -318,8 +326,10 @@ class _Run:
 
 
 def _digest(briefs: Sequence[Placed]) -> str:
-    """12 hex digits over all briefs, their pixels too."""
+    """12 hex digits over all briefs: of files their names, else their pixels too."""
     digest = hashlib.sha256()
+    if isinstance(briefs, _Shelf):
+        return hashlib.sha256("\n".join(briefs.names).encode()).hexdigest()[:12]
     for brief in briefs:
         digest.update(f"{brief.key}\0{brief.title}\0{brief.prompt}\0".encode())
         digest.update((brief.canvas.product * 255).round().byte().numpy().tobytes())
@@ -355,12 +365,25 @@ def _inspector(models: "Models", aux_grad: AuxGrad) -> Reward:
     )
 
 
+def _rfnet(folder: Path, models: "Models") -> Judge:
+    """An RFNet of its own beside the model set's, with the same depth and saliency."""
+    from goodeye.judging.rfnet import RFNetConfig, RFNetJudge
+
+    if not (folder / "config.json").is_file():
+        raise BadInput(f"{folder} holds no judge. Name the folder judge/ of a run of `goodeye ads train-judge`.")
+    looks = RFNetConfig.from_pretrained(str(folder))
+    depth = models.depth if looks.use_depth else None
+    saliency = models.saliency if looks.use_saliency else None
+    return RFNetJudge.from_pretrained(folder, depth, saliency, device=models.device, dtype=models.dtype)
+
+
 @dataclass(frozen=True)
 class _Shelf(Sequence[Placed]):
     """Briefs of files, each cut out and placed when it is asked for; the last PLACED of them stay."""
 
     take: Callable[[int], Placed]
     numbers: list[int]
+    names: list[str]
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -403,7 +426,8 @@ def _placed(
     if not usable:
         more = f" The first: {problems[0].message}" if problems else ""
         raise BadInput(f"none of the products can be used.{more}")
-    return _Shelf(take, usable), problems
+    names = [str(found[number]) for number in usable]
+    return _Shelf(take, usable, names), problems
 
 
 # --- one process or several
@@ -411,7 +435,6 @@ def _placed(
 
 def _device(device: str) -> tuple[str, bool]:
     """The device of this process, and whether it is the CPU."""
-    import torch
     from accelerate import PartialState
 
     cpu = device.startswith("cpu")

@@ -122,8 +122,10 @@ def make_pairs(
     """`config.each` pictures of each brief by the model as it is, judged; the best and the worst of each make a pair.
 
     Kept below `folder` batch by batch, so that a killed run goes on. Raises NoReward where the judge passed all
-    pictures or none, or prefers none of a brief clearly.
+    pictures or none, or prefers none of a brief clearly; BadInput where the folder holds pairs of something else.
     """
+    _claim(folder, {"judge": reward.version, "each": config.each, "seed": seed, "batch": batch,
+                    "briefs": [f"{brief.key}: {brief.prompt}" for brief in briefs]})  # fmt: skip
     jobs = [(number, turn) for number in range(len(briefs)) for turn in range(1, config.each + 1)]
     parts = [jobs[at : at + batch] for at in range(0, len(jobs), batch)]
     made: dict[int, list[tuple[float, Latents]]] = {}
@@ -138,6 +140,15 @@ def make_pairs(
     said = {"briefs": len(briefs), "pictures": len(jobs), "passed": passed, "pairs": len(pairs)}
     write_bytes(folder / "pairs.json", (json.dumps(said, indent=1) + "\n").encode())
     return pairs
+
+
+def _claim(folder: Path, about: Mapping[str, Any]) -> None:
+    """Says of a new folder what is made in it; an old one must say the same."""
+    path, said = folder / "about.json", (json.dumps(about, indent=1) + "\n").encode()
+    if not path.exists():
+        write_bytes(path, said)
+    elif path.read_bytes() != said:
+        raise BadInput(f"{folder} holds pairs made under other settings. Use the old ones, or another folder.")
 
 
 def _refuse(passed: int, count: int, config: DPO) -> None:

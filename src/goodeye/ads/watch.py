@@ -1,19 +1,22 @@
 """What a run of `align` looks at while it learns: the same briefs and seeds each time, and what judges say of them."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from goodeye.ads.generate import eight_bit, generate_on_cores
+from goodeye.ads.generate import Prompts, eight_bit, generate_on_cores
 from goodeye.ads.recurrent import attempt_seed
 from goodeye.ads.rollout import Placed, Reward, Studio
 from goodeye.errors import BadInput
 from goodeye.judging.clip import ClipJudge
+from goodeye.judging.diversity import Features
+from goodeye.judging.fidelity import PromptFidelity, other_prompts
 from goodeye.judging.protocol import Context, Images, Judge
-from goodeye.training.guard import Look, measured, show
+from goodeye.training.guard import Look, Score, measured, show
 
 EACH = 2  # pictures of a brief
 BATCH = 8  # pictures made at once
@@ -23,32 +26,37 @@ class Watch:
     """Makes the pictures with the networks as they are now, and measures them for the guard.
 
     trained is p(available) by the judge that is trained against. held_out is another judge's main axis: CLIP's
-    similarity to the prompt if none is given, which is then also the fidelity. diversity is `spread`.
+    similarity to the prompt if none is given. fidelity: whether CLIP finds the own prompt rather than others' (its
+    similarity where all ask for one scene). diversity: how unlike the tokens of CLIP's image tower are.
     """
 
     def __init__(
         self, studio: Studio, judge: Reward, briefs: Sequence[Placed], *, seed: int, held_out: Judge | None = None
     ) -> None:
         self.studio, self.judge, self.briefs, self.seed, self.other = studio, judge, briefs, seed, held_out
-        self.clip: ClipJudge | None = None
+        self.fidelity: Score | None = None
+        self.embed = Prompts(studio.models)  # not the studio's, which encodes each prompt alone
 
     def look(self) -> Look:
         """One look, as the guard takes it. Raises BadInput where the model set has no CLIP."""
-        if self.clip is None:
-            try:
-                self.clip = ClipJudge(self.studio.models.clip)
-            except BadInput as error:
-                raise BadInput(f"{error} The guard needs it; --no-guard goes without.") from error
-        pictures = self.pictures()
-        found = measured(
-            pictures,
-            [brief.context for brief in self.briefs],
+        try:
+            clip = self.studio.models.clip
+        except BadInput as error:
+            raise BadInput(f"{error} The guard needs it; --no-guard goes without.") from error
+        contexts = [brief.context for brief in self.briefs]
+        similar = ClipJudge(clip)
+        other = self.other or similar
+        if self.fidelity is None:
+            differ = all(one.prompt for one in contexts) and all(other_prompts(contexts))
+            self.fidelity = PromptFidelity(clip, contexts) if differ else partial(main_axis, similar)
+        return measured(
+            self.pictures(),
+            contexts,
             trained=self._available,
-            held_out=lambda images, contexts: main_axis(self.other or self._fidelity(), images, contexts),
-            fidelity=lambda images, contexts: main_axis(self._fidelity(), images, contexts),
-            diversity=spread,
+            held_out=partial(main_axis, other),
+            fidelity=self.fidelity,
+            diversity=Features(clip).diversity,
         )
-        return found
 
     def evaluate(self, number: int, samples: Path) -> dict[str, float]:
         """Without a guard: the trained judge's view, and pictures below those of the start in samples/."""
@@ -74,14 +82,10 @@ class Watch:
                     [brief.prompt for brief, _ in part],
                     [attempt_seed(self.seed, f"watch/{brief.key}", 1, turn) for brief, turn in part],
                     settings=self.studio.settings,
-                    embed=self.studio.embed,
+                    embed=self.embed,
                 )
             )
         return eight_bit(torch.cat(made)).unflatten(0, (len(self.briefs), EACH))
-
-    def _fidelity(self) -> Judge:
-        assert self.clip is not None
-        return self.clip
 
     @torch.no_grad()
     def _available(self, images: Images, contexts: Sequence[Context]) -> Float[Tensor, "N"]:
@@ -94,11 +98,3 @@ def main_axis(judge: Judge, images: Images, contexts: Sequence[Context]) -> Floa
     axis = judge.axes[0]
     values = judge.score(images, contexts)[axis.name].cpu()
     return values if axis.higher_is_better else -values
-
-
-def spread(images: Images) -> Float[Tensor, ""]:
-    """How unlike pictures of one brief are: the root mean square, over pixels, of their standard deviation (ours).
-
-    The product is the same in all of them and adds nothing.
-    """
-    return images.double().var(0).mean().sqrt()
