@@ -1,4 +1,4 @@
-"""What every test shares: where the test data is, and quiet, offline libraries."""
+"""What every test shares: where the test data is, a tiny model set, and quiet, offline libraries."""
 
 import os
 from pathlib import Path
@@ -22,3 +22,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder}; name its folder in GOODEYE_TEST_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The TOML file of a whole model set with random weights (32-pixel pictures, 16x16 latents of 4 channels).
+
+    Saved once for all tests: copy its folder to break it.
+    """
+    from ads.tiny_set import save_tiny_set
+
+    return save_tiny_set(tmp_path_factory.mktemp("tiny-set"))

@@ -242,13 +242,6 @@ def test_a_role_that_is_none_is_bad_input(tmp_path: Path, capsys: pytest.Capture
 # Ads, from end to end on a tiny model set
 
 
-@pytest.fixture(scope="module")
-def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from ads.tiny_set import save_tiny_set
-
-    return save_tiny_set(tmp_path_factory.mktemp("tiny-set"))
-
-
 @pytest.fixture
 def cup(tmp_path: Path) -> Path:
     from PIL import Image, ImageDraw

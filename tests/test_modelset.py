@@ -13,22 +13,12 @@ from safetensors.torch import load_file, save_file
 from goodeye.errors import BadInput
 from goodeye.modelset import ROLES, SHOWROOM, Models, Settings, resolve
 
-sys.path.insert(0, str(Path(__file__).parent / "ads"))  # for `tiny_set`
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The TOML file of a whole set with random weights."""
-    from tiny_set import save_tiny_set
-
-    return save_tiny_set(tmp_path_factory.mktemp("tiny"))
-
 
 @pytest.fixture
-def copy(tiny: Path, tmp_path: Path) -> Path:
+def copy(tiny_set: Path, tmp_path: Path) -> Path:
     """A copy of the tiny set to break; its TOML file."""
-    shutil.copytree(tiny.parent, tmp_path / "set")
-    return tmp_path / "set" / tiny.name
+    shutil.copytree(tiny_set.parent, tmp_path / "set")
+    return tmp_path / "set" / tiny_set.name
 
 
 def toml(folder: Path, text: str) -> Path:
@@ -146,8 +136,8 @@ def test_what_is_neither_a_set_nor_a_file(tmp_path):
 # --- the models
 
 
-def test_every_role_loads_once_frozen_and_in_evaluation_mode(tiny):
-    models = Models(resolve(tiny))
+def test_every_role_loads_once_frozen_and_in_evaluation_mode(tiny_set):
+    models = Models(resolve(tiny_set))
     for role in ("vae", "unet", "controlnet", "text_encoder"):
         network = getattr(models, role)
         assert getattr(models, role) is network and not network.training
@@ -160,12 +150,12 @@ def test_every_role_loads_once_frozen_and_in_evaluation_mode(tiny):
     assert models.rfnet.depth is models.depth and models.rfnet.threshold == models.model_set.settings.threshold
 
 
-def test_other_dtype(tiny):
-    assert Models(resolve(tiny), dtype=torch.bfloat16).unet.dtype == torch.bfloat16
+def test_other_dtype(tiny_set):
+    assert Models(resolve(tiny_set), dtype=torch.bfloat16).unet.dtype == torch.bfloat16
 
 
-def test_loading_a_folder_is_silent(tiny, capfd):
-    assert Models(resolve(tiny)).text_encoder
+def test_loading_a_folder_is_silent(tiny_set, capfd):
+    assert Models(resolve(tiny_set)).text_encoder
     assert capfd.readouterr() == ("", "")
 
 
@@ -204,9 +194,9 @@ def test_weights_that_lack_a_part_are_refused_not_drawn_at_random(copy, role):
     assert "lacks 1 weights" in message and first in message
 
 
-def test_the_wrong_folder_is_refused(tiny, tmp_path):
-    text = tiny.read_text().replace('unet = "unet"', 'unet = "vae"').replace('tokenizer = "tok', 'tokenizer = "./tok')
-    assert "UNet2DConditionModel" in refusal(toml(tiny.parent, text), "unet")
+def test_the_wrong_folder_is_refused(copy, tmp_path):
+    text = copy.read_text().replace('unet = "unet"', 'unet = "vae"').replace('tokenizer = "tok', 'tokenizer = "./tok')
+    assert "UNet2DConditionModel" in refusal(toml(copy.parent, text), "unet")
     (tmp_path / "unet").mkdir()
     (tmp_path / "unet" / "config.json").write_text(json.dumps({"a": 1}))
     assert "role unet" in refusal(toml(tmp_path, '[roles]\nunet = "unet"'), "unet")
@@ -241,7 +231,7 @@ def test_missing_showroom_weights_say_how_to_build_them(monkeypatch, tmp_path):
         _ = Models(resolve("showroom")).vae
 
 
-def test_a_device_that_is_not_there(tiny):
+def test_a_device_that_is_not_there(tiny_set):
     for device in ("cuda:99", "cud"):
         with pytest.raises(BadInput, match=f"device {device} cannot be used"):
-            Models(resolve(tiny), device=device)
+            Models(resolve(tiny_set), device=device)

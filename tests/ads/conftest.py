@@ -1,4 +1,4 @@
-"""What the tests of this folder share: a tiny model set, and product pictures."""
+"""What the tests of this folder share: product pictures."""
 
 import sys
 from pathlib import Path
@@ -7,14 +7,6 @@ import pytest
 from PIL import Image, ImageDraw
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `tiny_set`
-
-
-@pytest.fixture(scope="session")
-def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The TOML file of a model set with random weights (32-pixel pictures)."""
-    from tiny_set import save_tiny_set
-
-    return save_tiny_set(tmp_path_factory.mktemp("tiny-set"))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 from safetensors.torch import save_file
-from tiny_judges import rfnet_config, tiny_clip
+from tiny_judges import grey, rfnet_config, tiny_clip
 
 from goodeye.errors import BadInput
 from goodeye.images import open_image, to_tensor
@@ -19,13 +19,6 @@ from goodeye.judging.files import judge_files, score_table
 from goodeye.judging.protocol import Context
 from goodeye.judging.rfnet import RFNet, RFNetJudge
 from goodeye.judging.titles import title_tokenizer
-
-
-def grey(images):
-    return images.mean(1, keepdim=True)
-
-
-grey.differentiable, grey.version = True, "1"
 
 
 @pytest.fixture(scope="module")
