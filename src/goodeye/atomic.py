@@ -21,9 +21,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        _flush(temporary)
+        flush(temporary)
         temporary.replace(path)
-        _flush(path.parent)
+        flush(path.parent)
     except OSError as error:
         why = error.strerror or str(error)
         raise BadInput(f"{path} cannot be written: {why}. Choose a folder that can be written and has room.") from error
@@ -38,7 +38,8 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Makes a file's bytes, or the new names in a folder, outlast a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

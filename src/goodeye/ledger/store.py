@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL.Image import Image
 
-from goodeye.atomic import write_bytes
+from goodeye.atomic import flush, write_bytes
 from goodeye.errors import BadInput
 
 SUFFIX = ".png"
@@ -58,7 +58,7 @@ class Store:
         if _renew(path, len(picture.data)):
             return path
         write_bytes(path, picture.data)
-        _sync_folder(self.folder)  # path.parent may be a new name in it
+        flush(self.folder)  # path.parent may be a new name in it
         return path
 
     def files(self) -> Iterator[Path]:
@@ -108,12 +108,3 @@ def _renew(path: Path, size: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the new names in the folder outlast a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
