@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,27 +13,17 @@ from goodeye.errors import BadInput
 from goodeye.modelset import STABLE_DIFFUSION, Models, ModelSet, Settings, resolve
 from goodeye.random_set import CONFIGS, build, local_weights, with_random_weights
 
-sys.path.insert(0, str(Path(__file__).parent / "ads"))  # for `tiny_set`
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The TOML file of a whole set with random weights."""
-    from tiny_set import save_tiny_set
-
-    return save_tiny_set(tmp_path_factory.mktemp("tiny"))
-
 
 @pytest.fixture
-def bare(tiny: Path, tmp_path: Path) -> ModelSet:
+def bare(tiny_set: Path, tmp_path: Path) -> ModelSet:
     """The tiny set, of which unet, saliency, rfnet and tokenizer have lost everything but their configuration."""
-    shutil.copytree(tiny.parent, tmp_path / "set")
+    shutil.copytree(tiny_set.parent, tmp_path / "set")
     for role in ("unet", "saliency", "rfnet"):
         for file in (tmp_path / "set" / role).glob("*.safetensors"):
             file.unlink()
     shutil.rmtree(tmp_path / "set" / "tokenizer")
     (tmp_path / "set" / "tokenizer").mkdir()
-    return resolve(tmp_path / "set" / tiny.name)
+    return resolve(tmp_path / "set" / tiny_set.name)
 
 
 def weights(model: torch.nn.Module) -> int:
@@ -85,19 +74,19 @@ def test_sd15_s_schedule_is_stable_diffusion_s() -> None:
     assert float(schedule.alphas_bar[-1]) == pytest.approx(0.004660, abs=2e-6)  # sigma 14.61, as k-diffusion has it
 
 
-def test_weights_that_are_here_are_used(tiny: Path, tmp_path: Path) -> None:
-    tiny_set = resolve(tiny)
-    found, origins = with_random_weights(tiny_set, tmp_path, list(tiny_set.roles))
-    assert found == tiny_set and set(origins.values()) == {"here"}
+def test_weights_that_are_here_are_used(tiny_set: Path, tmp_path: Path) -> None:
+    whole = resolve(tiny_set)
+    found, origins = with_random_weights(whole, tmp_path, list(whole.roles))
+    assert found == whole and set(origins.values()) == {"here"}
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.toml"] and resolve(tmp_path / "tiny.toml") == found
 
 
-def test_what_is_missing_is_made_by_its_own_configuration(bare: ModelSet, tiny: Path, tmp_path: Path) -> None:
+def test_what_is_missing_is_made_by_its_own_configuration(bare: ModelSet, tiny_set: Path, tmp_path: Path) -> None:
     made, origins = with_random_weights(bare, tmp_path / "made", list(bare.roles))
     random = {role for role, origin in origins.items() if origin != "here"}
     assert random == {"unet", "saliency", "rfnet", "tokenizer"}
     assert origins["unet"] == "random" and origins["tokenizer"] == "random, of sd15's size"
-    first, whole = Models(made), Models(resolve(tiny))
+    first, whole = Models(made), Models(resolve(tiny_set))
     assert first.unet.config.block_out_channels == whole.unet.config.block_out_channels
     assert weights(first.rfnet.model) == weights(whole.rfnet.model)
     assert first.tokenizer.model_max_length == whole.text_encoder.config.max_position_embeddings

@@ -345,7 +345,7 @@ class Models:
         if local:
             _require_usable(Path(place), where, self.model_set.name, role)
         try:
-            with _no_bars(local):
+            with no_bars(local):
                 return load(place, options)
         except BadInput:
             raise
@@ -425,7 +425,7 @@ def fetched(repository: str, subfolder: str = "", revision: str | None = None, *
 
 
 @contextmanager
-def _no_bars(quiet: bool) -> Iterator[None]:
+def no_bars(quiet: bool) -> Iterator[None]:
     """Without transformers' progress bars, which a local folder does not need; downloads keep theirs."""
     from transformers.utils import logging
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 
 from goodeye.errors import BadInput
-from goodeye.modelset import ROLES, ModelSet, fetched, split_reference
+from goodeye.modelset import ROLES, ModelSet, fetched, no_bars, split_reference
 from goodeye.progress import track
 
 CONFIGS = Path(__file__).parent / "configs" / "sd15"
@@ -99,7 +99,8 @@ def write_random(role: str, config: Path, out: Path, length: int) -> None:
     if role in ("tokenizer", "clip", "rfnet"):
         stand_in_tokenizer(length).save_pretrained(out)
     if role != "tokenizer":
-        build(role, config).half().save_pretrained(out)
+        with no_bars(True):
+            build(role, config).half().save_pretrained(out)
     if (config / "preprocessor_config.json").is_file():
         shutil.copy(config / "preprocessor_config.json", out)
 

@@ -107,7 +107,7 @@ def test_a_compressed_tar_is_unpacked_once_and_the_others_never(rf1m, monkeypatc
     first, _ = find_labelled(rf1m, scratch=scratch)
     again, _ = find_labelled(rf1m, scratch=scratch)
     assert len(calls) == 1 and first == again and level(again[3]) == 40
-    assert [path.suffix for path in scratch.iterdir()] == [".tar"]
+    assert [path.suffix for path in scratch.iterdir()] == [".unpacked"]
     (rf1m / "part03.tar.gz").touch()  # a changed archive is another one
     find_labelled(rf1m, scratch=scratch)
     assert len(calls) == 2

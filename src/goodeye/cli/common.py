@@ -40,9 +40,10 @@ class Call:
     resume: str
 
 
-app, ads, ledger, showroom = SubcommandApp(), SubcommandApp(), SubcommandApp(), SubcommandApp()
+app, ads, ledger, models, showroom = (SubcommandApp() for _ in range(5))
 app.command(ads, name="ads", help="Product pictures in, checked advertising images out.")
 app.command(ledger, name="ledger", help="The record of every image, verdict and run.")
+app.command(models, name="models", help="What a set's models take on this machine.")
 app.command(showroom, name="showroom", help="The embedded world: scenes with known truth, and its small models.")
 
 

@@ -18,6 +18,8 @@ from goodeye.errors import BadInput
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 UNREADABLE = (".7z", ".rar", ".tar.zst", ".z01", ".001")  # known for archives, but nothing here opens them
 
+How = Literal["plain", "zip", "deflated", "unknown"]
+
 _OPENERS = {"gz": gzip.open, "tgz": gzip.open, "bz2": bz2.open, "tbz2": bz2.open, "xz": lzma.open, "txz": lzma.open}
 _LOCAL = struct.Struct("<4s5H3I2H")  # a zip's local file header, up to the name
 
@@ -31,7 +33,7 @@ class Member:
     offset: int
     length: int
     size: int
-    how: Literal["plain", "zip", "deflated", "unknown"]
+    how: How
 
     def read(self) -> bytes:
         """The file's bytes. Raises BadInput where the archive is damaged there."""
@@ -85,16 +87,16 @@ def members(archive: Path, scratch: Path) -> list[Member]:
 
 
 def _zipped(archive: Path, info: zipfile.ZipInfo) -> Member:
-    known = {zipfile.ZIP_STORED: "zip", zipfile.ZIP_DEFLATED: "deflated"}
-    how = "unknown" if info.flag_bits & 1 else known.get(info.compress_type, "unknown")
-    return Member(archive, info.filename, info.header_offset, info.compress_size, info.file_size, how)  # type: ignore[arg-type]
+    known: dict[int, How] = {zipfile.ZIP_STORED: "zip", zipfile.ZIP_DEFLATED: "deflated"}
+    how = "unknown" if info.flag_bits & 1 else known.get(info.compress_type, "unknown")  # bit 0: encrypted
+    return Member(archive, info.filename, info.header_offset, info.compress_size, info.file_size, how)
 
 
 def _decompressed(archive: Path, scratch: Path) -> Path:
     """The plain tar of a compressed one, under a name that changes when the archive does."""
     found = archive.stat()
     key = hashlib.sha256(f"{archive.resolve()} {found.st_size} {found.st_mtime_ns}".encode()).hexdigest()[:8]
-    plain = scratch / f"{archive.name.split('.')[0]}-{key}.tar"
+    plain = scratch / f"{archive.name.split('.')[0]}-{key}.unpacked"  # no name that `is_archive` knows
     if not plain.is_file():
         scratch.mkdir(parents=True, exist_ok=True)
         partial = plain.with_suffix(".part")

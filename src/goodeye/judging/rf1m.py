@@ -112,7 +112,7 @@ def _index(folder: Path, scratch: Path) -> tuple[Index, Index, list[Skipped]]:
     """All pictures below a folder, those in archives too, and which archives cannot be read."""
     pictures, products = Index(), Index()
     unreadable: list[Skipped] = []
-    files = [path for path in sorted(folder.rglob("*")) if scratch not in path.parents]
+    files = sorted(folder.rglob("*"))
     archives = [path for path in files if is_archive(path)]
     for path in files:
         place = path.relative_to(folder)

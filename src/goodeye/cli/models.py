@@ -1,0 +1,56 @@
+"""`goodeye models`: what a set's models take on this machine."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from goodeye.cli.common import DONE, Json, command, optional, say, write_json
+from goodeye.cli.common import models as group
+
+
+@command(group, "models check")
+def models_check(
+    models: Annotated[
+        Positional[str], arg(metavar="SET", help="showroom, sd15, or a TOML file that names a model for each role")
+    ],
+    /,
+    *,
+    random: bool = False,
+    steps: int = 2,
+    batch: int = 1,
+    train: Literal["controlnet", "lora"] = "controlnet",
+    precision: Annotated[Literal["fp32", "bf16"] | None, optional("{fp32,bf16}")] = None,
+    keep: Annotated[Path | None, optional("FOLDER")] = None,
+    device: str = "cpu",
+    seed: int = 0,
+    json: Json = None,
+) -> int:
+    """Loads every model, makes one attempt and one step of fine-tuning, and reports seconds and memory of each part.
+
+    Args:
+        random: random weights of the right size for models that are not on this machine; asks no hub
+        steps: of the sampler, which are run; what all of them would take is worked out
+        batch: pictures at once
+        train: what the step of fine-tuning trains
+        precision: of that step; bf16 on an accelerator, fp32 on a CPU
+        keep: leave the random models there, with a TOML file that names them
+        device: cpu, cuda, cuda:1, mps
+        seed: of the random weights and of the noise
+    """
+    from goodeye.ads.full_size import check_models
+
+    found = check_models(
+        models,
+        random=random,
+        steps=steps,
+        batch=batch,
+        train=train,
+        precision=precision,
+        device=device,
+        keep=keep,
+        seed=seed,
+    )
+    say(found.table())
+    write_json(json, found.as_json())
+    return DONE
