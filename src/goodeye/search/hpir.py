@@ -82,7 +82,7 @@ def _pair(entry: Any, number: int, path: Path) -> Pair:
 
 
 def _votes(given: Any, where: str) -> Votes:
-    listed = given.get("votes") if isinstance(given, dict) else None
+    listed: Any = given.get("votes") if isinstance(given, dict) else None
     right = isinstance(listed, list) and len(listed) == 2 and all(type(one) is int and one >= 0 for one in listed)
     if not right or not sum(listed):
         raise BadInput(f'{where} has no votes. Write {{"votes": [for A, for B]}}, counts of people, not both 0.')
@@ -111,7 +111,7 @@ class Agreement:
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists and numbers."""
-        axes = {axis: {"mean": m, "interval": [low, high]} for axis, (m, low, high) in self.measured.items()}
+        axes: dict[str, Any] = {axis: {"mean": m, "interval": [low, high]} for axis, (m, low, high) in self.measured.items()}
         return {"count": self.count, "missing": self.missing, "even": dict(self.even), **axes}
 
 

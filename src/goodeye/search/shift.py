@@ -19,7 +19,7 @@ def shift(query: Vector, head: Vector | None = None, lam: float = 0.0, away: Vec
     The result is not of length 1, and must not be made so: only the order of its inner products counts.
     Raises ValueError where the sizes differ or a number is not finite.
     """
-    moved = np.array(query, dtype=np.float32)
+    moved: Vector = np.array(query, dtype=np.float32)
     if head is not None:
         moved = moved + np.float32(lam) * _like(head, moved)
     for one in away if away is not None else ():

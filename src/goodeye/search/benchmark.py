@@ -1,0 +1,137 @@
+"""Measuring on benchmarks: a model's choices on HPIR, and two systems' answers before a large model."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from goodeye.errors import BadInput
+from goodeye.judging.aesthetic import AestheticHead
+from goodeye.judging.large import LargeModel
+from goodeye.judging.ranker import Compared, Method, compare, summary
+from goodeye.judging.tables import Cell, Skipped
+from goodeye.judging.wins import Wins
+from goodeye.progress import progress
+from goodeye.search.embed import embed_items, embed_text
+from goodeye.search.hpir import Agreement, Group, Pair, agreement, choose, load
+from goodeye.search.shift import Scale, shift
+from goodeye.search.source import Item, open_named
+from goodeye.search.vectors import Vector
+
+if TYPE_CHECKING:
+    from goodeye.judging.clip import Clip
+
+
+@dataclass(frozen=True)
+class HpirResult:
+    """The agreement, and pictures that could not be read; their queries have no choice and are counted as missing."""
+
+    agreement: Agreement
+    skipped: list[Skipped]
+
+
+def measure_hpir(path: str | Path, clip: "Clip", *, head: str | Path | None = None, taste: float = 0.0) -> HpirResult:
+    """The model chooses, for each query, the group with the higher mean of cos(q, x) + lambda w . x.
+
+    The spreads behind lambda are taken over the benchmark's own pictures. Raises BadInput as `load` does, for a taste
+    without a head, and for a head of another model.
+    """
+    if taste and head is None:
+        raise BadInput("taste needs an aesthetic head. Name its file with --head.")
+    pairs = load(path)
+    weight = AestheticHead.from_pretrained(head).weight.numpy() if head is not None else None
+    if weight is not None and len(weight) != clip.dimensions:
+        raise BadInput(f"{head} takes embeddings of {len(weight)} numbers and the model gives {clip.dimensions}.")
+    vectors, skipped = _embedded([file for pair in pairs for group in pair.groups.values() for file in group], clip)
+    sample = np.stack(list(vectors.values())) if vectors else np.zeros((0, clip.dimensions), np.float32)
+    scale = Scale(sample, weight)
+    choices = [_choice(pair, vectors, clip, scale, taste) for pair in pairs]
+    return HpirResult(agreement(pairs, choices), skipped)
+
+
+def _embedded(files: Sequence[Path], clip: "Clip") -> tuple[dict[Path, Vector], list[Skipped]]:
+    items = [Item(str(file), Cell(str(file), path=file)) for file in dict.fromkeys(files)]
+    vectors: dict[Path, Vector] = {}
+    skipped: list[Skipped] = []
+    with progress("embedding", len(items), "pictures") as advance:
+        for done in embed_items(items, clip):
+            vectors |= {Path(item.name): vector for item, vector in zip(done.items, done.vectors, strict=True)}
+            skipped += done.skipped
+            advance(len(done.items) + len(done.skipped))
+    return vectors, skipped
+
+
+def _choice(pair: Pair, vectors: dict[Path, Vector], clip: "Clip", scale: Scale, taste: float) -> Group | None:
+    if not all(file in vectors for group in pair.groups.values() for file in group):
+        return None
+    query = embed_text(pair.query, clip).vector
+    moved = shift(query, scale.head, scale.lam(taste, query))
+    return choose({name: [float(moved @ vectors[file]) for file in files] for name, files in pair.groups.items()})
+
+
+# --- two systems before a large model
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the large model said of each query, and the win rates of the first system on each axis."""
+
+    compared: list[Compared]
+    wins: dict[str, Wins]
+
+    @property
+    def failures(self) -> list[str]:
+        """A line for each query without a usable answer."""
+        return [f"{one.query}: {one.failure}" for one in self.compared if one.failure]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists and numbers."""
+        return {
+            "axes": {axis: wins.to_json() for axis, wins in self.wins.items()},
+            "queries": [vars(one) for one in self.compared],
+        }
+
+
+def compare_answers(
+    ours: str | Path, theirs: str | Path, model: LargeModel, method: Method = "ranker", shown: int = 5
+) -> Comparison:
+    """Two systems' answers to the same queries: files of one `Answer.to_json()` or a list of them.
+
+    What the model cannot say is recorded as missing. Answers are cached as they come, so a call that was stopped goes
+    on where it was. Raises BadInput for files that do not fit together, and where the server fails.
+    """
+    first, second = _answers(Path(ours)), _answers(Path(theirs))
+    shared = [query for query in first if query in second]
+    if not shared:
+        raise BadInput(f"{ours} and {theirs} answer no query in common. Ask both systems the same.")
+    if shown < 1:
+        raise BadInput(f"{shown} pictures cannot be shown. Show at least one.")
+    compared = []
+    with progress("comparing", len(shared), "queries") as advance:
+        for query in shared:
+            rows = [_pictures(names[:shown], query) for names in (first[query], second[query])]
+            compared.append(compare(model, query, rows[0], rows[1], method))
+            advance()
+    return Comparison(compared, summary(compared))
+
+
+def _answers(path: Path) -> dict[str, list[str]]:
+    """query -> names of its pictures."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        listed = data if isinstance(data, list) else [data]
+        return {one["query"]: [image["name"] for image in one["images"]] for one in listed}
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}. Check the path.") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadInput(f"{path} holds no answers ({error!r}). Write them by `goodeye search query --json`.") from error
+
+
+def _pictures(names: Sequence[str], query: str) -> list[Image.Image]:
+    if not names:
+        raise BadInput(f"the query {query} has an answer without pictures. Leave that query away.")
+    return [open_named(name) for name in names]

@@ -1,0 +1,194 @@
+"""The index: a folder of memory-mapped files, and search in it by inner product.
+
+    index.json     which model made the embeddings, how many rows count, how they are searched
+    vectors.f32    the embeddings, float32 [rows, D]
+    rows.jsonl     a line a row: name and caption; rows.i64 says where each line ends
+    groups.i64     for each row the first row of its near-duplicate group
+    removed.npy    rows that were removed, in order
+    ivf-ROWS.faiss once there are many rows: the first ROWS of them by faiss, inverted lists of 8-bit numbers
+    taste.safetensors  the head of `goodeye search fit-taste`, if there is one
+
+Files only grow at their ends, and index.json says how many rows count: whoever stops in the middle of writing leaves an
+index as it was before. Rows behind ROWS are searched exactly; so is the whole index while it is small.
+"""
+
+import json
+import mmap
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from goodeye.atomic import write_bytes
+from goodeye.errors import BadInput
+from goodeye.search.vectors import Vectors
+
+CARD, VECTORS, ROWS, ENDS, GROUPS, REMOVED = (
+    *("index.json", "vectors.f32", "rows.jsonl", "rows.i64", "groups.i64", "removed.npy"),
+)
+HEAD = "taste.safetensors"
+SAMPLE = 1024  # rows by which the spread of similarities and beauty over the index is judged
+
+Ints = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What index.json says. models: the model set; version: of its CLIP's weights."""
+
+    models: str
+    version: str
+    dimensions: int
+    rows: int = 0
+    sealed: int = 0  # rows from the start that are in the faiss file
+    nprobe: int = 0  # how many inverted lists a query looks at
+    recall: float = 0.0  # recall@10 against exact search, measured when nprobe was chosen
+    duplicates: float = 0.0  # cosine from which two pictures are near-duplicates; 0: not looked for
+
+    def write(self, folder: Path) -> None:
+        """Writes index.json, whole or not at all."""
+        write_bytes(folder / CARD, (json.dumps(asdict(self), indent=1) + "\n").encode())
+
+
+def read_card(folder: str | Path) -> Card:
+    """Raises BadInput where the folder holds no index, or a damaged one."""
+    path = Path(folder) / CARD
+    try:
+        return Card(**json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise BadInput(f"{folder} is no index. Make one by `goodeye search index FOLDER --out {folder}`.") from error
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"{path} is damaged ({error}). Make the index again.") from error
+
+
+def ivf_path(folder: Path, card: Card) -> Path:
+    return folder / f"ivf-{card.sealed}.faiss"
+
+
+class Index:
+    """An index to read. Opening it maps its files and reads none of them."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.card = read_card(folder)
+        self.vectors: Vectors = _mapped(self.folder / VECTORS, np.float32, self.card.rows * self.card.dimensions)
+        self.vectors = self.vectors.reshape(self.card.rows, self.card.dimensions)
+        self._ends = _mapped(self.folder / ENDS, np.int64, self.card.rows)
+        path = self.folder / REMOVED
+        self.removed: Ints = np.load(path) if path.exists() else np.zeros(0, np.int64)
+
+    def __len__(self) -> int:
+        """How many pictures can be found: rows that were not removed."""
+        return self.card.rows - len(self.removed)
+
+    @cached_property
+    def _text(self) -> Any:
+        with (self.folder / ROWS).open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def row(self, number: int) -> tuple[str, str]:
+        """Name and caption."""
+        start = int(self._ends[number - 1]) if number else 0
+        name, caption = json.loads(self._text[start : int(self._ends[number])])
+        return name, caption
+
+    def names(self) -> dict[str, int]:
+        """Every name that was not removed, with its row."""
+        gone = set(self.removed.tolist())
+        return {self.row(number)[0]: number for number in range(self.card.rows) if number not in gone}
+
+    @cached_property
+    def groups(self) -> Ints:
+        """For each row the first row of its near-duplicate group; its own number where it is alone."""
+        path = self.folder / GROUPS
+        known = min(path.stat().st_size // 8 if path.exists() else 0, self.card.rows)
+        alone = np.arange(known, self.card.rows)
+        return np.concatenate([_mapped(path, np.int64, known), alone]) if len(alone) else _mapped(path, np.int64, known)
+
+    @cached_property
+    def group_sizes(self) -> Ints:
+        """Indexed by the first row of a group: how many pictures it has that were not removed."""
+        left = np.delete(self.groups, self.removed) if len(self.removed) else self.groups
+        return np.bincount(left, minlength=self.card.rows)
+
+    @cached_property
+    def sample(self) -> Vectors:
+        """Up to 1,024 rows, evenly spread over those that were not removed, [S, D]."""
+        rows = np.unique(np.linspace(0, self.card.rows - 1, min(SAMPLE, self.card.rows)).astype(np.int64))
+        return np.asarray(self.vectors[np.setdiff1d(rows, self.removed)])
+
+    def search(self, queries: Vectors, k: int, nprobe: int | None = None) -> tuple[Vectors, Ints]:
+        """queries: [Q, D], of any length. Returns inner products [Q, k], highest first, and their rows [Q, k].
+
+        Exact where the index is small, else over `nprobe` inverted lists, with the exact product of what they give.
+        Where fewer than k are found, the last rows are -1 with a product of -inf.
+        """
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        if queries.ndim != 2 or queries.shape[1] != self.card.dimensions or not np.isfinite(queries).all():
+            raise ValueError(f"queries are finite numbers [Q, {self.card.dimensions}], not {list(queries.shape)}")
+        parts = [exact(self.vectors, queries, k, self.card.sealed, self.removed)]
+        if self.card.sealed:
+            parts.append(self._in_lists(queries, k, nprobe or self.card.nprobe))
+        scores, rows = (np.concatenate(both, axis=1) for both in zip(*parts, strict=True))
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
+
+    @cached_property
+    def _ivf(self) -> Any:
+        import faiss
+
+        path = ivf_path(self.folder, self.card)
+        try:
+            return faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
+        except RuntimeError as error:
+            raise BadInput(f"{path} is missing or damaged. Make the index again.") from error
+
+    @cached_property
+    def _selector(self) -> Any:
+        import faiss
+
+        return faiss.IDSelectorNot(faiss.IDSelectorBatch(self.removed)) if len(self.removed) else None
+
+    def _in_lists(self, queries: Vectors, k: int, nprobe: int) -> tuple[Vectors, Ints]:
+        import faiss
+
+        wanted = 2 * k + 10  # 8 bits a number misplace a few; the exact products put them right
+        parameters = faiss.SearchParametersIVF(nprobe=nprobe, sel=self._selector)
+        _, rows = self._ivf.search(queries, min(wanted, self.card.sealed), params=parameters)
+        scores = np.einsum("qcd,qd->qc", self.vectors[rows], queries)
+        scores[rows < 0] = -np.inf
+        return _padded(scores, rows, k)
+
+
+def exact(vectors: Vectors, queries: Vectors, k: int, start: int, removed: Ints) -> tuple[Vectors, Ints]:
+    """The k highest inner products among the rows from `start` that were not removed, by faiss, and their rows."""
+    import faiss
+
+    gone = removed[np.searchsorted(removed, start) :]
+    wanted = min(k + len(gone), len(vectors) - start)
+    if wanted < 1:
+        return _padded(np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64), k)
+    scores, rows = faiss.knn(queries, vectors[start:], wanted, faiss.METRIC_INNER_PRODUCT)
+    rows = rows + start
+    scores[np.isin(rows, gone)] = -np.inf
+    return _padded(scores, rows, k)
+
+
+def _padded(scores: Vectors, rows: Ints, k: int) -> tuple[Vectors, Ints]:
+    """At least k columns; rows without a product are -1."""
+    more = max(0, k - scores.shape[1])
+    scores = np.pad(scores, ((0, 0), (0, more)), constant_values=-np.inf)
+    rows = np.pad(rows, ((0, 0), (0, more)), constant_values=-1)
+    return scores, np.where(np.isneginf(scores), -1, rows)
+
+
+def _mapped(path: Path, kind: Any, count: int) -> np.ndarray[Any, Any]:
+    """The first `count` numbers of a file, memory-mapped."""
+    if not count:
+        return np.zeros(0, kind)
+    try:
+        return np.memmap(path, dtype=kind, mode="r", shape=(count,))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} is missing or too short. Make the index again.") from error

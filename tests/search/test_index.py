@@ -1,0 +1,191 @@
+"""Exact and approximate search, adding, removing, near-duplicates, and files that survive a kill."""
+
+import json
+
+import numpy as np
+import pytest
+from tiny_clip import index_of, units
+
+from goodeye.errors import BadInput
+from goodeye.search import build
+from goodeye.search.build import remove, writing
+from goodeye.search.index import Index, read_card
+
+
+def best(vectors, queries, k):
+    return np.argsort(-(queries.astype(float) @ vectors.T.astype(float)), axis=1)[:, :k]
+
+
+def test_a_small_index_is_exact(tmp_path):
+    vectors, queries = units(300, 24), units(7, 24, 1) * 3.7  # queries of any length
+    index = Index(index_of(tmp_path / "i", vectors))
+    scores, rows = index.search(queries, 10)
+    assert (rows == best(vectors, queries, 10)).all()
+    assert np.allclose(scores, np.take_along_axis(queries @ vectors.T, rows, 1), atol=1e-5)
+
+
+def test_more_is_asked_for_than_there_is(tmp_path):
+    index = Index(index_of(tmp_path / "i", units(3, 8)))
+    scores, rows = index.search(units(1, 8, 1), 5)
+    assert sorted(rows[0]) == [-1, -1, 0, 1, 2] and np.isneginf(scores[0, 3:]).all()
+
+
+def test_rows_are_added_and_removed_without_touching_the_others(tmp_path):
+    vectors, more = units(60, 16), units(20, 16, 1)
+    folder = index_of(tmp_path / "i", vectors)
+    before = (folder / "vectors.f32").read_bytes()
+    index_of(folder, more, [f"m{row}" for row in range(20)])
+    assert (folder / "vectors.f32").read_bytes()[: len(before)] == before
+    assert remove(folder, ["3", "m4", "nothing"]) == (2, ["nothing"])
+    index = Index(folder)
+    left = np.delete(np.arange(80), [3, 64])
+    everything = np.concatenate([vectors, more])
+    queries = units(5, 16, 2)
+    assert (index.search(queries, 12)[1] == left[best(everything[left], queries, 12)]).all()
+    assert len(index) == 78 and set(index.names()) == {str(r) for r in range(60) if r != 3} | {
+        f"m{r}" for r in range(20) if r != 4
+    }
+
+
+@pytest.fixture
+def sealed(tmp_path, monkeypatch):
+    """An index with inverted lists (from 2,000 rows here), its vectors around 40 centres as real ones are."""
+    monkeypatch.setattr(build, "EXACT", 2000)
+    random = np.random.default_rng(0)
+    centres = units(40, 32, 5)
+    vectors = centres[random.integers(0, 40, 3000)] + 0.1 * random.normal(size=(3000, 32))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return index_of(tmp_path / "i", vectors), vectors
+
+
+def recall(found, truth):
+    return np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(found.tolist(), truth.tolist(), strict=True)])
+
+
+def test_a_large_index_finds_nearly_what_exact_search_finds(sealed):
+    folder, vectors = sealed
+    index = Index(folder)
+    assert index.card.sealed == 3000 and index.card.recall >= 0.97
+    queries = vectors[::60] + 0.1 * np.random.default_rng(1).normal(size=(50, 32)).astype(np.float32)
+    scores, rows = index.search(queries, 10)
+    assert recall(rows, best(vectors, queries, 10)) >= 0.95
+    assert np.allclose(scores, np.take_along_axis(queries @ vectors.T, rows, 1), atol=1e-4)  # products are exact
+
+
+def test_rows_behind_the_lists_are_found_and_removed_ones_are_not(sealed):
+    folder, vectors = sealed
+    assert index_of(folder, units(30, 32, 9), [f"n{row}" for row in range(30)])
+    index = Index(folder)
+    assert (index.card.rows, index.card.sealed) == (3030, 3000)
+    queries = units(30, 32, 9)
+    assert (index.search(queries, 1)[1][:, 0] == np.arange(3000, 3030)).all()
+    top = Index(folder).search(vectors[:40], 1)[1][:, 0]
+    assert (top == np.arange(40)).all()
+    remove(folder, [str(row) for row in range(40)])
+    assert not set(Index(folder).search(vectors[:40], 10)[1].ravel().tolist()) & set(range(40))
+
+
+def test_lists_grow_without_new_centroids(sealed):
+    folder, vectors = sealed
+    import faiss
+
+    def centroids():
+        lists = faiss.read_index(str(next(folder.glob("ivf-*.faiss"))))
+        return faiss.downcast_index(lists.quantizer).reconstruct_n(0, lists.nlist)
+
+    before = centroids()
+    more = units(2500, 32, 4)
+    index_of(folder, more, [f"n{row}" for row in range(2500)])
+    assert Index(folder).card.sealed == 5500 and np.array_equal(centroids(), before)
+    assert len(list(folder.glob("ivf-*.faiss"))) == 1
+
+
+def test_near_duplicates_form_groups_that_do_not_chain(tmp_path):
+    """Steps of 8 degrees: neighbours are near (cos .990), the second next is not (cos .961)."""
+    angles = np.deg2rad([0, 8, 16, 90, 92, 180])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    index = Index(index_of(tmp_path / "i", vectors, duplicates=0.98))
+    assert index.groups.tolist() == [0, 0, 2, 3, 3, 5]
+    assert index.group_sizes[[0, 2, 3, 5]].tolist() == [2, 1, 2, 1]
+
+
+def test_a_burst_larger_than_the_neighbours_looked_at_is_one_group(tmp_path):
+    vectors = np.concatenate([np.repeat(units(1, 16), 50, axis=0), units(50, 16, 1)])
+    folder = index_of(tmp_path / "i", vectors, duplicates=0.97)
+    assert Index(folder).groups.tolist() == [0] * 50 + list(range(50, 100))
+    index_of(folder, vectors[:1], ["again"], duplicates=0.97)
+    assert Index(folder).groups[100] == 0
+
+
+@pytest.mark.parametrize("kill_at", ["vectors.f32", "rows.jsonl", "rows.i64", "index.json"])
+def test_a_kill_while_writing_leaves_the_index_as_it_was(tmp_path, monkeypatch, kill_at):
+    vectors, more = units(40, 8), units(10, 8, 1)
+    folder = index_of(tmp_path / "i", vectors)
+    real = build._append
+
+    class Killed(BaseException):
+        pass
+
+    def append(path, at, data):
+        if path.name == kill_at:
+            path.write_bytes(path.read_bytes() + data[: len(data) // 2])  # half of it reached the disk
+            raise Killed
+        real(path, at, data)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed), writing(folder) as writer:
+        patch.setattr(build, "_append", append)
+        if kill_at == "index.json":
+            patch.setattr(writer, "_commit", lambda card: (_ for _ in ()).throw(Killed))
+        writer.append([f"m{row}" for row in range(10)], [""] * 10, more)
+    index = Index(folder)
+    assert len(index) == 40 and index.row(39) == ("39", "")
+    index_of(folder, more, [f"m{row}" for row in range(10)])
+    index = Index(folder)
+    assert np.array_equal(index.vectors, np.concatenate([vectors, more])) and index.row(49)[0] == "m9"
+
+
+def test_one_process_writes_at_a_time(tmp_path):
+    folder = index_of(tmp_path / "i", units(3, 4))
+    with writing(folder), pytest.raises(BadInput, match="being written by another process"), writing(folder):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda v: v * 3, "not of length 1 \\(row 0"),
+        (lambda v: np.where(np.arange(3)[:, None] == 1, np.nan, v), "NaN or infinity in row 1"),
+        (lambda v: np.where(np.arange(3)[:, None] == 2, np.inf, v), "NaN or infinity in row 2"),
+        (lambda v: v[:, :3], "embeddings of 3 numbers"),
+        (lambda v: v[0], "where embeddings are numbers"),
+    ],
+)
+def test_what_is_no_unit_embedding_is_refused_and_nothing_is_written(tmp_path, spoil, words):
+    folder = index_of(tmp_path / "i", units(5, 4))
+    with writing(folder) as writer, pytest.raises(BadInput, match=words):
+        writer.append(["a", "b", "c"], [""] * 3, spoil(units(3, 4, 1)))
+    assert len(Index(folder)) == 5
+
+
+def test_queries_that_are_none_are_refused(tmp_path):
+    index = Index(index_of(tmp_path / "i", units(5, 4)))
+    for bad in (np.full((1, 4), np.nan, np.float32), units(1, 3), units(4, 4)[0]):
+        with pytest.raises(ValueError, match="queries are finite numbers"):
+            index.search(bad, 1)
+
+
+def test_folders_that_are_no_index(tmp_path):
+    with pytest.raises(BadInput, match="is no index"):
+        Index(tmp_path / "none")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    with pytest.raises(BadInput, match="exists and is no index"):
+        index_of(tmp_path / "other", units(3, 4))
+    folder = index_of(tmp_path / "i", units(3, 4))
+    (folder / "vectors.f32").write_bytes(b"short")
+    with pytest.raises(BadInput, match="missing or too short"):
+        Index(folder)
+    card = json.loads((folder / "index.json").read_text())
+    (folder / "index.json").write_text(json.dumps({**card, "surprise": 1}))
+    with pytest.raises(BadInput, match="damaged"):
+        read_card(folder)
