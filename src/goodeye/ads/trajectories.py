@@ -123,7 +123,7 @@ def calibrate_early(
     same = {name: value for name, value in asdict(setting).items() if name != "threshold"}
     tape.begin({**same, "checks": list(steps), "seed": seed, "products": _digest(briefs)}, resume)
     recorder = Recorder(models=loaded, settings=settings, inspector=judge, steps=steps, seed=seed, remover=remover)
-    _record(recorder, tape, briefs, attempts, batch, progress)
+    record_all(recorder, tape, briefs, attempts, batch, progress)
     problems += recorder.problems.values()
     if not tape.lines:
         raise BadInput(problems[0].message)
@@ -232,7 +232,7 @@ class Recorder:
     inspector: Inspector
     steps: tuple[int, ...]
     seed: int
-    remover: Remover
+    remover: Remover = "saliency"
     ready: dict[str, Ready] = field(default_factory=dict)
     problems: dict[str, Problem] = field(default_factory=dict)
     embed: Prompts = field(init=False)
@@ -288,7 +288,9 @@ class Recorder:
         ]
 
 
-def _record(recorder: Recorder, tape: Tape, briefs: Sequence[Brief], attempts: int, batch: int, progress: bool) -> None:
+def record_all(
+    recorder: Recorder, tape: Tape, briefs: Sequence[Brief], attempts: int, batch: int, progress: bool
+) -> None:
     """Records what is missing. An attempt's place says its seed, so one that goes on makes what one in one go makes."""
     missing = attempts - len(tape.lines)
     if missing <= 0:
