@@ -120,6 +120,30 @@ def test_a_pick_of_another_slots_attempt_is_refused(ledger: Ledger) -> None:
         ledger.pick(brief, 1, attempt, True, "")
 
 
+def test_every_vote_is_kept_with_who_gave_it(ledger: Ledger) -> None:
+    run, brief = new_brief(ledger)
+    attempt = ledger.record_attempt(brief, 0, 0, 1, picture(1))
+    other = ledger.start_run("ads", {}, seed=1)
+    ledger.vote(attempt, "ann", "available", {"beauty": 0.5}, seconds=2.5)
+    ledger.vote(attempt, "ann", "size_mismatch")
+    first, second = ledger.votes(run)
+    assert (first.attempt_id, first.person, first.label) == (attempt, "ann", "available")
+    assert (first.axes, first.seconds) == ({"beauty": 0.5}, 2.5) and first.created <= second.created
+    assert (second.label, second.axes) == ("size_mismatch", {})
+    assert ledger.votes() == [first, second] and ledger.votes(other) == []
+    assert check(ledger).clean and check(ledger).rows["votes"] == 2
+
+
+def test_a_vote_on_nothing_or_with_no_number_is_refused(ledger: Ledger) -> None:
+    _run, brief = new_brief(ledger)
+    with pytest.raises(ValueError, match="no attempt 7"):
+        ledger.vote(7, "ann", "bad")
+    attempt = ledger.record_attempt(brief, 0, 0, 1, picture(1))
+    with pytest.raises(ValueError, match="ann scored"):
+        ledger.vote(attempt, "ann", "bad", {"beauty": float("nan")})
+    assert ledger.votes() == []
+
+
 @pytest.mark.parametrize("score", [float("nan"), float("inf")])
 def test_a_score_that_is_no_number_is_never_recorded(ledger: Ledger, score: float) -> None:
     run, brief = new_brief(ledger)

@@ -10,6 +10,7 @@ from goodeye.cli.common import (
     DONE,
     FAILED,
     WHICH_LEDGER,
+    Images,
     Json,
     ModelSet,
     Pictures,
@@ -17,6 +18,7 @@ from goodeye.cli.common import (
     ads,
     app,
     command,
+    complain,
     complain_of,
     optional,
     say,
@@ -43,6 +45,8 @@ def ads_make(
     ledger: Annotated[str | None, optional("FOLDER|URL", WHICH_LEDGER)] = None,
     seed: int = 0,
     threshold: Annotated[float | None, optional("P")] = None,
+    promise: Annotated[float | None, optional("SHARE")] = None,
+    promise_file: Annotated[Path, arg(metavar="FILE")] = Path("goodeye-promise.json"),
     remover: Literal["saliency", "rembg"] = "saliency",
     batch: int = 16,
     device: str = "cpu",
@@ -64,6 +68,8 @@ def ads_make(
         out: folder for the pictures, the contact sheet, report.html and results.json
         seed: the same seed gives the same pictures on the same machine
         threshold: p(available) from which a picture passes; the model set's own if not given
+        promise: at most this share of passed pictures is bad; the threshold is that of the promise's file
+        promise_file: what `goodeye ads calibrate` made
         remover: what cuts out photographs without a transparent background
         batch: attempts made at once
         device: cpu, cuda, cuda:1, mps
@@ -86,6 +92,8 @@ def ads_make(
         ledger=ledger,
         seed=seed,
         threshold=threshold,
+        promise=promise,
+        promise_file=promise_file,
         remover=remover,
         batch=batch,
         device=device,
@@ -347,6 +355,51 @@ def _showrooms_own(seed: int, count: int) -> "list[Placed]":
     return training_briefs(seed, count)
 
 
+@command(ads, "ads calibrate")
+def ads_calibrate(
+    votes: Annotated[Positional[str], arg(metavar="VOTES")],
+    /,
+    *,
+    max_bad: Annotated[float, arg(metavar="SHARE")] = 0.05,
+    confidence: Annotated[float, arg(metavar="P")] = 0.95,
+    models: ModelSet = "showroom",
+    out: Path = Path("goodeye-promise.json"),
+    images: Images = None,
+    batch: int = 16,
+    device: str = "cpu",
+    json: Json = None,
+) -> int:
+    """Finds, from people's votes, the threshold at which at most a share of passed pictures is bad, and promises it.
+
+    Args:
+        votes: a CSV or Parquet table of image and label (available, bad, a class, 1 to 6), or a ledger with votes in it
+        max_bad: at most this share of passed pictures may be bad
+        confidence: how surely that is to hold
+        out: the promise's file, which `ads make --promise` reads
+        batch: pictures scored at once
+        device: cpu, cuda, cuda:1, mps
+    """
+    from goodeye.ads.calibrate import calibrate
+
+    found = calibrate(
+        votes,
+        max_bad=max_bad,
+        confidence=confidence,
+        models=models,
+        out=out,
+        images=images,
+        batch=batch,
+        device=device,
+    )
+    complain_of("goodeye ads calibrate", found.skipped, "--json FILE names all of them")
+    write_json(json, found.as_json())
+    if found.calibration is None:
+        complain("goodeye ads calibrate", found.refusal)
+        return BAD_INPUT
+    say(found.summary())
+    return BAD_INPUT if found.skipped else DONE
+
+
 @command(ads, "ads prove", resume=" ")
 def ads_prove(
     *,
@@ -445,6 +498,8 @@ def tell_ads(name: str, result: "Result", json: Path | None) -> int:
     complain_of(name, result.problems, f"all of them: {result.out / 'results.json'}")
     if result.briefs:
         say(result.summary())
+        if result.promise:
+            say(f"Promise: {result.promise.words}")
         if result.failures:
             say("Why the others failed: " + ", ".join(f"{label} {times}" for label, times in result.failures.items()))
         for brief in result.briefs:

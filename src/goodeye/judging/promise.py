@@ -216,13 +216,13 @@ def refusal(counts: Counts, max_bad: float, confidence: float) -> str:
     first = math.ceil(math.log(1 - confidence) / math.log(1 - max_bad))
     wanted = f"at most {_percent(max_bad)} bad at {_percent(confidence)} confidence"
     words = [f"{counts.votes} votes do not hold the promise of {wanted}."]
-    if counts.votes < max(first, FEWEST):
-        words.append(f"It takes at least {first} passed votes, none of them bad.")
-    elif found := needed(counts, max_bad, confidence):
+    if found := needed(counts, max_bad, confidence):
         words.append(
             f"At the threshold {found.threshold:g}, {found.passed} of them pass and {found.bad} of those are bad; "
             f"at these rates it takes about {max(found.votes, counts.votes + 1):,} votes."
         )
+    elif counts.votes < max(first, FEWEST):
+        words.append(f"It takes at least {first} passed votes, none of them bad.")
     else:
         words.append("At no threshold are clearly fewer bad: a better judge or generator may help, more votes won't.")
     near = nearest(counts, max_bad, confidence)

@@ -129,9 +129,7 @@ def trials(
     return [_trial(truth, votes, runs, seed + n, max_bad, confidence, rule) for n, truth in enumerate(chosen)]
 
 
-def _trial(
-    truth: Truth, votes: int, runs: int, seed: int, max_bad: float, confidence: float, rule: Rule
-) -> Trial:
+def _trial(truth: Truth, votes: int, runs: int, seed: int, max_bad: float, confidence: float, rule: Rule) -> Trial:
     random = np.random.default_rng(seed)
     drawn = random.integers(0, len(truth.scores), (runs, votes))
     passed, bad = count(truth.scores[drawn], random.random((runs, votes)) < truth.risk[drawn])
