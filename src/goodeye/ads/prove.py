@@ -63,7 +63,7 @@ class Prove:
     """How a proof is made. All ours.
 
     pictures: of each of the first `spread_briefs` briefs, on which diversity is measured; one of each of the others.
-    spread_briefs: None for a quarter of them, at least 16. suffix: what the row "prompt" puts after each prompt.
+    spread_briefs: None for a sixth of them, at least 16. suffix: what the row "prompt" puts after each prompt.
     """
 
     seed: int = 0
@@ -198,7 +198,7 @@ class _Bench:
         self.briefs = {brief.key: brief for brief in briefs}
         if len(self.briefs) != len(briefs):
             raise ValueError("two briefs have the same key")
-        wanted = max(16, len(briefs) // 4) if config.spread_briefs is None else config.spread_briefs
+        wanted = max(16, len(briefs) // 6) if config.spread_briefs is None else config.spread_briefs
         self.spread_briefs = min(wanted, len(briefs))
         self.first = [
             Try(brief.key, slot, 1)

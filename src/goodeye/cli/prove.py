@@ -34,7 +34,7 @@ def ads_prove(
         row: a row more, of what `goodeye ads align` trained; or in place of the shipped adapter of that name
         attempts: of the recurrent rows, at most so many for each picture
         pictures: of each of the briefs on which diversity is measured
-        spread_briefs: how many those are; a quarter of all, and at least 16, if not given
+        spread_briefs: how many those are; a sixth of all, and at least 16, if not given
         suffix: what the row "prompt" puts after each prompt
         lpips: weights (.safetensors) to measure diversity by
         out: folder for the attempts, results.json and report.html; what is there already is not made again
