@@ -1,7 +1,9 @@
 """The promise against published bounds, exact sums, and simulated calibrations whose truth is known."""
 
 import math
+import re
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,6 +37,8 @@ from goodeye.judging.promise_trials import (
     trials,
     weak,
 )
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def exact_tail(k: int, n: int, rate: Fraction) -> Fraction:
@@ -228,3 +232,30 @@ def test_the_truth_of_a_normal_judge_is_the_closed_form():
 def test_the_truth_of_pieces_is_their_average():
     bad_share, _ = piecewise("x", (0, 0.5), (0.5, 0.1), (0.75, 0.3)).curve([0.0, 0.5, 0.75])
     assert bad_share == pytest.approx([0.35, 0.2, 0.3])
+
+
+# What the page says
+
+
+def test_the_page_shows_these_trials():
+    """Its figures are of more runs or other seeds; these are of 1,000, so within four standard errors."""
+    page = (REPOSITORY / "docs" / "ads.md").read_text("utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("|")]
+    shown = {cells[0]: cells[1:] for cells in rows}
+    for trial in trials(votes=400, runs=RUNS, seed=7):
+        best, _, at_400, _ = shown[trial.truth]
+        broken, of_best = (cell.strip().removesuffix(" %") for cell in at_400.split(","))
+        assert float(broken) / 100 == pytest.approx(trial.broken, abs=4 * 0.007)
+        if best == "none":
+            assert trial.best == 0 and of_best == "–"
+        else:
+            assert best == f"{100 * trial.best:.0f} %" and float(of_best) / 100 == pytest.approx(
+                trial.of_best, abs=0.05
+            )
+
+
+def test_the_page_names_the_counts_that_are_tolerated():
+    page = (REPOSITORY / "docs" / "ads.md").read_text("utf-8")
+    found = re.findall(r"(\d) bad of (\d+)", page)
+    at = steps(300, 0.05, 0.95)
+    assert len(found) == 6 and all(at[int(bad)] == int(votes) for bad, votes in found)
