@@ -40,7 +40,11 @@ class Context:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one judge said of one image. `failures` says in words what is wrong; it is empty when nothing is."""
+    """What one judge said of one image.
+
+    label: its class, "" for a judge that has none. scores: by axis; one that could not be read is left out. failures:
+    what is wrong, in words; empty when nothing is.
+    """
 
     judge: str
     version: str

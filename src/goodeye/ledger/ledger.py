@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from PIL.Image import Image as Picture
 from sqlalchemy import Connection, Engine, Select, delete, exists, select, text, update
@@ -21,9 +21,20 @@ from sqlalchemy.dialects import postgresql, sqlite
 import goodeye
 from goodeye.errors import BadInput
 from goodeye.ledger import schema
+from goodeye.ledger.asks import Person
 from goodeye.ledger.database import WRITING, no_ledger, plain_errors, postgres_engine, sqlite_engine, upgrade
-from goodeye.ledger.rows import AttemptRow, BriefRow, PickRow, RunRow, VerdictLike, VerdictRow, VoteRow
-from goodeye.ledger.schema import Attempt, Base, Brief, Image, Pick, Run, Verdict, Vote
+from goodeye.ledger.rows import (
+    AttemptRow,
+    BriefRow,
+    Choice,
+    ComparisonRow,
+    PickRow,
+    RunRow,
+    VerdictLike,
+    VerdictRow,
+    VoteRow,
+)
+from goodeye.ledger.schema import Attempt, Base, Brief, Comparison, Image, Pick, Run, Verdict, Vote
 from goodeye.ledger.store import SUFFIX, Encoded, Store, encode, is_older, plain_os_errors
 
 DEFAULT_FOLDER = "goodeye-ledger"
@@ -145,7 +156,8 @@ class Ledger:
     ) -> int:
         """Records a brief and returns its id; a key that the run has already returns that brief's, unchanged.
 
-        product: the cut-out, kept as an image. job: of the brief; default that of the run.
+        product: the picture that the brief starts from (a cut-out, a picture to edit or search by), kept as an image.
+        job: of the brief; default that of the run.
         """
         key = _storable(key)
         known = select(Brief.id).where(Brief.run_id == run_id, Brief.key == key)
@@ -212,19 +224,27 @@ class Ledger:
 
     def attempts(self, run_id: int) -> list[AttemptRow]:
         """All attempts of a run with their verdicts, in the order of briefs, slots and numbers."""
-        mine = select(Attempt.id).join(Brief, Attempt.brief_id == Brief.id).where(Brief.run_id == run_id)
+        return self._attempts(_of_run(run_id))
+
+    def attempt(self, attempt_id: int) -> AttemptRow:
+        """The attempt of that id. Raises BadInput if there is none."""
+        rows = self._attempts(select(Attempt.id).where(Attempt.id == attempt_id))
+        if not rows:
+            raise BadInput(f"The ledger {self.where} has no attempt {attempt_id}. Name another one.")
+        return rows[0]
+
+    def _attempts(self, mine: Select[Any]) -> list[AttemptRow]:
         query = (
             select(*_columns(Attempt), Brief.key.label("brief_key"))
             .join(Brief, Attempt.brief_id == Brief.id)
-            .where(Brief.run_id == run_id)
+            .where(Attempt.id.in_(mine))
             .order_by(Attempt.brief_id, Attempt.slot, Attempt.number)
         )
         said = select(*_columns(Verdict)).where(Verdict.attempt_id.in_(mine)).order_by(Verdict.id)
         verdicts = defaultdict(list)
         with self._read() as connection:
             for row in connection.execute(said).mappings():
-                fields = {name: value for name, value in row.items() if name not in ("id", "attempt_id")}
-                verdicts[row["attempt_id"]].append(VerdictRow(**fields))
+                verdicts[row["attempt_id"]].append(VerdictRow(**_without(row, "id", "attempt_id")))
             rows = connection.execute(query).mappings().all()
         return [AttemptRow(**row, verdicts=verdicts[row["id"]]) for row in rows]
 
@@ -287,13 +307,52 @@ class Ledger:
             return _insert(connection, Vote, values)
 
     def votes(self, run_id: int | None = None) -> list[VoteRow]:
-        """All votes, or those on one run's attempts, oldest first."""
-        query = select(*_columns(Vote)).order_by(Vote.id)
+        """All votes, or those on one run's attempts, oldest first; without those of people who are set aside."""
+        aside = select(Person.name).where(Person.aside)
+        query = select(*_columns(Vote)).where(Vote.person.not_in(aside)).order_by(Vote.id)
         if run_id is not None:
             query = query.join(Attempt, Vote.attempt_id == Attempt.id).join(Brief, Attempt.brief_id == Brief.id)
             query = query.where(Brief.run_id == run_id)
         with self._read() as connection:
             return [VoteRow(**row) for row in connection.execute(query).mappings()]
+
+    # Comparisons
+
+    def compare(
+        self, left_attempt: int, right_attempt: int, by: str, axis: str, choice: Choice, swapped: bool = False
+    ) -> int:
+        """Records which of two attempts is better on one axis and returns the comparison's id. Every one is kept.
+
+        by: a person, or a judge and its version. choice: the better attempt, wherever it was shown. swapped: the left
+        attempt was shown at the right, or second. Raises ValueError for another choice, for an attempt beside itself,
+        and for one that the ledger does not have.
+        """
+        if choice not in get_args(Choice) or left_attempt == right_attempt:
+            raise ValueError(f"{by} chose {choice} of attempts {left_attempt} and {right_attempt}: not a comparison")
+        values = {
+            "left_attempt": left_attempt,
+            "right_attempt": right_attempt,
+            "judge_or_person": _storable(by),
+            "axis": axis,
+            "choice": choice,
+            "swapped": swapped,
+            "created": schema.now(),
+        }
+        both = [left_attempt, right_attempt]
+        with self._write() as connection:
+            if len(connection.scalars(select(Attempt.id).where(Attempt.id.in_(both))).all()) != 2:
+                raise ValueError(f"attempts {left_attempt} and {right_attempt} are not both on record")
+            return _insert(connection, Comparison, values)
+
+    def comparisons(self, run_id: int | None = None) -> list[ComparisonRow]:
+        """All comparisons, or those in which an attempt of one run stands on either side, oldest first."""
+        query = select(*_columns(Comparison)).order_by(Comparison.id)
+        if run_id is not None:
+            mine = _of_run(run_id)
+            query = query.where(Comparison.left_attempt.in_(mine) | Comparison.right_attempt.in_(mine))
+        with self._read() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [ComparisonRow(by=row["judge_or_person"], **_without(row, "judge_or_person")) for row in rows]
 
     # Image files
 
@@ -383,6 +442,15 @@ def _unnamed(connection: Connection, files: Sequence[Path]) -> list[Path]:
         named = set(connection.scalars(query))
         found += [file for file in some if file.suffix != SUFFIX or file.stem not in named]
     return found
+
+
+def _of_run(run_id: int) -> Select[Any]:
+    """The ids of a run's attempts."""
+    return select(Attempt.id).join(Brief, Attempt.brief_id == Brief.id).where(Brief.run_id == run_id)
+
+
+def _without(row: Mapping[Any, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in names}
 
 
 def _columns(table: type[Base]) -> list[Any]:

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
+
+Choice = Literal["left", "right", "similar"]  # the better one of two attempts
 
 
 class VerdictLike(Protocol):
@@ -94,4 +96,21 @@ class VoteRow:
     label: str
     axes: dict[str, Any]
     seconds: float
+    created: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonRow:
+    """Which of two attempts a person or a judge (`by`) found better on one axis.
+
+    swapped: the left attempt was shown at the right, or second.
+    """
+
+    id: int
+    left_attempt: int
+    right_attempt: int
+    by: str
+    axis: str
+    choice: Choice
+    swapped: bool
     created: datetime
