@@ -120,6 +120,45 @@ def test_a_pick_of_another_slots_attempt_is_refused(ledger: Ledger) -> None:
         ledger.pick(brief, 1, attempt, True, "")
 
 
+def test_a_comparison_says_which_attempt_is_better_wherever_it_was_shown(ledger: Ledger) -> None:
+    """Two runs on one brief: each run's comparisons are those in which its attempt stands on either side."""
+    runs, attempts = [], []
+    for number in range(3):
+        run, brief = new_brief(ledger)
+        runs.append(run)
+        attempts.append(ledger.record_attempt(brief, 0, 0, number, picture(number)))
+    ledger.compare(attempts[0], attempts[1], "ann", "beauty", "right", swapped=True)
+    ledger.compare(attempts[2], attempts[0], "clip 3f", "accuracy", "similar")
+    first, second = ledger.comparisons(runs[0])
+    assert (first.left_attempt, first.right_attempt, first.choice) == (attempts[0], attempts[1], "right")
+    assert (first.by, first.axis, first.swapped) == ("ann", "beauty", True) and first.created <= second.created
+    assert (second.by, second.choice, second.swapped) == ("clip 3f", "similar", False)
+    assert ledger.comparisons() == [first, second]
+    assert (ledger.comparisons(runs[1]), ledger.comparisons(runs[2])) == ([first], [second])
+    assert check(ledger).clean and check(ledger).rows["comparisons"] == 2
+
+
+def test_a_comparison_that_is_none_is_refused(ledger: Ledger) -> None:
+    _run, brief = new_brief(ledger)
+    one, other = (ledger.record_attempt(brief, 0, number, number, picture(number)) for number in (0, 1))
+    with pytest.raises(ValueError, match="ann chose first"):
+        ledger.compare(one, other, "ann", "beauty", "first")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="not a comparison"):
+        ledger.compare(one, one, "ann", "beauty", "similar")
+    with pytest.raises(ValueError, match="not both on record"):
+        ledger.compare(one, 99, "ann", "beauty", "left")
+    assert ledger.comparisons() == []
+
+
+def test_an_attempt_is_found_by_its_id(ledger: Ledger) -> None:
+    run, brief = new_brief(ledger)
+    verdict = VerdictRow(judge="clip", version="1", label="", scores={"similarity": 0.5}, failures=[])
+    ids = [ledger.record_attempt(brief, 0, number, number, picture(number), [verdict]) for number in (0, 1)]
+    assert [ledger.attempt(one) for one in ids] == ledger.attempts(run)
+    with pytest.raises(BadInput, match="no attempt 99"):
+        ledger.attempt(99)
+
+
 def test_every_vote_is_kept_with_who_gave_it(ledger: Ledger) -> None:
     run, brief = new_brief(ledger)
     attempt = ledger.record_attempt(brief, 0, 0, 1, picture(1))
