@@ -9,9 +9,10 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from goodeye.errors import BadInput
 
@@ -20,7 +21,11 @@ UNREADABLE = (".7z", ".rar", ".tar.zst", ".z01", ".001")  # known for archives, 
 
 How = Literal["plain", "zip", "deflated", "unknown"]
 
-_OPENERS = {"gz": gzip.open, "tgz": gzip.open, "bz2": bz2.open, "tbz2": bz2.open, "xz": lzma.open, "txz": lzma.open}
+_OPENERS: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(("gz", "tgz"), gzip.open),
+    **dict.fromkeys(("bz2", "tbz2"), bz2.open),
+    **dict.fromkeys(("xz", "txz"), lzma.open),
+}
 _LOCAL = struct.Struct("<4s5H3I2H")  # a zip's local file header, up to the name
 
 
