@@ -54,10 +54,10 @@ def test_features_are_compared_token_by_token(clip) -> None:
         layers = [1 - torch.cosine_similarity(layer[a], layer[b], dim=-1).mean() for layer in hidden]
         return float(sum(layers) / len(layers))
 
-    expected = (distance(0, 1) + distance(0, 2) + distance(1, 2)) / 3
+    expected = math.sqrt((distance(0, 1) + distance(0, 2) + distance(1, 2)) / 3)
     features = Features(clip)
     assert float(features.diversity(images)) == pytest.approx(expected, rel=1e-4)
-    assert float(features.diversity(images[:1].repeat(3, 1, 1, 1))) == pytest.approx(0, abs=1e-6)
+    assert float(features.diversity(images[:1].repeat(3, 1, 1, 1))) == pytest.approx(0, abs=1e-3)
 
 
 def test_features_see_a_collapse_that_leaves_the_briefs_apart(clip) -> None:

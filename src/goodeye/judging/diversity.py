@@ -47,7 +47,7 @@ class Features:
         self.clip = clip
 
     def embed(self, images: Images) -> Float[Tensor, "N D"]:
-        """Vectors whose squared Euclidean distance is the distance; images [N, 3, H, W] in [0, 1] of any size."""
+        """Vectors whose squared Euclidean distance is 1 minus the mean cosine; images [N, 3, H, W] of any size."""
         model = self.clip.model
         pixels = self.clip.pixels(images).to(device=model.device, dtype=model.dtype)
         layers = model.vision_model(pixel_values=pixels, output_hidden_states=True).hidden_states[1:]
@@ -55,8 +55,11 @@ class Features:
         return tokens.flatten(1) / math.sqrt(2 * tokens.shape[1] * tokens.shape[2])
 
     def diversity(self, images: Images) -> Float[Tensor, ""]:
-        """The mean distance over all pairs of the K pictures, in [0, 2]: 0 where all are the same."""
-        return mean_pairwise(self.embed(images))
+        """Root mean square over all pairs of the K pictures, in [0, sqrt 2]: 0 where all are the same.
+
+        The root makes it grow with the differences and not with their square: half the variation, half the diversity.
+        """
+        return mean_pairwise(self.embed(images)).sqrt()
 
 
 def colour_entropy(images: Images, levels: int = LEVELS) -> Float[Tensor, " N"]:
