@@ -67,6 +67,7 @@ def test_help_names_every_command() -> None:
         "ads",
         "make",
         "train-judge",
+        "align",
         "judge",
         "ledger",
         "check",
@@ -75,6 +76,7 @@ def test_help_names_every_command() -> None:
         "render",
         "build",
         "demo",
+        "review",
     ):
         assert name in listed
 

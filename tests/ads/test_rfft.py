@@ -172,12 +172,18 @@ def test_what_cannot_be_is_refused():
 
 
 def test_a_reward_that_says_the_same_of_everything_is_noticed():
-    def rows(*shares):
-        return [{"step": 10.0 * (n + 1), "passed": share} for n, share in enumerate(shares)] + [{"step": 20.0}]
+    def rows(*shares, p=None):
+        found = [
+            {"step": 10.0 * (n + 1), "passed": share, "available": share if p is None else p}
+            for n, share in enumerate(shares)
+        ]
+        return [*found, {"step": 20.0}]
 
     require_reward(rows(1.0, 0.9), 20, 20, 8)
     require_reward(rows(0.5, 0.5), 20, 20, 8)
     require_reward([], 20, 20, 8)
+    require_reward(rows(0.0, 0.0, p=0.3), 20, 20, 8)  # there is still something to learn
+    require_reward(rows(1.0, 1.0, p=0.8), 20, 20, 8)
     with pytest.raises(Vanished, match="passed every one of the 160 pictures of steps 1 to 20") as every:
         require_reward(rows(1.0, 1.0), 20, 20, 8)
     with pytest.raises(Vanished, match="passed none of the 80 pictures of steps 11 to 20.*--resume") as none:

@@ -24,6 +24,14 @@ class Bright:
         return torch.stack([likes, -likes], 1)
 
 
+class Fickle(Bright):
+    """Likes about every other picture."""
+
+    def logits(self, images, contexts):
+        likes = 4 * torch.sin(3000 * images.mean((1, 2, 3)))
+        return torch.stack([likes, -likes], 1)
+
+
 class Broken(Bright):
     """Gives NaN once it has seen so many pictures."""
 

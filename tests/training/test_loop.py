@@ -282,6 +282,24 @@ def test_time_decides_too(tmp_path):
     assert names == ["00000005", "00000010", "00000012"]
 
 
+def test_checkpoints_fall_between_steps_that_belong_together(tmp_path):
+    weights_after(replace(CONFIG, save_steps=5, keep=100), tmp_path / "steps", together=4)
+    assert sorted(path.name for path in (tmp_path / "steps" / "checkpoints").iterdir()) == ["00000008", "00000012"]
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def interrupted(modules, rows, number):
+        if number == 1:
+            signal.raise_signal(signal.SIGINT)
+        return step(modules, rows, number)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit({"net": network()}, interrupted, batch, CONFIG, tmp_path / "cut", cpu=True, together=4)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert [path.name for path in (tmp_path / "cut" / "checkpoints").iterdir()] == ["00000004"]
+
+
 def test_a_finished_run_is_only_loaded(tmp_path):
     expected = weights_after(replace(CONFIG, ema=0.9), tmp_path)
 

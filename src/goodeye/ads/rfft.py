@@ -23,6 +23,7 @@ Logits = Float[Tensor, "N classes"]
 PerPicture = Float[Tensor, "N"]
 
 AVAILABLE = 0  # the class, first of RFNet's
+SURE = 0.01  # mean p(available) within which of 1 or 0 the reward has vanished; ours
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +212,7 @@ class RewardStep:
 
 
 class Vanished(NoReward):
-    """Every picture of a whole window passed, or none did. all_passed: which of the two."""
+    """Every picture of a whole window passed for sure, or none did. all_passed: which of the two."""
 
     def __init__(self, message: str, all_passed: bool) -> None:
         super().__init__(message)
@@ -219,19 +220,22 @@ class Vanished(NoReward):
 
 
 def require_reward(rows: Sequence[Mapping[str, float]], number: int, window: int, pictures: int) -> None:
-    """Raises Vanished where in the `window` steps before step `number` all pictures passed, or none.
+    """Raises Vanished where in the `window` steps before step `number` all pictures passed, or none, and the judge was
+    so sure of it that nothing can be learnt (mean p(available) within SURE of 1, or of 0).
 
     rows: those of metrics.jsonl. pictures: judged in one step.
     """
-    shares = [row["passed"] for row in rows if "passed" in row and number - window < row["step"] <= number]
-    if not shares or min(shares) != max(shares) or shares[0] not in (0.0, 1.0):
+    seen = [row for row in rows if "passed" in row and number - window < row["step"] <= number]
+    if not seen:
         return
-    seen = f"of the {window * pictures} pictures of steps {number - window + 1} to {number}"
-    if shares[0] == 1.0:
-        raise Vanished(f"the judge passed every one {seen}: it has nothing left to teach. The run ends here.", True)
-    raise Vanished(
-        f"the judge passed none {seen}, so it cannot tell better from worse here. Look at samples/: if they are fine, "
-        "the judge does not know this generator's pictures (`goodeye ads train-judge`); if they are nearly so, "
-        "--resume goes on for as many steps.",
-        False,
-    )
+    shares, p = [row["passed"] for row in seen], sum(row["available"] for row in seen) / len(seen)
+    which = f"of the {window * pictures} pictures of steps {number - window + 1} to {number} (mean p {p:.3f})"
+    if min(shares) == 1.0 and p > 1 - SURE:
+        raise Vanished(f"the judge passed every one {which}: it has nothing left to teach. The run ends here.", True)
+    if max(shares) == 0.0 and p < SURE:
+        raise Vanished(
+            f"the judge passed none {which}, so it cannot tell better from worse here. Look at samples/: if they are "
+            "fine, the judge does not know this generator's pictures (`goodeye ads train-judge`). --resume goes on for "
+            "as many steps.",
+            False,
+        )
