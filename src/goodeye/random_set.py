@@ -2,7 +2,8 @@
 
 The configurations of Stable Diffusion 1.5 and the models around it are those of their hub repositories, written out in
 configs/sd15. Two roles are open in that set, and their configurations are ours: saliency is a SegFormer-B2 with one
-label (about as large as U2Net), and RFNet has the paper's size (ResNet-50, RoBERTa-base, width 384, N1 = 1, N2 = 3).
+label (27 M weights; U2Net has 44 M), and RFNet has the paper's size (ResNet-50, RoBERTa-base, width 384, N1 = 1,
+N2 = 3).
 """
 
 import json

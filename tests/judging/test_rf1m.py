@@ -67,6 +67,13 @@ def rf1m(tmp_path):
     return tmp_path
 
 
+def test_a_name_without_ending_may_have_a_point(tmp_path):
+    for name, value in (("12.png", 10), ("12.5.png", 20)):
+        (tmp_path / name).write_bytes(png(value))
+    (tmp_path / "label.txt").write_text("12.5 1\n12 1\n12.5.png 1\n12.jpg 1\n")
+    assert [level(row) for row in find_labelled(tmp_path)[0]] == [20, 10, 20, 10]
+
+
 def level(row):
     return row.image.open().getpixel((5, 1))[0]
 

@@ -32,7 +32,7 @@ class Index:
 
     def add(self, place: str, cell: Cell) -> None:
         """place: folders and file name, with an archive's name for a folder."""
-        self.places.setdefault(PurePosixPath(place).stem, []).append((place, cell))
+        self.places.setdefault(_bare(place), []).append((place, cell))
 
     def find(self, name: str) -> Cell | None:
         """The picture that a name, with folders or without, with an ending or without, can only mean.
@@ -40,7 +40,7 @@ class Index:
         None where there is none. Raises BadInput where there are several.
         """
         wanted = PurePosixPath(name.replace("\\", "/").removeprefix("./"))
-        found = self.places.get(wanted.stem) or self.places.get(wanted.name, [])
+        found = self.places.get(_bare(wanted.name), [])
         if len(found) > 1 and len(wanted.parts) > 1:
             found = [one for one in found if _parts(one[0])[-len(wanted.parts) :] == _parts(str(wanted))]
         if len(found) > 1:
@@ -96,7 +96,7 @@ def _row(line: str, name: str, pictures: Index, products: Index) -> Row | Skippe
         image = pictures.find(file)
         if image is None:
             return Skipped(name, f"{name} names {file}, which is in no folder or archive here. Add it.")
-        product = _product(PurePosixPath(file).stem, products)
+        product = _product(_bare(file), products)
     except BadInput as error:
         return Skipped(name, f"{name}: {error}. Write its folder in {LABELS}, or remove one.")
     return Row(name, {"image": image} | ({"product": product} if product else {}), {"label": label})
@@ -142,4 +142,10 @@ def _parts(place: str) -> tuple[str, ...]:
     """A place's folders and name, all without endings, so that part1.zip/a.png is what part1/a.png means."""
     *folders, name = PurePosixPath(place).parts
     bare = [next((one[: -len(end)] for end in ARCHIVES if one.lower().endswith(end)), one) for one in folders]
-    return (*bare, PurePosixPath(name).stem)
+    return (*bare, _bare(name))
+
+
+def _bare(place: str) -> str:
+    """A file's name without its ending, if that is a picture's: 12.5 is a whole name, 12.5.png is that picture's."""
+    name = PurePosixPath(place.replace("\\", "/")).name
+    return PurePosixPath(name).stem if PurePosixPath(name).suffix.lower() in PICTURES else name
