@@ -111,12 +111,13 @@ def test_the_start_comes_back_and_goes_to_the_bit(models, train):
         return found.mid_block_res_sample if train == "controlnet" else found.sample
 
     untouched = copy.deepcopy(network.state_dict())
-    start = answer().detach()
+    loaded = answer().detach()
     trained = adapt(models, train, rank=4)
     (learns,) = trained.modules.values()
     wanted = {name for name, p in learns.named_parameters() if p.requires_grad}
     assert wanted and (train == "controlnet" or all("lora" in name for name in wanted))
-    assert torch.equal(answer(), start)  # a new LoRA adds nothing
+    start = answer().detach()
+    assert torch.allclose(start, loaded, atol=1e-5)  # a new LoRA adds nothing; a copy may round another way
     disturb(learns)
     after, held = answer().detach(), {name: p.detach().clone() for name, p in learns.named_parameters()}
     with trained.at_start():

@@ -139,7 +139,7 @@ def put_on(models: "Models", folder: str | Path) -> None:
     if (place / "pytorch_lora_weights.safetensors").is_file():
         if NAME in getattr(models.unet, "peft_config", {}):
             models.unet.delete_adapters(NAME)
-        models.unet.load_lora_adapter(str(place), prefix="unet", adapter_name=NAME)
+        models.unet.load_lora_adapter(str(place), prefix="unet", adapter_name=NAME, use_safetensors=True)
         models.unet.requires_grad_(False)
         return
     if not (place / "config.json").is_file() or not list(place.glob("*.safetensors")):
