@@ -18,7 +18,9 @@ GOOD = said({"name": "red", "sure": 3})
 
 def model(fake, cache=None, waits=None, **settings):
     settings = {"timeout": 5.0, "tries": 3, **settings}
-    return LargeModel(Server(url=fake.url, model="small", **settings), cache, (waits if waits is not None else []).append)
+    return LargeModel(
+        Server(url=fake.url, model="small", **settings), cache, (waits if waits is not None else []).append
+    )
 
 
 def test_the_answer_is_typed_and_the_schema_is_sent():
@@ -120,9 +122,9 @@ def test_a_server_that_is_down(tmp_path):
 
 
 def test_a_refusal_is_not_tried_again():
-    with serving([Reply(status=401, raw=b'{"error": {"message": "no such key"}}')]) as fake:
-        with pytest.raises(BadInput, match="401.*GOODEYE_API_KEY"):
-            model(fake).ask(Asked("?"), Colour)
+    refused = Reply(status=401, raw=b'{"error": {"message": "no such key"}}')
+    with serving([refused]) as fake, pytest.raises(BadInput, match="401.*GOODEYE_API_KEY"):
+        model(fake).ask(Asked("?"), Colour)
     assert len(fake.requests) == 1
 
 

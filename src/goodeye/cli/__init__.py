@@ -14,7 +14,16 @@ from collections.abc import Iterable, Sequence
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes
 
 import goodeye
-from goodeye.cli import ads, judge, ledger, models, prove, showroom  # noqa: F401 (each puts its commands into the tree)
+from goodeye.cli import (  # noqa: F401 (each puts its commands into the tree)
+    ads,
+    judge,
+    ledger,
+    models,
+    prove,
+    review,
+    search,
+    showroom,
+)
 from goodeye.cli.common import AS_ESCAPES, BAD_INPUT, DONE, FAILED, Call, app, complain, say
 from goodeye.errors import BadInput
 

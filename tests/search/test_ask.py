@@ -1,0 +1,149 @@
+"""The commands from end to end, with the showroom's own CLIP on a few pictures."""
+
+import json
+
+import numpy as np
+import pytest
+from fake_server import Reply, said, serving
+from PIL import Image, ImageDraw
+
+from goodeye import cli
+from goodeye.images import open_image
+from goodeye.search.ask import Searcher, is_picture, set_name
+from goodeye.search.index import Index
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """Twelve pictures, one of them twice, and an index of them by the command."""
+    folder = tmp_path_factory.mktemp("shop")
+    random = np.random.default_rng(0)
+    for number in range(12):
+        img = Image.new("RGB", (96, 96), tuple(int(v) for v in random.integers(0, 255, 3)))
+        box = sorted(random.integers(5, 90, 2).tolist())
+        ImageDraw.Draw(img).ellipse(
+            [box[0], 10, box[1] + 5, 80], fill=tuple(int(v) for v in random.integers(0, 255, 3))
+        )
+        img.save(folder / f"{number:02}.png")
+    Image.open(folder / "03.png").resize((90, 90)).save(folder / "03-again.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def index(shop):
+    arguments = ["search", "index", str(shop), "--out", str(shop / "index"), "--batch", "8"]
+    assert cli.main(arguments) == cli.BAD_INPUT  # one picture is broken; the others are in
+    assert cli.main(["search", "fit-taste", str(shop / "index"), str(scores(shop))]) == cli.DONE
+    return shop / "index"
+
+
+def scores(shop):
+    """Beauty: how blue a picture is."""
+    rows = [(path, np.asarray(Image.open(path)).mean((0, 1))) for path in sorted(shop.glob("[01]*.png"))]
+    lines = [f"{path},{mean[2] - mean[0]:.2f}" for path, mean in rows]
+    (shop / "scores.csv").write_text("\n".join(["image,score", *lines]) + "\n")
+    return shop / "scores.csv"
+
+
+def test_the_index_remembers_its_models_and_groups_the_copy(index, shop):
+    opened = Index(index)
+    assert len(opened) == 13 and opened.card.models == "showroom" == set_name("showroom")
+    names = opened.names()
+    pair = [names[str(shop / name)] for name in ("03.png", "03-again.png")]
+    assert opened.groups[pair[0]] == opened.groups[pair[1]]
+
+
+def test_a_text_query_with_everything(index, tmp_path, capsys):
+    line = ["search", "query", str(index), "a blue shoe", "-k", "4", "--taste", "1", "--not", "a red bag",
+            "--cutoff", "0", "--json", str(tmp_path / "a.json"), "--sheet", str(tmp_path / "a.png")]  # fmt: skip
+    assert cli.main(line) == cli.DONE
+    answer = json.loads((tmp_path / "a.json").read_text())
+    assert len(answer["images"]) == 4 and answer["taste"] == 1.0 and answer["lambda"] > 0
+    assert answer["images"][0]["score"] >= answer["images"][3]["score"]
+    assert open_image(tmp_path / "a.png").size[0] >= 480
+    assert answer["images"][0]["name"] in capsys.readouterr().out
+    assert cli.main([*line[:6], "--taste", "0", "--json", str(tmp_path / "b.json")]) == cli.DONE
+    beauty = [np.mean([one["beauty"] for one in json.loads((tmp_path / f).read_text())["images"]])
+              for f in ("a.json", "b.json")]  # fmt: skip
+    assert beauty[0] > beauty[1]
+
+
+def test_a_picture_finds_itself(index, shop, tmp_path):
+    picture = str(shop / "07.png")
+    assert is_picture(picture) and not is_picture("a red shoe.")
+    line = ["search", "query", str(index), picture, "--taste", "0", "--json", str(tmp_path / "p.json")]
+    assert cli.main(line) == cli.DONE
+    first = json.loads((tmp_path / "p.json").read_text())["images"][0]
+    assert first["name"] == picture and first["similarity"] == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("words", "said_so"),
+    [
+        (["a shoe", "-k", "0"], "0 pictures cannot be asked for"),
+        (["  "], "the query is empty"),
+        (["x" * 10_000], "10,000 characters"),
+        (["./none.png"], "does not exist"),
+        (["a shoe", "--head", "none.safetensors"], "does not exist"),
+        (["a shoe", "--rephrase", "k_list"], "no large model is named"),
+        (["a shoe", "--models", "none.toml"], "neither a model set nor a file"),
+        (["a shoe", "--server", "http://127.0.0.1:9/v1"], "no large model is named"),
+    ],
+)
+def test_bad_questions_are_one_plain_line(index, words, said_so, capsys, monkeypatch):
+    for name in ("GOODEYE_SERVER", "GOODEYE_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    assert cli.main(["search", "query", str(index), *words]) == cli.BAD_INPUT
+    told = capsys.readouterr().err
+    assert said_so in told and told.count("\n") == 1
+
+
+def test_rephrasing_by_a_server_is_shown_and_its_nonsense_is_said(index, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("GOODEYE_CACHE", str(tmp_path / "cache"))
+    with serving([said({"phrases": ["blue shoe", "soft light"]}), Reply("nonsense")]) as fake:
+        line = ["search", "query", str(index), "shoe", "--server", fake.url, "--model", "m", "--rephrase"]
+        assert cli.main([*line, "k_list"]) == cli.DONE
+        assert "Rewritten by k_list: blue shoe, soft light" in capsys.readouterr().out
+        assert cli.main([*line, "k_list"]) == cli.DONE and len(fake.requests) == 1  # cached
+        assert cli.main([*line, "reorg"]) == cli.DONE
+        told = capsys.readouterr()
+        assert "The query stands as it was" in told.err and "Rewritten by reorg: shoe" in told.out
+
+
+def test_the_lexicon_works_offline(index, capsys):
+    line = ["search", "rephrase", str(index), "a shoe", "--method"]
+    assert cli.main([*line, "lexicon"]) == cli.DONE
+    assert capsys.readouterr().out.startswith("a shoe")
+    assert cli.main([*line, "repeat"]) == cli.DONE
+    assert capsys.readouterr().out.startswith("a shoe, a shoe")
+
+
+def test_a_searcher_answers_many_questions_with_one_model(index):
+    searcher = Searcher(index)
+    texts = ["a red shoe", "a blue bag", "a green chair"]
+    tops = [searcher.ask(text, k=3).found.hits[0] for text in texts]
+    assert all(hit.beauty is not None for hit in tops) and searcher.usual_taste == 0.3
+    long = searcher.ask("a red shoe on the sand at a beach, " * 5, k=2)
+    assert "the mean of" in long.notes[0]
+
+
+def test_removing_and_what_is_not_there(index, shop, capsys):
+    line = ["search", "remove", str(index), str(shop / "11.png"), "nothing.png"]
+    assert cli.main(line) == cli.BAD_INPUT
+    told = capsys.readouterr()
+    assert "1 pictures removed" in told.out and "nothing.png is not in" in told.err
+    assert str(shop / "11.png") not in Index(index).names()
+
+
+def test_recall_and_hpir_commands(index, shop, tmp_path, capsys):
+    (shop / "captions.csv").write_text("image,caption\n00.png,a red shoe\n01.png,a blue bag\n")
+    assert cli.main(["search", "recall", str(shop / "captions.csv")]) == cli.DONE
+    entry = {"query": "a shoe", "A": ["00.png"], "B": ["01.png"], "accuracy": {"votes": [2, 1]},
+             "aesthetic": {"votes": [1, 2]}}  # fmt: skip
+    (shop / "hpir.json").write_text(json.dumps([entry]))
+    assert cli.main(["search", "hpir", str(shop / "hpir.json"), "--json", str(tmp_path / "h.json")]) == cli.DONE
+    found = json.loads((tmp_path / "h.json").read_text())
+    assert found["accuracy"]["mean"] + found["aesthetic"]["mean"] == 1.0
+    told = capsys.readouterr().out
+    assert "text to image: recall@1" in told and "accuracy:" in told
