@@ -28,6 +28,7 @@ The guarantee is for pictures made and voted on in the same way, one independent
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -196,10 +197,11 @@ def needed(counts: Counts, max_bad: float, confidence: float) -> Needed | None:
     for threshold, passed, bad in zip(counts.grid, counts.passed, counts.bad, strict=True):
         if passed < FEWEST or bad / passed >= max_bad:
             continue
-        enough = next((int(n) for k, n in enumerate(at) if tail(k, int(n), bad / passed) >= HELD), None)
-        if enough is None:
+        rate = bad / passed
+        place = bisect_left(range(len(at)), HELD, key=lambda k, rate=rate: tail(k, int(at[k]), rate))
+        if place == len(at):
             continue
-        votes = math.ceil(enough * counts.votes / passed)
+        votes = math.ceil(int(at[place]) * counts.votes / passed)
         if best is None or votes < best.votes:
             best = Needed(votes=votes, threshold=threshold, passed=passed, bad=bad)
     return best
