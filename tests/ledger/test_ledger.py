@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError, StatementError
 
 import goodeye
 from goodeye.errors import BadInput
 from goodeye.ledger import schema
+from goodeye.ledger.asks import Person
 from goodeye.ledger.check import check
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import AttemptRow, VerdictRow
@@ -136,6 +138,17 @@ def test_a_comparison_says_which_attempt_is_better_wherever_it_was_shown(ledger:
     assert ledger.comparisons() == [first, second]
     assert (ledger.comparisons(runs[1]), ledger.comparisons(runs[2])) == ([first], [second])
     assert check(ledger).clean and check(ledger).rows["comparisons"] == 2
+
+
+def test_comparisons_of_people_set_aside_are_kept_and_do_not_count(ledger: Ledger) -> None:
+    _run, brief = new_brief(ledger)
+    one, other = (ledger.record_attempt(brief, 0, number, number, picture(number)) for number in (0, 1))
+    for person in ("ann", "bob"):
+        ledger.compare(one, other, person, "beauty", "left")
+    gone = {"name": "bob", "aside": True, "why": "always left", "decided_by": "ann", "decided": schema.now()}
+    with ledger.engine.begin() as connection:
+        connection.execute(insert(Person).values(**gone))
+    assert [found.by for found in ledger.comparisons()] == ["ann"] and check(ledger).rows["comparisons"] == 2
 
 
 def test_a_comparison_that_is_none_is_refused(ledger: Ledger) -> None:

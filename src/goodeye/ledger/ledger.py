@@ -42,6 +42,7 @@ DATABASE = "ledger.db"
 IMAGES = "images"
 SWEEP_AGE = 60.0  # seconds: a younger unreferenced file may be one that its process is about to name
 IMAGES_LOCK = 0x60_0D_E1F  # PostgreSQL advisory lock: shared by those who name files, alone for who sweeps
+_ASIDE = select(Person.name).where(Person.aside)
 
 
 @dataclass(frozen=True)
@@ -308,8 +309,7 @@ class Ledger:
 
     def votes(self, run_id: int | None = None) -> list[VoteRow]:
         """All votes, or those on one run's attempts, oldest first; without those of people who are set aside."""
-        aside = select(Person.name).where(Person.aside)
-        query = select(*_columns(Vote)).where(Vote.person.not_in(aside)).order_by(Vote.id)
+        query = select(*_columns(Vote)).where(Vote.person.not_in(_ASIDE)).order_by(Vote.id)
         if run_id is not None:
             query = query.join(Attempt, Vote.attempt_id == Attempt.id).join(Brief, Attempt.brief_id == Brief.id)
             query = query.where(Brief.run_id == run_id)
@@ -345,8 +345,9 @@ class Ledger:
             return _insert(connection, Comparison, values)
 
     def comparisons(self, run_id: int | None = None) -> list[ComparisonRow]:
-        """All comparisons, or those in which an attempt of one run stands on either side, oldest first."""
-        query = select(*_columns(Comparison)).order_by(Comparison.id)
+        """All comparisons, or those in which an attempt of one run stands on either side, oldest first; without those
+        of people who are set aside."""
+        query = select(*_columns(Comparison)).where(Comparison.judge_or_person.not_in(_ASIDE)).order_by(Comparison.id)
         if run_id is not None:
             mine = _of_run(run_id)
             query = query.where(Comparison.left_attempt.in_(mine) | Comparison.right_attempt.in_(mine))
