@@ -1,0 +1,178 @@
+"""What is known of each attempt, drawn together into one row, so that a million can be filtered, sorted and handed out.
+
+The other tables stay the truth: `refresh` makes an item from them anew, and `catch_up` does so for what other programs
+recorded since the last look.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, text, update
+
+from goodeye.ledger.asks import Ask, Item, Mark, Person
+from goodeye.ledger.database import WRITING, plain_errors
+from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.schema import Attempt, Brief, Pick, Verdict, Vote
+
+REVIEW_LOCK = 0x60_0D_E20  # PostgreSQL advisory lock: who hands out or takes in does so alone, for milliseconds
+PORTION = 500  # attempts brought up to date in one transaction, so that nobody waits long
+LOOK_BACK = 200  # rows looked at again on PostgreSQL, where a row with a smaller id may appear later
+MAIN_AXIS = "available"  # where a judge has no such axis, its first
+NO_SCORE = -1.0
+SOURCES: Mapping[str, tuple[Any, Any]] = {
+    "attempts": (Attempt.id, Attempt.id),
+    "verdicts": (Verdict.id, Verdict.attempt_id),
+    "votes": (Vote.id, Vote.attempt_id),
+    "picks": (Pick.id, Pick.attempt_id),
+}
+
+
+@contextmanager
+def reading(ledger: Ledger) -> Iterator[Connection]:
+    """A connection to read with."""
+    with plain_errors(ledger.where), ledger.engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
+def writing(ledger: Ledger) -> Iterator[Connection]:
+    """A transaction beside which no other of the web app runs: SQLite's write lock, or PostgreSQL's advisory one."""
+    with plain_errors(ledger.where), ledger.engine.execution_options(**WRITING).begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": REVIEW_LOCK})
+        yield connection
+
+
+def catch_up(ledger: Ledger, on_items: Callable[[int], None] = lambda count: None) -> int:
+    """Brings the items up to date with what was recorded since; returns how many were looked at.
+
+    on_items: called with the size of each portion, for a progress bar. Votes, verdicts and picks that someone deletes
+    by hand are not noticed.
+    """
+    _begin(ledger)
+    done = 0
+    for source in SOURCES:
+        while count := _take_in(ledger, source):
+            done += count
+            on_items(count)
+    return done
+
+
+def _begin(ledger: Ledger) -> None:
+    """On the first look an attempt's item takes in all that is known of it, so the other sources start at their end."""
+    with reading(ledger) as connection:
+        if connection.scalar(select(Mark.upto).limit(1)) is not None:
+            return
+    with writing(ledger) as connection:
+        known = set(connection.scalars(select(Mark.source)))
+        for source, (row, _attempt) in SOURCES.items():
+            if source not in known:
+                last = 0 if source == "attempts" else connection.scalar(select(func.max(row))) or 0
+                connection.execute(insert(Mark).values(source=source, upto=last))
+
+
+def _take_in(ledger: Ledger, source: str) -> int:
+    row, attempt = SOURCES[source]
+    with reading(ledger) as connection:
+        upto = connection.scalar(select(Mark.upto).where(Mark.source == source)) or 0
+        new = connection.execute(select(row, attempt).where(row > upto).order_by(row).limit(PORTION)).all()
+        if not new:
+            return 0
+        back = LOOK_BACK if connection.dialect.name == "postgresql" else 0
+        late = connection.scalars(select(attempt).where(row > upto - back, row <= upto)).all() if back else []
+    with writing(ledger) as connection:
+        refresh(connection, {*late, *(one[1] for one in new)})
+        ahead = update(Mark).where(Mark.source == source, Mark.upto < new[-1][0]).values(upto=new[-1][0])
+        connection.execute(ahead)
+    return len(new)
+
+
+def refresh(connection: Connection, attempts: Iterable[int]) -> None:
+    """Makes the items of these attempts anew from the other tables."""
+    ids = sorted(set(attempts))
+    for start in range(0, len(ids), PORTION):
+        some = ids[start : start + PORTION]
+        rows = _items(connection, some)
+        connection.execute(delete(Item).where(Item.attempt_id.in_(some)))
+        if rows:
+            connection.execute(insert(Item), rows)
+
+
+def _items(connection: Connection, ids: Sequence[int]) -> list[dict[str, Any]]:
+    attempts = connection.execute(
+        select(Attempt.id, Brief.run_id, Brief.job).join(Brief, Attempt.brief_id == Brief.id).where(Attempt.id.in_(ids))
+    )
+    verdicts = _grouped(connection, select(Verdict.attempt_id, Verdict.label, Verdict.scores).order_by(Verdict.id), ids)
+    aside = select(Person.name).where(Person.aside)
+    votes = _grouped(
+        connection,
+        select(Vote.attempt_id, Vote.person, Vote.label).where(Vote.person.not_in(aside)).order_by(Vote.id),
+        ids,
+    )
+    picks = _grouped(connection, select(Pick.attempt_id, Pick.kept).order_by(Pick.id), ids)
+    flags = _grouped(connection, select(Ask.attempt_id).where(Ask.outcome == "flagged"), ids)
+    return [
+        {
+            "attempt_id": one.id,
+            "run_id": one.run_id,
+            "job": one.job,
+            "flags": len(flags[one.id]),
+            "picked": ("kept" if picks[one.id][-1].kept else "rejected") if picks[one.id] else "",
+            "shuffle": scattered(one.id),
+            **measured(
+                [(row.label, row.scores) for row in verdicts[one.id]],
+                list({row.person: row.label for row in votes[one.id]}.values()),
+            ),
+        }
+        for one in attempts
+    ]
+
+
+def _grouped(connection: Connection, query: Any, ids: Sequence[int]) -> dict[int, list[Any]]:
+    key = next(iter(query.selected_columns))
+    found: dict[int, list[Any]] = defaultdict(list)
+    for row in connection.execute(query.where(key.in_(ids))):
+        found[row.attempt_id].append(row)
+    return found
+
+
+def measured(verdicts: Sequence[tuple[str, Mapping[str, float]]], votes: Sequence[str]) -> dict[str, Any]:
+    """What verdicts (label and scores, the first judge's first) and votes (labels) say together.
+
+    With p the main score of a judge, in [0, 1], unsure is 1 - |2p - 1|. A picture's priority is unsure + how far the
+    judges' p lie apart + the share of votes against the judge + the share of votes against most voters (ours).
+    """
+    scores = [_main(given) for _label, given in verdicts]
+    chances = [p for p in scores if p is not None and 0 <= p <= 1]
+    label = verdicts[0][0] if verdicts else ""
+    score = scores[0] if scores and scores[0] is not None else NO_SCORE
+    counts = Counter(votes)
+    vote, most = min(counts.items(), key=lambda one: (-one[1], one[0])) if counts else ("", 0)
+    against = sum(one != label for one in votes) / len(votes) if votes and label else 0.0
+    split = 1 - most / len(votes) if votes else 0.0
+    unsure = 1 - abs(2 * chances[0] - 1) if chances else 0.0
+    spread = max(chances) - min(chances) if chances else 0.0
+    return {
+        "label": label,
+        "score": score,
+        "unsure": unsure,
+        "disagreement": against,
+        "priority": unsure + spread + against + split,
+        "votes": len(votes),
+        "vote": vote,
+    }
+
+
+def _main(scores: Mapping[str, float]) -> float | None:
+    return scores.get(MAIN_AXIS, next(iter(scores.values()), None))
+
+
+def scattered(number: int) -> int:
+    """A fixed random place for an id: its 63 bits mixed by SplitMix64's finaliser (Steele et al. 2014)."""
+    mask = (1 << 64) - 1
+    mixed = (number * 0x9E3779B97F4A7C15) & mask
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & mask
+    return (mixed ^ (mixed >> 31)) >> 1

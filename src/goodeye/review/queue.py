@@ -1,0 +1,240 @@
+"""What to ask whom next: nobody labels a picture twice by accident, and each gets the number of votes asked for."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Select, and_, exists, func, insert, or_, select, update
+from sqlalchemy.orm import aliased
+
+from goodeye.ledger.asks import Ask, Item, Pair
+from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.schema import Attempt, Brief, Run, Vote, now
+from goodeye.review.items import writing
+
+Kind = Literal["label", "compare"]
+AXES = {"search": ("accuracy", "aesthetic")}  # a job's axes, asked apart; others are asked which is better
+OVERALL = ("overall",)
+MOST_HELD = 8  # things on one person's desk at once
+NEAREST_OF = 8  # pairs drawn, of which the one with the nearest scores is asked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """How work is handed out."""
+
+    votes: int = 3  # people for each picture and each pair
+    repeat_share: float = 0.05  # shown to the same person again, with sides swapped, to see how steady they are
+    random_share: float = 0.2  # of the rest: chosen by chance alone, so that what is measured there is unbiased
+    repeat_after: int = 10  # answers between
+    lease: timedelta = timedelta(minutes=20)  # so long is a picture kept for a person who went away
+    runs: tuple[int, ...] = ()  # only attempts of these; empty: of all
+
+
+def hand_out(ledger: Ledger, person: str, kind: Kind, count: int, rules: Rules, chance: random.Random) -> list[int]:
+    """The ids of up to `count` open asks of this person, oldest first: those on their desk already, then new ones.
+
+    Calling it again changes nothing, so a page may be reloaded. Fewer come back when there is nothing left to ask.
+    """
+    count = max(1, min(count, MOST_HELD))
+    with writing(ledger) as connection:
+        held = _renew(connection, person, kind, rules)
+        while len(held) < count:
+            draw = _draw_label if kind == "label" else _draw_pair
+            values = _draw_repeat(connection, person, kind, rules, chance) or draw(connection, person, rules, chance)
+            if values is None:
+                break
+            held.append(open_ask(connection, person, kind, **values))
+        return held[:count]
+
+
+def open_ask(connection: Connection, person: str, kind: str, **values: Any) -> int:
+    """Puts one thing on a person's desk and returns the ask's id."""
+    row = {
+        "kind": kind,
+        "person": person,
+        "chosen": "unsure",
+        "swapped": False,
+        "handed": now(),
+        "outcome": "",
+        "answer": "",
+        "note": "",
+        "seconds": 0.0,
+        **values,
+    }
+    return connection.execute(insert(Ask).values(**row).returning(Ask.id)).scalar_one()
+
+
+def axes_of(job: str) -> tuple[str, ...]:
+    """On what pairs of a job are compared."""
+    return AXES.get(job, OVERALL)
+
+
+def _renew(connection: Connection, person: str, kind: Kind, rules: Rules) -> list[int]:
+    """What is on the person's desk; whatever lay there too long and has its votes by now is taken away."""
+    mine = select(Ask).where(Ask.person == person, Ask.outcome == "", Ask.kind == kind).order_by(Ask.id)
+    kept = []
+    for ask in connection.execute(mine).all():
+        late = ask.handed < now() - rules.lease
+        if late and ask.repeat_of is None and not _lacks_votes(connection, ask, rules):
+            connection.execute(update(Ask).where(Ask.id == ask.id).values(outcome="lapsed"))
+            continue
+        if late:
+            connection.execute(update(Ask).where(Ask.id == ask.id).values(handed=now()))
+        kept.append(ask.id)
+    return kept
+
+
+def _lacks_votes(connection: Connection, ask: Any, rules: Rules) -> bool:
+    wanted = (
+        select(Item.votes).where(Item.attempt_id == ask.attempt_id)
+        if ask.attempt_id is not None
+        else select(Pair.answers).where(Pair.id == ask.pair_id)
+    )
+    return (connection.scalar(wanted) or 0) < rules.votes
+
+
+def _held(column: Any, target: Any, since: datetime) -> Any:
+    """How many people have that on their desk now."""
+    held = select(func.count()).select_from(Ask)
+    return held.where(
+        column == target, Ask.outcome == "", Ask.repeat_of.is_(None), Ask.handed > since
+    ).scalar_subquery()
+
+
+def _draw_label(connection: Connection, person: str, rules: Rules, chance: random.Random) -> dict[str, Any] | None:
+    since = now() - rules.lease
+    asked = exists().where(Ask.attempt_id == Item.attempt_id, Ask.person == person, Ask.outcome != "lapsed")
+    voted = exists().where(Vote.attempt_id == Item.attempt_id, Vote.person == person)
+    still_open = select(Item.attempt_id).where(
+        Item.votes < rules.votes,
+        Item.flags == 0,
+        ~asked,
+        ~voted,
+        Item.votes + _held(Ask.attempt_id, Item.attempt_id, since) < rules.votes,
+        *_within(rules),
+    )
+    if chance.random() < rules.random_share:
+        found = connection.scalar(still_open.order_by(Item.shuffle).limit(1))
+        return None if found is None else {"attempt_id": found, "chosen": "random"}
+    for begun in reversed(range(rules.votes)):  # what others have begun is finished first
+        query = still_open.where(Item.votes == begun).order_by(Item.priority.desc(), Item.attempt_id.desc())
+        found = connection.scalar(query.limit(1))
+        if found is not None:
+            return {"attempt_id": found, "chosen": "unsure"}
+    return None
+
+
+def _within(rules: Rules) -> list[Any]:
+    return [Item.run_id.in_(rules.runs)] if rules.runs else []
+
+
+def _draw_repeat(
+    connection: Connection, person: str, kind: Kind, rules: Rules, chance: random.Random
+) -> dict[str, Any] | None:
+    """Now and then something that this person has answered a while ago, and only once."""
+    if chance.random() >= rules.repeat_share:
+        return None
+    again = aliased(Ask)
+    mine = select(Ask.id).where(Ask.person == person, Ask.outcome == "answered", Ask.kind == kind)
+    recent = mine.order_by(Ask.id.desc()).limit(1).offset(max(0, rules.repeat_after - 1)).scalar_subquery()
+    query = (
+        select(Ask.id, Ask.attempt_id, Ask.pair_id, Ask.swapped)
+        .where(Ask.person == person, Ask.outcome == "answered", Ask.kind == kind, Ask.id <= recent)
+        .where(Ask.repeat_of.is_(None), ~exists().where(again.repeat_of == Ask.id))
+        .order_by(func.random())
+        .limit(1)
+    )
+    first = connection.execute(query).first()
+    if first is None:
+        return None
+    return {
+        "attempt_id": first.attempt_id,
+        "pair_id": first.pair_id,
+        "repeat_of": first.id,
+        "chosen": "repeat",
+        "swapped": kind == "compare" and not first.swapped,
+    }
+
+
+# Pairs
+
+
+def _draw_pair(connection: Connection, person: str, rules: Rules, chance: random.Random) -> dict[str, Any] | None:
+    """A pair that others have begun, else a new one of attempts at the same brief, best of two runs."""
+    since = now() - rules.lease
+    asked = exists().where(Ask.pair_id == Pair.id, Ask.person == person, Ask.outcome != "lapsed")
+    begun = (
+        select(Pair.id)
+        .where(Pair.answers < rules.votes, ~asked)
+        .where(Pair.answers + _held(Ask.pair_id, Pair.id, since) < rules.votes)
+        .order_by(Pair.answers.desc(), Pair.id)
+        .limit(1)
+    )
+    if rules.runs:
+        inside = select(Item.attempt_id).where(Item.run_id.in_(rules.runs))
+        begun = begun.where(Pair.left_attempt.in_(inside), Pair.right_attempt.in_(inside))
+    found = connection.scalar(begun)
+    if found is None:
+        found = _new_pair(connection, rules, chance)
+    if found is None:
+        return None
+    return {"pair_id": found, "swapped": chance.random() < 0.5}
+
+
+def _new_pair(connection: Connection, rules: Rules, chance: random.Random) -> int | None:
+    drawn = [pair for pair in (_some_pair(connection, rules, chance) for _ in range(NEAREST_OF)) if pair]
+    if not drawn:
+        return None
+    by_chance = chance.random() < rules.random_share
+    left, right = drawn[0] if by_chance else min(drawn, key=lambda pair: abs(pair[0].score - pair[1].score))
+    if left.attempt_id > right.attempt_id:
+        left, right = right, left
+    new = [
+        connection.execute(
+            insert(Pair)
+            .values(left_attempt=left.attempt_id, right_attempt=right.attempt_id, axis=axis, answers=0)
+            .returning(Pair.id)
+        ).scalar_one()
+        for axis in axes_of(left.job)
+    ]
+    return new[0]
+
+
+def _some_pair(connection: Connection, rules: Rules, chance: random.Random) -> tuple[Any, Any] | None:
+    """An attempt drawn at random and a partner: of the same brief in another run, else of the same brief."""
+    start = chance.getrandbits(63)
+    anyone = select(Item).where(Item.flags == 0, *_within(rules)).order_by(Item.shuffle).limit(1)
+    first = connection.execute(anyone.where(Item.shuffle >= start)).first() or connection.execute(anyone).first()
+    if first is None:
+        return None
+    partners = _partners(connection, first, rules, other_runs=True) or _partners(connection, first, rules)
+    return (first, chance.choice(partners)) if partners else None
+
+
+def _partners(connection: Connection, first: Any, rules: Rules, *, other_runs: bool = False) -> Sequence[Any]:
+    """Up to 50 attempts to set beside this one, of other pixels, and not yet paired with it; kept ones if there are."""
+    mine = select(Brief.key, Brief.id, Attempt.image_sha).join(Attempt, Attempt.brief_id == Brief.id)
+    brief = connection.execute(mine.where(Attempt.id == first.attempt_id)).one()
+    if other_runs:
+        runs: Any = rules.runs or select(Run.id)
+        same = select(Brief.id).where(
+            Brief.run_id.in_(runs), Brief.key == brief.key, Brief.job == first.job, Brief.id != brief.id
+        )
+    else:
+        same = select(Brief.id).where(Brief.id == brief.id)
+    mine_left = and_(Pair.left_attempt == first.attempt_id, Pair.right_attempt == Item.attempt_id)
+    mine_right = and_(Pair.left_attempt == Item.attempt_id, Pair.right_attempt == first.attempt_id)
+    paired = exists().where(or_(mine_left, mine_right))
+    query: Select[Any] = (
+        select(Item)
+        .join(Attempt, Attempt.id == Item.attempt_id)
+        .where(Attempt.brief_id.in_(same), Attempt.image_sha != brief.image_sha, Item.attempt_id != first.attempt_id)
+        .where(Item.flags == 0, ~paired)
+        .order_by(Item.shuffle)
+        .limit(50)
+    )
+    found = connection.execute(query).all()
+    return [one for one in found if one.picked == "kept"] or found

@@ -1,0 +1,56 @@
+"""Serving the web app from this process."""
+
+import os
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from goodeye.errors import BadInput
+from goodeye.ledger.ledger import Ledger
+from goodeye.review.app import Settings, create_app
+from goodeye.review.auth import check_exposure, is_loopback
+from goodeye.review.queue import Rules
+
+PASSWORD = "GOODEYE_REVIEW_PASSWORD"
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def serve(
+    ledger: Ledger, host: str, port: int, rules: Rules, on_ready: Callable[[str], None] = lambda url: None
+) -> None:
+    """Serves until Ctrl-C. on_ready: called with the address, once requests are taken.
+
+    Raises BadInput for a host that others can reach without GOODEYE_REVIEW_PASSWORD, for a port that is taken, and
+    for rules that make no sense.
+    """
+    password = os.environ.get(PASSWORD, "")
+    check_exposure(host, password)
+    check_rules(rules)
+    hosts = LOOPBACK_NAMES if is_loopback(host) else frozenset[str]()
+    app = create_app(ledger, Settings(password=password, rules=rules, hosts=hosts))
+    with _listening(host, port) as listener:
+        name = f"[{host}]" if ":" in host else host
+        on_ready(f"http://{name}:{listener.getsockname()[1]}/")
+        config = uvicorn.Config(app, log_level="warning", proxy_headers=False, server_header=False, access_log=False)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def check_rules(rules: Rules) -> None:
+    """Raises BadInput for numbers that cannot be."""
+    if rules.votes < 1:
+        raise BadInput(f"--votes is {rules.votes}, so nobody would be asked. Ask at least one person.")
+    if not (0 <= rules.random_share <= 1 and 0 <= rules.repeat_share <= 1):
+        raise BadInput("--random-share and --repeat-share are parts of the work. Give each as a number from 0 to 1.")
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+    except (OSError, OverflowError) as error:
+        raise BadInput(f"{host}:{port} cannot be served at: {error}. Name another --host or --port.") from error
+    return listener

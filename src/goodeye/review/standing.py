@@ -1,0 +1,293 @@
+"""How the voting stands: who voted, how steadily, how far people agree with each other and with each judge."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, func, select
+from sqlalchemy.orm import aliased
+
+from goodeye.judging.alpha import krippendorff_alpha
+from goodeye.judging.bradley_terry import Ranking, rank
+from goodeye.judging.metrics import Interval
+from goodeye.ledger.asks import Ask, Item, Person
+from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.schema import Attempt, Brief, Comparison, Verdict, Vote, now
+from goodeye.review.items import reading
+from goodeye.review.votes import LABELS
+
+DAYS = 14  # shown
+WON = {"left": 1.0, "right": 0.0, "similar": 0.5}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PersonStanding:
+    """One person's part. `steady`: the share of repeated items answered as the first time, None without any."""
+
+    name: str
+    votes: int
+    comparisons: int
+    days: tuple[int, ...]  # answers a day, the last DAYS of them, today last
+    seconds: float | None  # median of an answer
+    skipped: int
+    flagged: int
+    repeats: int
+    steady: float | None
+    with_judge: float | None  # the share of votes that name the first judge's label
+    aside: bool
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeStanding:
+    """How often votes name a judge's label: of all, and of the unbiased sample, each with a 95 % interval."""
+
+    judge: str
+    version: str
+    votes: int
+    agreement: Interval
+    sampled: int
+    in_sample: Interval | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AxisRanking:
+    """The runs by Bradley-Terry strength on one axis, best first: (run, strength, low, high, comparisons)."""
+
+    axis: str
+    rows: tuple[tuple[int, float, float, float, int], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """All of it. alpha: Krippendorff's, over pictures with two votes or more (`agreed_on`); None without any."""
+
+    people: tuple[PersonStanding, ...]
+    votes: int
+    alpha: float | None
+    agreed_on: int
+    judges: tuple[JudgeStanding, ...]
+    left_chosen: Interval | None  # of the decided comparisons, the share in which the left of the screen was chosen
+    decided: int
+    rankings: tuple[AxisRanking, ...]
+
+
+def standing(ledger: Ledger) -> Standing:
+    """Reads every vote and answer; votes set aside count only in their voter's own row."""
+    with reading(ledger) as connection:
+        aside = {one.name: one for one in connection.execute(select(Person))}
+        out = {name for name, one in aside.items() if one.aside}
+        query = select(Vote.attempt_id, Vote.person, Vote.label, Vote.created).order_by(Vote.id)
+        votes = list({(vote.attempt_id, vote.person): vote for vote in connection.execute(query)}.values())  # the last
+        counted = [vote for vote in votes if vote.person not in out]
+        judged = connection.execute(select(Item.attempt_id, Item.label).where(Item.votes > 0))
+        labels = {one.attempt_id: one.label for one in judged}
+        people = _people(connection, votes, labels, aside)
+        judges = _judges(connection, counted)
+        compared = _compared(connection, out)
+    items = _counts(counted)
+    alpha = krippendorff_alpha(items)
+    left = [(one.choice == "left") != one.swapped for one in compared if one.choice != "similar"]
+    return Standing(
+        people=tuple(people),
+        votes=len(counted),
+        alpha=None if math.isnan(alpha) else alpha,
+        agreed_on=int((items.sum(1) >= 2).sum()),
+        judges=tuple(judges),
+        left_chosen=wilson(sum(left), len(left)) if left else None,
+        decided=len(left),
+        rankings=tuple(_rankings(compared)),
+    )
+
+
+def wilson(successes: int, trials: int) -> Interval:
+    """A share with its 95 % score interval (Wilson 1927)."""
+    z = 1.959964
+    share, slack = successes / trials, z * z / trials
+    middle = (share + slack / 2) / (1 + slack)
+    half = z / (1 + slack) * math.sqrt(share * (1 - share) / trials + slack / (4 * trials))
+    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
+
+
+def _counts(votes: Sequence[Any]) -> np.ndarray[Any, Any]:
+    """How many people gave each picture each label: [pictures, labels]."""
+    pictures = {number: row for row, number in enumerate(dict.fromkeys(vote.attempt_id for vote in votes))}
+    names = {name: column for column, name in enumerate(dict.fromkeys([*LABELS, *(vote.label for vote in votes)]))}
+    counts = np.zeros((len(pictures), len(names)))
+    rows, columns = [pictures[vote.attempt_id] for vote in votes], [names[vote.label] for vote in votes]
+    np.add.at(counts, (rows, columns), 1)
+    return counts
+
+
+# People
+
+
+def _people(
+    connection: Connection, votes: Sequence[Any], labels: dict[int, str], aside: dict[str, Any]
+) -> list[PersonStanding]:
+    answers = connection.execute(
+        select(Ask.person, Ask.kind, Ask.outcome, Ask.answered, Ask.seconds, Ask.repeat_of).where(
+            Ask.outcome.in_(("answered", "skipped", "flagged"))
+        )
+    ).all()
+    outcomes = Counter((one.person, one.outcome) for one in answers)
+    compared = Counter(one.person for one in answers if one.kind == "compare" and one.outcome == "answered")
+    days, seconds = _days(votes, answers), _seconds(answers)
+    repeats, steady = _repeats(connection)
+    given: dict[str, list[Any]] = defaultdict(list)
+    for vote in votes:
+        given[vote.person].append(vote)
+    names = sorted({*given, *(one.person for one in answers)}, key=lambda name: (-len(given[name]), name))
+    return [
+        PersonStanding(
+            name=name,
+            votes=len(given[name]),
+            comparisons=compared[name],
+            days=days[name],
+            seconds=float(np.median(seconds[name])) if seconds[name] else None,
+            skipped=outcomes[name, "skipped"],
+            flagged=outcomes[name, "flagged"],
+            repeats=repeats[name],
+            steady=steady[name] / repeats[name] if repeats[name] else None,
+            with_judge=_share(
+                [vote.label == labels[vote.attempt_id] for vote in given[name] if labels.get(vote.attempt_id)]
+            ),
+            aside=name in aside and aside[name].aside,
+            why=aside[name].why if name in aside else "",
+        )
+        for name in names
+    ]
+
+
+def _share(same: Sequence[bool]) -> float | None:
+    return sum(same) / len(same) if same else None
+
+
+def _days(votes: Sequence[Any], answers: Sequence[Any]) -> dict[str, tuple[int, ...]]:
+    today = now().date()
+    counts: dict[str, list[int]] = defaultdict(lambda: [0] * DAYS)
+    moments = [(vote.person, vote.created) for vote in votes]
+    moments += [(one.person, one.answered) for one in answers if one.kind == "compare" and one.outcome == "answered"]
+    for person, moment in moments:
+        ago = (today - moment.date()).days
+        if 0 <= ago < DAYS:
+            counts[person][DAYS - 1 - ago] += 1
+    found: dict[str, tuple[int, ...]] = defaultdict(lambda: (0,) * DAYS)
+    found.update({person: tuple(row) for person, row in counts.items()})
+    return found
+
+
+def _seconds(answers: Sequence[Any]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = defaultdict(list)
+    for one in answers:
+        if one.outcome == "answered" and one.seconds > 0:
+            found[one.person].append(one.seconds)
+    return found
+
+
+def _repeats(connection: Connection) -> tuple[Counter[str], Counter[str]]:
+    """How many repeated items each person answered, and how many of them as the first time."""
+    first = aliased(Ask)
+    query = (
+        select(Ask.person, Ask.answer, first.answer.label("before"))
+        .join(first, Ask.repeat_of == first.id)
+        .where(Ask.outcome == "answered", first.outcome == "answered")
+    )
+    rows = connection.execute(query).all()
+    return Counter(one.person for one in rows), Counter(one.person for one in rows if one.answer == one.before)
+
+
+# Judges
+
+
+def _judges(connection: Connection, votes: Sequence[Any]) -> list[JudgeStanding]:
+    voted = select(Item.attempt_id).where(Item.votes > 0)
+    sample = _sample(connection)
+    said: dict[int, list[tuple[tuple[str, str], str]]] = defaultdict(list)
+    query = select(Verdict.attempt_id, Verdict.judge, Verdict.version, Verdict.label)
+    for row in connection.execute(query.where(Verdict.attempt_id.in_(voted), Verdict.label.in_(tuple(LABELS)))):
+        said[row.attempt_id].append(((row.judge, row.version), row.label))
+    same: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    sampled: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    for vote in votes:
+        for judge, label in said[vote.attempt_id]:
+            same[judge].append(label == vote.label)
+            if vote.attempt_id in sample:
+                sampled[judge].append(label == vote.label)
+    return [
+        JudgeStanding(
+            judge=judge[0],
+            version=judge[1],
+            votes=len(same[judge]),
+            agreement=wilson(sum(same[judge]), len(same[judge])),
+            sampled=len(sampled[judge]),
+            in_sample=wilson(sum(sampled[judge]), len(sampled[judge])) if sampled[judge] else None,
+        )
+        for judge in sorted(same)
+    ]
+
+
+def _sample(connection: Connection) -> set[int]:
+    """The unbiased sample: every voted picture up to the last one handed out by chance, in the fixed random order.
+
+    Pictures before it that were chosen for another reason belong to it, too: left out, the sample would be biased.
+    """
+    last = select(func.max(Item.shuffle)).join(Ask, Ask.attempt_id == Item.attempt_id).where(Ask.chosen == "random")
+    frontier = connection.scalar(last)
+    if frontier is None:
+        return set()
+    return set(connection.scalars(select(Item.attempt_id).where(Item.votes > 0, Item.shuffle <= frontier)))
+
+
+# Comparisons
+
+
+def _compared(connection: Connection, out: set[str]) -> list[Any]:
+    """Every comparison that a person made here and that counts, with the runs of its two sides."""
+    left, right, left_brief, right_brief = aliased(Attempt), aliased(Attempt), aliased(Brief), aliased(Brief)
+    query = (
+        select(
+            Comparison.axis,
+            Comparison.choice,
+            Comparison.swapped,
+            left_brief.run_id.label("left_run"),
+            right_brief.run_id.label("right_run"),
+            Ask.person,
+        )
+        .join(Ask, Ask.comparison_id == Comparison.id)
+        .join(left, Comparison.left_attempt == left.id)
+        .join(right, Comparison.right_attempt == right.id)
+        .join(left_brief, left.brief_id == left_brief.id)
+        .join(right_brief, right.brief_id == right_brief.id)
+    )
+    return [one for one in connection.execute(query) if one.person not in out]
+
+
+def _rankings(compared: Sequence[Any]) -> list[AxisRanking]:
+    found = []
+    for axis in sorted({one.axis for one in compared}):
+        between = [one for one in compared if one.axis == axis and one.left_run != one.right_run]
+        runs = sorted({run for one in between for run in (one.left_run, one.right_run)})
+        if not runs:
+            continue
+        place = {run: number for number, run in enumerate(runs)}
+        first, second = (np.array([place[getattr(one, side)] for one in between]) for side in ("left_run", "right_run"))
+        ranking = rank(first, second, np.array([WON[one.choice] for one in between]), len(runs))
+        found.append(AxisRanking(axis=axis, rows=tuple(_ranked(runs, ranking))))
+    return found
+
+
+def _ranked(runs: Sequence[int], ranking: Ranking) -> list[tuple[int, float, float, float, int]]:
+    return [
+        (
+            runs[number],
+            float(ranking.strength[number]),
+            float(ranking.low[number]),
+            float(ranking.high[number]),
+            int(ranking.comparisons[number]),
+        )
+        for number in np.argsort(-ranking.strength)
+    ]

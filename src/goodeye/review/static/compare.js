@@ -1,0 +1,78 @@
+// Compare: which of two is better; arrow keys.
+
+import { Desk, Watch, glow, onKey, picture, showBrief, status, words } from "./desk.js";
+
+const QUESTIONS = {
+  overall: "Which is the better picture?",
+  accuracy: "Which fits what was asked for?",
+  aesthetic: "Which is more beautiful?",
+};
+const stage = document.getElementById("stage");
+const choices = Object.fromEntries(
+  [...document.querySelectorAll("#choices button")].map((button) => [button.dataset.answer, button]),
+);
+const tool = (name) => document.querySelector(`[data-do="${name}"]`);
+const watch = new Watch();
+let drawn = null;
+
+const desk = new Desk("compare", 4, draw);
+
+function draw() {
+  const ask = desk.asks[0];
+  showBrief(ask);
+  status(desk);
+  Object.values(choices).forEach((button) => (button.disabled = !ask));
+  tool("undo").disabled = !desk.answered.length;
+  if (ask && ask.id === drawn) return;
+  drawn = ask ? ask.id : null;
+  watch.start();
+  document.getElementById("question").textContent = ask ? QUESTIONS[ask.axis] || `Which is better in ${ask.axis}?` : "";
+  if (!ask) {
+    stage.replaceChildren(words(desk.empty ? "There is nothing to compare for now. Thank you." : "Fetching pictures …"));
+    return;
+  }
+  stage.replaceChildren(...ask.images.map((sha, place) => frame(sha, place ? "right" : "left")));
+}
+
+function frame(sha, side) {
+  const box = document.createElement("button");
+  box.type = "button";
+  box.className = "frame";
+  box.tabIndex = -1;
+  box.append(picture(sha, `The ${side} picture`));
+  box.addEventListener("click", () => press(side));
+  return box;
+}
+
+function press(side) {
+  const ask = desk.asks[0];
+  if (!ask) return;
+  glow(choices[side]);
+  desk.answer(ask, "answered", side, watch.seconds);
+}
+
+function leave(outcome) {
+  const ask = desk.asks[0];
+  if (ask) desk.answer(ask, outcome, "", watch.seconds);
+}
+
+const actions = {
+  undo: () => desk.undo(),
+  skip: () => leave("skipped"),
+  flag: () => leave("flagged"),
+};
+for (const [side, button] of Object.entries(choices)) button.addEventListener("click", () => press(side));
+for (const [name, act] of Object.entries(actions)) tool(name).addEventListener("click", act);
+
+const sides = { ArrowLeft: "left", ArrowRight: "right", ArrowDown: "similar", " ": "similar" };
+const keys = { z: "undo", s: "skip", f: "flag" };
+onKey((key) => {
+  if (key in sides) press(sides[key]);
+  else if (keys[key.toLowerCase()]) {
+    glow(tool(keys[key.toLowerCase()]));
+    actions[keys[key.toLowerCase()]]();
+  } else return false;
+  return true;
+});
+
+desk.start();

@@ -1,0 +1,211 @@
+"""Taking in what people say: each answer once, whoever sends it how often, whole or not at all."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from goodeye.errors import BadInput
+from goodeye.ledger.asks import Ask, Pair, Person
+from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.schema import Attempt, Brief, Comparison, Run, Vote, now
+from goodeye.review.items import reading, refresh, writing
+from goodeye.review.queue import open_ask
+
+# The classes of the ads paper on keys 1 to 5, each with what a person reads. They are RFNet's first five.
+LABELS = {
+    "available": "Right as it is",
+    "space_mismatch": "Stands nowhere",
+    "size_mismatch": "Wrong size",
+    "indistinctiveness": "Lost in the background",
+    "shape_hallucination": "Grew parts",
+}
+CHOICES = ("left", "right", "similar")
+OUTCOMES = ("answered", "skipped", "flagged")
+STILL_OPEN = ("", "lapsed")  # a late answer counts, too
+LONGEST_NOTE = 500
+LONGEST = 3600.0  # seconds: whoever took longer was elsewhere
+
+
+class NotAsked(LookupError):
+    """The person was never asked that."""
+
+
+def answer(
+    ledger: Ledger, person: str, ask_id: int, outcome: str, said: str = "", note: str = "", seconds: float = 0.0
+) -> str:
+    """Stores what came of an ask and returns what is on record for it: the first word counts, a second is not stored.
+
+    outcome: answered, skipped or flagged. said: where answered, a label or which side of the screen was chosen (left,
+    right, similar). Raises NotAsked for another person's ask, and BadInput for an answer that is none.
+    """
+    with writing(ledger) as connection:
+        ask = _ask(connection, person, ask_id)
+        if ask.outcome not in STILL_OPEN:
+            return ask.outcome
+        if outcome not in OUTCOMES:
+            raise BadInput(f"{outcome!r} is no outcome. Send one of {', '.join(OUTCOMES)}.")
+        values: dict[str, Any] = {
+            "outcome": outcome,
+            "answered": now(),
+            "note": note[:LONGEST_NOTE],
+            "seconds": min(max(seconds, 0.0), LONGEST) if math.isfinite(seconds) else 0.0,
+        }
+        if outcome == "answered":
+            values["answer"] = _unswapped(ask, said)
+            if ask.repeat_of is None:
+                values |= _store(connection, ask, values)
+        connection.execute(update(Ask).where(Ask.id == ask_id).values(**values))
+        _recount(connection, ask)
+        return outcome
+
+
+def _ask(connection: Connection, person: str, ask_id: int) -> Any:
+    found = connection.execute(select(Ask).where(Ask.id == ask_id, Ask.person == person)).first()
+    if found is None:
+        raise NotAsked(f"{person} was not asked number {ask_id}")
+    return found
+
+
+def _unswapped(ask: Any, said: str) -> str:
+    """The answer as it goes on record: a label, or which attempt of the pair, wherever on the screen it was."""
+    known: Sequence[str] = tuple(LABELS) if ask.kind == "label" else CHOICES
+    if said not in known:
+        raise BadInput(f"{said!r} is no answer here. Send one of {', '.join(known)}.")
+    if ask.kind == "compare" and ask.swapped and said != "similar":
+        return "right" if said == "left" else "left"
+    return said
+
+
+def _store(connection: Connection, ask: Any, values: Mapping[str, Any]) -> dict[str, int]:
+    """The vote or comparison itself. A picture that the person has voted on elsewhere meanwhile keeps that vote."""
+    if ask.kind == "label":
+        twice = select(Vote.id).where(Vote.attempt_id == ask.attempt_id, Vote.person == ask.person)
+        if connection.scalar(twice) is not None:
+            return {}
+        row = {"attempt_id": ask.attempt_id, "person": ask.person, "label": values["answer"], "axes": {}}
+        row |= {"seconds": values["seconds"], "created": values["answered"]}
+        return {"vote_id": connection.execute(insert(Vote).values(**row).returning(Vote.id)).scalar_one()}
+    pair = connection.execute(select(Pair).where(Pair.id == ask.pair_id)).one()
+    row = {
+        "left_attempt": pair.left_attempt,
+        "right_attempt": pair.right_attempt,
+        "judge_or_person": ask.person,
+        "axis": pair.axis,
+        "choice": values["answer"],
+        "swapped": ask.swapped,
+        "created": values["answered"],
+    }
+    stored = connection.execute(insert(Comparison).values(**row).returning(Comparison.id))
+    return {"comparison_id": stored.scalar_one()}
+
+
+def _recount(connection: Connection, ask: Any) -> None:
+    if ask.attempt_id is not None:
+        refresh(connection, [ask.attempt_id])
+        return
+    aside = select(Person.name).where(Person.aside)
+    answers = (
+        select(func.count())
+        .select_from(Ask)
+        .where(Ask.pair_id == ask.pair_id, Ask.comparison_id.is_not(None), Ask.person.not_in(aside))
+        .scalar_subquery()
+    )
+    connection.execute(update(Pair).where(Pair.id == ask.pair_id).values(answers=answers))
+
+
+def undo(ledger: Ledger, person: str, ask_id: int) -> int:
+    """Takes an answer back and asks the same again; returns the new ask's id. Undoing twice gives the same one.
+
+    The old ask stays on record as undone, with its answer, so that a late copy of it is not stored. Raises NotAsked.
+    """
+    with writing(ledger) as connection:
+        ask = _ask(connection, person, ask_id)
+        if ask.outcome in STILL_OPEN:
+            return ask_id
+        if ask.outcome == "undone":
+            same = Ask.attempt_id == ask.attempt_id if ask.attempt_id is not None else Ask.pair_id == ask.pair_id
+            later = select(Ask.id).where(same, Ask.person == person, Ask.id > ask_id).order_by(Ask.id)
+            return connection.execute(later).scalars().first() or ask_id
+        gone = {"outcome": "undone", "vote_id": None, "comparison_id": None}
+        connection.execute(update(Ask).where(Ask.id == ask_id).values(**gone))
+        connection.execute(delete(Vote).where(Vote.id == ask.vote_id))
+        connection.execute(delete(Comparison).where(Comparison.id == ask.comparison_id))
+        _recount(connection, ask)
+        same_again = ("attempt_id", "pair_id", "repeat_of", "chosen", "swapped")
+        return open_ask(connection, person, ask.kind, **{name: getattr(ask, name) for name in same_again})
+
+
+def set_aside(ledger: Ledger, name: str, aside: bool, why: str, decided_by: str) -> None:
+    """Sets a person's votes aside, or counts them again. Nothing is deleted; their pictures are asked of others."""
+    values = {"aside": aside, "why": why[:LONGEST_NOTE], "decided_by": decided_by, "decided": now()}
+    with writing(ledger) as connection:
+        if connection.scalar(select(Person.name).where(Person.name == name)) is None:
+            known = connection.scalar(select(Vote.id).where(Vote.person == name).limit(1))
+            known = known or connection.scalar(select(Ask.id).where(Ask.person == name).limit(1))
+            if known is None:
+                raise BadInput(f"Nobody called {name!r} has voted.")
+            connection.execute(insert(Person).values(name=name, **values))
+        else:
+            connection.execute(update(Person).where(Person.name == name).values(**values))
+        refresh(connection, connection.scalars(select(Vote.attempt_id).where(Vote.person == name)))
+        for ask in connection.execute(select(Ask).where(Ask.person == name, Ask.comparison_id.is_not(None))).all():
+            _recount(connection, ask)
+
+
+def shown(ledger: Ledger, person: str, asks: Sequence[int]) -> list[dict[str, Any]]:
+    """What the page needs to put these asks before the person, in their order: pictures by hash, title, prompt."""
+    with reading(ledger) as connection:
+        rows = {one.id: one for one in connection.execute(select(Ask).where(Ask.id.in_(asks), Ask.person == person))}
+        pairs = [one.pair_id for one in rows.values() if one.pair_id is not None]
+        by_pair = {one.id: one for one in connection.execute(select(Pair).where(Pair.id.in_(pairs)))}
+        wanted = [one.attempt_id for one in rows.values() if one.attempt_id is not None]
+        wanted += [side for pair in by_pair.values() for side in (pair.left_attempt, pair.right_attempt)]
+        pictures = pictures_of(connection, wanted)
+    found = []
+    for ask in (rows[number] for number in asks if number in rows):
+        if ask.kind == "label":
+            sides, axis = [pictures[ask.attempt_id]], ""
+        else:
+            pair = by_pair[ask.pair_id]
+            sides, axis = [pictures[pair.left_attempt], pictures[pair.right_attempt]], pair.axis
+        about = {name: sides[0][name] for name in ("title", "prompt", "product")}
+        images = [side["image"] for side in sides]
+        found.append({"id": ask.id, "axis": axis, "images": images[::-1] if ask.swapped else images, **about})
+    return found
+
+
+def pictures_of(connection: Connection, attempts: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Each attempt's image and product by hash, and the title, prompt, brief and run that belong to it."""
+    query = (
+        select(Attempt, Brief.key, Brief.content, Brief.product_sha, Brief.run_id, Run.job)
+        .join(Brief, Attempt.brief_id == Brief.id)
+        .join(Run, Brief.run_id == Run.id)
+        .where(Attempt.id.in_(attempts))
+    )
+    return {
+        one.id: {
+            "attempt": one.id,
+            "image": one.image_sha,
+            "product": one.product_sha,
+            "title": str(one.content.get("title") or one.key),
+            "prompt": str(one.content.get("prompt") or ""),
+            "key": one.key,
+            "run": one.run_id,
+            "job": one.job,
+            "slot": one.slot,
+            "number": one.number,
+            "seed": one.seed,
+        }
+        for one in connection.execute(query)
+    }
+
+
+def done_today(ledger: Ledger, person: str, kind: str) -> int:
+    """How many this person has answered since midnight (UTC)."""
+    midnight = now().replace(hour=0, minute=0, second=0, microsecond=0)
+    query = select(func.count()).select_from(Ask)
+    query = query.where(Ask.person == person, Ask.outcome == "answered", Ask.kind == kind, Ask.answered >= midnight)
+    with reading(ledger) as connection:
+        return connection.scalar(query) or 0

@@ -1,0 +1,79 @@
+"""Ledgers with something to vote on, and browsers without a screen."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.rows import VerdictRow
+from goodeye.review.app import Settings, create_app
+from goodeye.review.items import catch_up
+from goodeye.review.queue import Rules
+
+ORIGIN = "http://127.0.0.1:8060"
+PLAIN = Rules(votes=2, random_share=0, repeat_share=0)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger.open(tmp_path / "ledger") as opened:
+        yield opened
+
+
+def fill(ledger: Ledger, scores: Sequence[float], runs: int = 1, title: str = "cup") -> list[int]:
+    """Runs of one brief each, with an attempt for each score, kept from 0.5 on. Returns the attempts, run by run."""
+    found = []
+    for run in range(runs):
+        run_id = ledger.start_run("ads", {"want": len(scores)}, seed=run)
+        brief = ledger.add_brief(run_id, "cup", {"title": title, "prompt": "on a table"})
+        for number, score in enumerate(scores):
+            label = "available" if score >= 0.5 else "size_mismatch"
+            verdict = VerdictRow(judge="rfnet", version="1", label=label, scores={"available": score}, failures=[])
+            image = Image.new("RGB", (8, 8), (run * 40, number, 9))
+            attempt = ledger.record_attempt(brief, number, 1, number, image, [verdict])
+            ledger.pick(brief, number, attempt, score >= 0.5, "as the judge said")
+            found.append(attempt)
+    catch_up(ledger)
+    return found
+
+
+class Browser:
+    """A signed-in person's browser: it keeps cookies and sends the page's token with what its scripts call."""
+
+    def __init__(self, ledger: Ledger, name: str = "", **settings: object) -> None:
+        settings.setdefault("rules", PLAIN)
+        self.client = TestClient(create_app(ledger, Settings(seed=1, **settings)), base_url=ORIGIN)  # type: ignore[arg-type]
+        self.token = ""
+        if name:
+            self.sign_in(name)
+
+    def sign_in(self, name: str, **fields: str) -> object:
+        page = self.client.get("/sign-in").text
+        hidden = re.search(r'name="form_token" value="(\w+)"', page)
+        assert hidden
+        form = {"name": name, "to": "/label", "form_token": hidden[1], **fields}
+        answer = self.client.post("/sign-in", data=form, follow_redirects=False)
+        if answer.status_code == 303:
+            self.token = re.search(r'"form-token" content="(\w+)"', self.client.get("/label").text)[1]  # type: ignore[index]
+        return answer
+
+    def call(self, path: str, **body: object):  # type: ignore[no-untyped-def]
+        return self.client.post(path, json=body, headers={"x-form-token": self.token})
+
+    def desk(self, kind: str = "label", count: int = 1) -> list[dict]:  # type: ignore[type-arg]
+        return self.call("/api/desk", kind=kind, count=count).json()["asks"]
+
+    def answer(self, ask: int, said: str, **more: object):  # type: ignore[no-untyped-def]
+        return self.call("/api/answers", ask=ask, outcome="answered", answer=said, **more)
+
+
+@pytest.fixture
+def browser(ledger: Ledger) -> Callable[..., Browser]:
+    def start(name: str = "Ada", **settings: object) -> Browser:
+        return Browser(ledger, name, **settings)
+
+    return start

@@ -1,0 +1,259 @@
+"""The app over HTTP: work gets done, and whatever no page of ours sends is refused and leaves nothing behind."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from goodeye.ledger.asks import Ask
+from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.schema import Comparison
+from goodeye.review.items import reading
+from review.conftest import ORIGIN, Browser, fill
+
+Start = Callable[..., Browser]
+PAGES = ("/label", "/compare", "/look", "/look/1", "/runs", "/runs/1", "/standing")
+CALLS = {
+    "/api/desk": {"kind": "label", "count": 1},
+    "/api/answers": {"ask": 1, "outcome": "answered", "answer": "available"},
+    "/api/undo": {"ask": 1},
+    "/api/aside": {"person": "Ada", "aside": True},
+}
+
+
+def answered(ledger: Ledger) -> int:
+    with reading(ledger) as connection:
+        return connection.scalar(select(func.count()).select_from(Ask).where(Ask.outcome != "")) or 0
+
+
+def test_labelling_over_http(ledger: Ledger, browser: Start) -> None:
+    fill(ledger, [0.5, 0.6, 0.7])
+    ada = browser("Ada")
+    asks = ada.desk(count=2)
+    assert asks[0]["title"] == "cup" and asks[0]["prompt"] == "on a table" and len(asks[0]["images"]) == 1
+    picture = ada.client.get(f"/image/{asks[0]['images'][0]}")
+    assert picture.headers["content-type"] == "image/png" and picture.content.startswith(b"\x89PNG")
+    assert "immutable" in picture.headers["cache-control"]
+    for _again in range(3):
+        assert ada.answer(asks[0]["id"], "size_mismatch", seconds=1.5).json() == {"outcome": "answered"}
+    assert [(vote.label, vote.seconds) for vote in ledger.votes()] == [("size_mismatch", 1.5)]
+    again = ada.call("/api/undo", ask=asks[0]["id"]).json()["ask"]
+    assert again["images"] == asks[0]["images"] and ledger.votes() == []
+
+
+def test_comparing_over_http(ledger: Ledger, browser: Start) -> None:
+    fill(ledger, [0.5, 0.6], runs=2)
+    ada = browser("Ada")
+    for _pair in range(4):
+        (ask,) = ada.desk("compare")
+        assert len(ask["images"]) == 2 and ask["axis"] == "overall"
+        assert ada.answer(ask["id"], "similar").json() == {"outcome": "answered"}
+    with reading(ledger) as connection:
+        assert set(connection.scalars(select(Comparison.choice))) == {"similar"}
+
+
+@pytest.mark.parametrize("page", [*PAGES, "/sign-in"])
+def test_every_page_opens_under_the_policy(ledger: Ledger, browser: Start, page: str) -> None:
+    fill(ledger, [0.5], runs=2)
+    ada = browser("Ada")
+    ada.answer(ada.desk()[0]["id"], "available")
+    ada.answer(ada.desk("compare")[0]["id"], "left")
+    opened = ada.client.get(page)
+    assert opened.status_code == 200
+    policy = opened.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy and "frame-ancestors 'none'" in policy
+    assert opened.headers["x-content-type-options"] == "nosniff" and opened.headers["cache-control"] == "no-store"
+    assert not re.search(r"<script(?![^>]*\bsrc=)|\son\w+=|\sstyle=|<style|https?://", opened.text), "nothing inline"
+
+
+def test_nothing_is_asked_from_outside(ledger: Ledger) -> None:
+    from goodeye.review import app
+
+    for file in sorted((app.HERE / "static").iterdir()):
+        found = re.findall(r"https?://[^\s\"')]+|@import|url\(", file.read_text())
+        assert set(found) <= {"http://www.w3.org/2000/svg"}, file.name
+
+
+# Who may come in
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_without_a_session_a_page_leads_to_the_door(browser: Start, page: str) -> None:
+    answer = browser("").client.get(page, follow_redirects=False)
+    assert answer.status_code == 303 and answer.headers["location"].startswith("/sign-in?to=")
+
+
+@pytest.mark.parametrize("path", list(CALLS))
+def test_without_a_session_nothing_can_be_called(ledger: Ledger, browser: Start, path: str) -> None:
+    fill(ledger, [0.5])
+    answer = browser("").call(path, **CALLS[path])
+    assert answer.status_code == 401 and answered(ledger) == 0
+
+
+@pytest.mark.parametrize("path", list(CALLS))
+def test_a_stale_or_missing_token_is_refused(ledger: Ledger, browser: Start, path: str) -> None:
+    fill(ledger, [0.5])
+    ada, bo = browser("Ada"), browser("Bo")
+    ada.desk()
+    for token in ("", "0" * 64, bo.token, "ключ"):
+        headers = {"x-form-token": token.encode()}
+        answer = ada.client.post(path, json=CALLS[path], headers=headers)  # type: ignore[arg-type]
+        assert answer.status_code == 403
+    assert answered(ledger) == 0
+
+
+def test_another_persons_ask_cannot_be_answered_or_undone(ledger: Ledger, browser: Start) -> None:
+    fill(ledger, [0.5])
+    ada, bo = browser("Ada"), browser("Bo")
+    (ask,) = ada.desk()
+    assert bo.answer(ask["id"], "available").status_code == 404
+    assert bo.call("/api/undo", ask=ask["id"]).status_code == 404
+    assert answered(ledger) == 0
+
+
+def test_a_session_that_was_left_is_over(ledger: Ledger, browser: Start) -> None:
+    ada = browser("Ada")
+    cookie = ada.client.cookies["goodeye_session"]
+    assert ada.client.post("/sign-out", data={"form_token": "0"}).status_code == 403
+    ada.client.post("/sign-out", data={"form_token": ada.token})
+    ada.client.cookies.set("goodeye_session", cookie)
+    assert ada.call("/api/desk", kind="label").status_code == 401
+
+
+def test_the_password_is_asked_for(ledger: Ledger, browser: Start) -> None:
+    app = browser("", password="correct horse")
+    assert app.sign_in("Ada").status_code == 400  # type: ignore[attr-defined]
+    assert app.sign_in("Ada", password="correct hors").status_code == 400  # type: ignore[attr-defined]
+    assert "goodeye_session" not in app.client.cookies
+    assert app.sign_in("Ada", password="correct horse").status_code == 303  # type: ignore[attr-defined]
+
+
+def test_guessing_the_password_is_slowed(browser: Start) -> None:
+    app = browser("", password="correct horse")
+    tries = [app.sign_in("Ada", password=f"guess {number}").status_code for number in range(12)]  # type: ignore[attr-defined]
+    assert tries[:10] == [400] * 10 and tries[-1] == 429
+
+
+def test_a_forged_sign_in_is_refused(browser: Start) -> None:
+    app = browser("")
+    answer = app.client.post("/sign-in", data={"name": "Eve", "form_token": "0" * 64})
+    assert answer.status_code == 400 and "goodeye_session" not in app.client.cookies
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 41, "<b>", "a\0b", "\u202eevil", "-", "a" + "\n" * 3 + "{{7*7}}"])
+def test_names_that_are_none_are_refused(browser: Start, name: str) -> None:
+    app = browser("")
+    assert app.sign_in(name).status_code == 400  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "to", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "/%0d%0aX: 1"]
+)
+def test_signing_in_leads_nowhere_else(browser: Start, to: str) -> None:
+    assert browser("").sign_in("Ada", to=to).headers["location"] == "/"  # type: ignore[attr-defined]
+
+
+# Hostile input
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/image/../ledger.db", "/image/..%2f..%2fledger.db", "/image/%2e%2e%2fledger.db", "/image/" + "0" * 64,
+     "/image/" + "A" * 64, "/image/" + "0" * 63 + "%00", "/thumb/../../ledger.db", "/thumb//etc/passwd",
+     "/static/../app.py", "/static/..%2fapp.py", "/static/%2e%2e/auth.py", "/static//etc/passwd", "/static/.",
+     "/look/../../etc", "/look/1e9", "/look/-1", "/look/99999999999999999999", "/runs/0", "/runs/x",
+     "/openapi.json", "/docs"],
+)  # fmt: skip
+def test_no_path_reaches_the_file_system(ledger: Ledger, browser: Start, path: str) -> None:
+    fill(ledger, [0.5])
+    answer = browser("Ada").client.get(path)
+    assert answer.status_code in (400, 404, 405, 422) and b"SQLite" not in answer.content
+
+
+@pytest.mark.parametrize("title", ["<script>alert(1)</script>", '" onload="x', "{{ 7 * 7 }}", "</title><img src=x>"])
+def test_a_hostile_title_is_only_text(ledger: Ledger, browser: Start, title: str) -> None:
+    fill(ledger, [0.5], title=title)
+    ada = browser("Ada")
+    for page in ("/look", "/look/1", "/runs/1"):
+        text = ada.client.get(page).text
+        assert title not in text or title.startswith("{{")
+        assert "<img src=x>" not in text and ">49<" not in text
+    assert ada.desk()[0]["title"] == title  # as JSON, which the page sets as text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b"null", b'{"ask": "1", "outcome": "answered"}', b'{"ask": 1}', b'{"ask": 1, "outcome": "x"}',
+     b'{"ask": 1, "outcome": "answered", "answer": "available", "person": "Bo"}',
+     b'{"ask": 1e400, "outcome": "skipped"}',
+     b'{"ask": 99999999999999999999, "outcome": "skipped"}', b'{"ask": -1, "outcome": "skipped"}', b"\xff\xfe",
+     b'{"ask": 1, "outcome": "answered", "answer": "left"}',
+     b'{"ask": 1, "outcome": "answered", "answer": "\'; DROP TABLE votes"}',
+     b'{"ask": 1, "outcome": "answered", "answer": "available", "seconds": NaN}',
+     b'{"ask": 1, "outcome": "flagged", "note": "' + b"x" * 501 + b'"}', b"[" * 5000],
+)  # fmt: skip
+def test_malformed_answers_are_refused_and_nothing_is_stored(ledger: Ledger, browser: Start, body: bytes) -> None:
+    fill(ledger, [0.5])
+    ada = browser("Ada")
+    ada.desk()
+    headers = {"x-form-token": ada.token, "content-type": "application/json"}
+    assert ada.client.post("/api/answers", content=body, headers=headers).status_code in (400, 422)
+    assert answered(ledger) == 0 and ledger.votes() == []
+
+
+def test_what_is_too_long_is_refused(ledger: Ledger, browser: Start) -> None:
+    fill(ledger, [0.5])
+    ada = browser("Ada")
+    headers = {"x-form-token": ada.token, "content-type": "application/json"}
+    assert ada.client.post("/api/desk", content=b" " * 20_000, headers=headers).status_code == 413
+    unannounced = iter([b" " * 9000, b" " * 9000])
+    assert ada.client.post("/api/desk", content=unannounced, headers=headers).status_code == 413
+
+
+@pytest.mark.parametrize(
+    "headers", [{"origin": "https://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}]
+)
+def test_another_sites_requests_are_refused(browser: Start, headers: dict[str, str]) -> None:
+    ada = browser("Ada")
+    headers = {**headers, "x-form-token": ada.token}
+    assert ada.client.post("/api/desk", json={"kind": "label"}, headers=headers).status_code == 403
+
+
+def test_another_sites_name_is_refused(browser: Start) -> None:
+    """DNS rebinding: a page of evil.example whose name now points at this machine."""
+    ada = browser("Ada", hosts=frozenset({"127.0.0.1"}))
+    assert ada.client.get("/label", headers={"host": "evil.example:8060"}).status_code == 400
+    assert ada.client.get("/label", headers={"host": ORIGIN.partition("://")[2]}).status_code == 200
+
+
+def test_too_many_requests_are_refused(browser: Start) -> None:
+    ada = browser("Ada")
+    statuses = [ada.call("/api/undo", ask=1).status_code for _ in range(150)]
+    assert statuses[0] == 404 and statuses[-1] == 429
+
+
+def test_forms_of_another_kind_are_refused(browser: Start, tmp_path: Path) -> None:
+    client = browser("").client
+    assert client.post("/sign-in", files={"name": b"x"}).status_code == 415
+    long = "&".join(f"a{number}=1" for number in range(50))
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    assert client.post("/sign-in", content=long, headers=form).status_code == 400
+    assert client.post("/sign-in", content=b"name=%ff", headers=form).status_code == 400
+
+
+def test_the_cookie_is_out_of_scripts_reach(browser: Start) -> None:
+    answer = browser("").sign_in("Ada")
+    cookie = next(one for one in answer.headers.get_list("set-cookie") if "goodeye_session" in one)  # type: ignore[attr-defined]
+    assert "HttpOnly" in cookie and "SameSite=lax" in cookie
+
+
+def test_setting_aside_over_http(ledger: Ledger, browser: Start) -> None:
+    fill(ledger, [0.5])
+    ada = browser("Ada")
+    ada.answer(ada.desk()[0]["id"], "available")
+    assert ada.call("/api/aside", person="Ada", aside=True, why="<b>tired</b>").json() == {"aside": True}
+    page = ada.client.get("/standing").text
+    assert "&lt;b&gt;tired" in page and "<b>tired" not in page and ledger.votes() == []
+    assert ada.call("/api/aside", person="nobody", aside=True).status_code == 400

@@ -1,0 +1,76 @@
+"""The pages in a real browser: Debian's Chromium, driven by Playwright. Skipped, saying why, where there is none."""
+
+import shutil
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from goodeye.ledger.ledger import Ledger
+from review.conftest import fill
+from review.test_serve import Server
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture
+def page(ledger: Ledger) -> Iterator[Any]:
+    """A signed-in page on a real server; whatever the browser complains of fails the test."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="Playwright is not installed (pip install playwright)"
+    )
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium here (Debian: apt-get install chromium)")
+    fill(ledger, [number / 30 for number in range(12)], runs=2)
+    server = Server(ledger.where)
+    complaints: list[str] = []
+    try:
+        with playwright.sync_playwright() as play:
+            browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            page = browser.new_page(base_url=server.url)
+            page.set_default_timeout(60_000)
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+            page.goto("/")
+            page.fill("[name=name]", "Ada")
+            page.keyboard.press("Enter")
+            page.wait_for_url("**/label")
+            yield page
+            browser.close()
+    finally:
+        server.stop(signal.SIGINT)
+    assert complaints == []
+
+
+def test_twenty_labels_by_keyboard_with_an_undo(page: Any, ledger: Ledger) -> None:
+    for number in range(20):
+        page.wait_for_selector(".frame img")
+        page.keyboard.press(str(1 + number % 5))
+        page.wait_for_function(f"document.getElementById('tally').textContent === '{number + 1} today'")
+    page.keyboard.press("z")
+    page.wait_for_function("document.getElementById('tally').textContent === '19 today'")
+    page.wait_for_selector(".frame img")
+    page.wait_for_function("localStorage.getItem('goodeye-unsentlabel') === '[]'")
+    assert len(ledger.votes()) == 19
+    page.keyboard.press("1")
+    page.wait_for_function("document.getElementById('tally').textContent === '20 today'")
+    page.wait_for_function("localStorage.getItem('goodeye-unsentlabel') === '[]'")
+    votes = ledger.votes()
+    assert len(votes) == 20 and votes[-1].label == "available" and all(vote.seconds >= 0 for vote in votes)
+
+
+def test_ten_pairs_by_keyboard_then_look_and_standing(page: Any, ledger: Ledger) -> None:
+    page.goto("/compare")
+    for number in range(10):
+        page.wait_for_selector(".frame + .frame img")
+        page.keyboard.press(("ArrowLeft", "ArrowRight", "ArrowDown")[number % 3])
+        page.wait_for_function(f"document.getElementById('tally').textContent === '{number + 1} today'")
+    page.wait_for_function("localStorage.getItem('goodeye-unsentcompare') === '[]'")
+    page.goto("/look")
+    assert page.locator(".wall li").count() == 24
+    page.select_option("[name=run]", "2")
+    page.wait_for_url("**/look?*run=2*")
+    assert page.locator(".wall li").count() == 12
+    page.goto("/standing")
+    assert "Ada" in page.inner_text("table")

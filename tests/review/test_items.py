@@ -1,0 +1,60 @@
+"""What is known of an attempt follows what is recorded, whoever records it."""
+
+import pytest
+from PIL import Image
+from sqlalchemy import select
+
+from goodeye.ledger.asks import Item
+from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.rows import VerdictRow
+from goodeye.review.items import catch_up, measured, reading, scattered
+from review.conftest import fill
+
+
+def item(ledger: Ledger, attempt: int):  # type: ignore[no-untyped-def]
+    with reading(ledger) as connection:
+        return connection.execute(select(Item).where(Item.attempt_id == attempt)).one()
+
+
+def test_an_item_says_what_verdicts_votes_and_picks_say(ledger: Ledger) -> None:
+    (first, second) = fill(ledger, [0.6, 0.1])
+    ledger.vote(first, "Ada", "available")
+    ledger.vote(first, "Ada", "size_mismatch")  # she thought again
+    ledger.vote(first, "Bo", "size_mismatch")
+    catch_up(ledger)
+    one, other = item(ledger, first), item(ledger, second)
+    assert (one.label, one.score, one.picked, one.job) == ("available", 0.6, "kept", "ads")
+    assert (one.votes, one.vote, one.disagreement) == (2, "size_mismatch", 1)
+    assert (other.picked, other.votes, other.vote) == ("rejected", 0, "")
+    assert one.unsure == pytest.approx(0.8) and other.unsure == pytest.approx(0.2)
+
+
+def test_a_second_judge_and_new_attempts_are_taken_in(ledger: Ledger) -> None:
+    (first,) = fill(ledger, [0.9])
+    brief = ledger.briefs(1)[0].id
+    more = [VerdictRow(judge="second", version="1", label="", scores={"available": 0.4}, failures=[])]
+    ledger.record_attempt(brief, 0, 1, 0, Image.new("RGB", (8, 8)), more)
+    before = item(ledger, first).priority
+    assert catch_up(ledger) == 1 and catch_up(ledger) == 0
+    assert item(ledger, first).priority == pytest.approx(before + 0.5)  # how far the judges are apart
+    fill(ledger, [0.5])
+    assert item(ledger, first + 1).score == 0.5
+
+
+def test_priority_adds_what_speaks_for_asking() -> None:
+    verdicts = [("available", {"available": 0.7}), ("available", {"available": 0.9})]
+    found = measured(verdicts, ["available", "size_mismatch", "size_mismatch", "indistinctiveness"])
+    assert found["priority"] == pytest.approx(0.6 + 0.2 + 3 / 4 + 2 / 4)
+    assert (found["vote"], found["votes"]) == ("size_mismatch", 4)
+
+
+def test_without_verdict_or_votes_there_is_nothing_to_say() -> None:
+    assert measured([], [])["priority"] == 0 and measured([], [])["score"] == -1
+    assert measured([("", {"similarity": 7.5})], [])["unsure"] == 0
+
+
+def test_the_random_order_is_fixed_and_spread_out() -> None:
+    """SplitMix64's published first output for seed 0 is the mix of its first increment."""
+    assert scattered(1) == 0xE220A8397B1DCDAF >> 1
+    places = [scattered(number) for number in range(1, 2001)]
+    assert len(set(places)) == 2000 and 0.47 < sum(place < 2**62 for place in places) / 2000 < 0.53

@@ -1,0 +1,193 @@
+"""Handing out: nobody twice, each picture its votes, the doubtful first, a share by chance, and repeats."""
+
+import random
+from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
+
+from sqlalchemy import select, update
+
+from goodeye.ledger.asks import Ask, Pair
+from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.schema import Comparison, now
+from goodeye.review.items import reading, writing
+from goodeye.review.queue import Rules, hand_out
+from goodeye.review.votes import answer, undo
+from review.conftest import PLAIN, fill
+
+
+def draw(ledger: Ledger, person: str, kind: str = "label", count: int = 1, rules: Rules = PLAIN, seed: int = 0) -> list:  # type: ignore[type-arg]
+    ids = hand_out(ledger, person, kind, count, rules, random.Random(seed))  # type: ignore[arg-type]
+    return [rows(ledger, Ask.id == number)[0] for number in ids]
+
+
+def rows(ledger: Ledger, *where: object) -> list:  # type: ignore[type-arg]
+    with reading(ledger) as connection:
+        return list(connection.execute(select(Ask).where(*where).order_by(Ask.id)))  # type: ignore[arg-type]
+
+
+def label_all(ledger: Ledger, person: str, rules: Rules = PLAIN, said: str = "available") -> list[int]:
+    done = []
+    while asks := draw(ledger, person, rules=rules, seed=len(done)):
+        answer(ledger, person, asks[0].id, "answered", said, seconds=1)
+        done.append(asks[0].attempt_id)
+        assert len(done) < 500
+    return done
+
+
+def test_the_doubtful_come_first(ledger: Ledger) -> None:
+    sure, doubtful, half = fill(ledger, [0.99, 0.5, 0.7])
+    assert label_all(ledger, "Ada") == [doubtful, half, sure]
+
+
+def test_each_picture_gets_its_votes_and_nobody_labels_twice(ledger: Ledger) -> None:
+    attempts = fill(ledger, [number / 12 for number in range(12)])
+    for person in ("Ada", "Bo", "Cy"):
+        label_all(ledger, person)
+    votes = ledger.votes()
+    assert Counter(vote.attempt_id for vote in votes) == dict.fromkeys(attempts, 2)
+    assert max(Counter((vote.attempt_id, vote.person) for vote in votes).values()) == 1
+
+
+def test_what_one_has_on_the_desk_is_not_over_asked(ledger: Ledger) -> None:
+    fill(ledger, [0.5, 0.6])
+    first = draw(ledger, "Ada", count=2), draw(ledger, "Bo", count=2)
+    assert [len(asks) for asks in first] == [2, 2]
+    assert draw(ledger, "Cy", count=2) == []
+
+
+def test_a_reload_gives_the_same_desk(ledger: Ledger) -> None:
+    fill(ledger, [0.5, 0.6, 0.7])
+    assert draw(ledger, "Ada", count=2) == draw(ledger, "Ada", count=2)
+    assert len(draw(ledger, "Ada", count=3)) == 3
+
+
+def test_what_others_began_is_finished_first(ledger: Ledger) -> None:
+    sure, _doubtful = fill(ledger, [0.99, 0.5])
+    ledger.vote(sure, "Ada", "available")
+    from goodeye.review.items import catch_up
+
+    catch_up(ledger)
+    assert draw(ledger, "Bo")[0].attempt_id == sure
+
+
+def test_a_person_who_went_away_does_not_hold_pictures_for_ever(ledger: Ledger) -> None:
+    fill(ledger, [0.5])
+    rules = replace(PLAIN, votes=1)
+    (ask,) = draw(ledger, "Ada", rules=rules)
+    assert draw(ledger, "Bo", rules=rules) == []
+    with writing(ledger) as connection:
+        connection.execute(update(Ask).values(handed=now() - timedelta(hours=1)))
+    (taken,) = draw(ledger, "Bo", rules=rules)
+    answer(ledger, "Bo", taken.id, "answered", "available")
+    assert draw(ledger, "Ada", rules=rules) == []
+    assert rows(ledger, Ask.id == ask.id)[0].outcome == "lapsed"
+    assert answer(ledger, "Ada", ask.id, "answered", "available") == "answered", "a late answer counts"
+
+
+def test_flagged_and_skipped_pictures_do_not_come_back(ledger: Ledger) -> None:
+    fill(ledger, [0.5, 0.6])
+    one, two = draw(ledger, "Ada", count=2)
+    answer(ledger, "Ada", one.id, "flagged", note="upside down")
+    answer(ledger, "Ada", two.id, "skipped")
+    assert draw(ledger, "Ada") == []
+    assert [ask.attempt_id for ask in draw(ledger, "Bo", count=2)] == [two.attempt_id]
+    assert ledger.votes() == []
+
+
+def test_the_random_share_follows_the_fixed_order(ledger: Ledger) -> None:
+    from goodeye.review.items import scattered
+
+    attempts = fill(ledger, [number / 20 for number in range(20)])
+    rules = replace(PLAIN, random_share=1.0)
+    assert label_all(ledger, "Ada", rules) == sorted(attempts, key=scattered)
+    assert {ask.chosen for ask in rows(ledger)} == {"random"}
+
+
+def test_shares_are_as_asked(ledger: Ledger) -> None:
+    fill(ledger, [number / 200 for number in range(200)])
+    rules = Rules(votes=1, random_share=0.2, repeat_share=0.1)
+    chance, asks = random.Random(3), []
+    while ids := hand_out(ledger, "Ada", "label", 8, rules, chance):
+        for number in ids:
+            answer(ledger, "Ada", number, "answered", "available")
+        asks += ids
+        if len(asks) > 150:
+            break
+    counts = Counter(ask.chosen for ask in rows(ledger, Ask.id.in_(asks)))
+    assert 4 <= counts["repeat"] <= 30 and 15 <= counts["random"] <= 50
+
+
+def test_repeats_are_kept_apart_from_votes(ledger: Ledger) -> None:
+    attempts = fill(ledger, [0.5] * 4)
+    for _attempt in attempts:
+        (ask,) = draw(ledger, "Ada")
+        answer(ledger, "Ada", ask.id, "answered", "available")
+    again = replace(PLAIN, repeat_share=1.0, repeat_after=2)
+    repeated = []
+    while asks := draw(ledger, "Ada", rules=again):
+        answer(ledger, "Ada", asks[0].id, "answered", "size_mismatch")
+        repeated.append(asks[0])
+    assert len({ask.repeat_of for ask in repeated}) == len(repeated) >= 3
+    assert len(ledger.votes()) == 4 and {vote.label for vote in ledger.votes()} == {"available"}
+
+
+def test_only_the_runs_asked_for(ledger: Ledger) -> None:
+    fill(ledger, [0.5, 0.6], runs=2)
+    assert set(label_all(ledger, "Ada", replace(PLAIN, runs=(2,)))) == {3, 4}
+
+
+# Pairs
+
+
+def compare_all(ledger: Ledger, person: str, most: int, rules: Rules = PLAIN) -> list:  # type: ignore[type-arg]
+    done = []
+    while len(done) < most and (asks := draw(ledger, person, "compare", rules=rules, seed=len(done))):
+        answer(ledger, person, asks[0].id, "answered", "left")
+        done.append(asks[0])
+    return done
+
+
+def test_pairs_are_of_one_brief_in_two_runs_and_no_pair_comes_twice(ledger: Ledger) -> None:
+    fill(ledger, [0.6, 0.7], runs=2)
+    done = compare_all(ledger, "Ada", 50)
+    with reading(ledger) as connection:
+        pairs = connection.execute(select(Pair)).all()
+    assert {(one.left_attempt, one.right_attempt) for one in pairs} >= {(1, 3), (1, 4), (2, 3), (2, 4)}
+    assert len(pairs) == len(done) == len({(one.left_attempt, one.right_attempt) for one in pairs})
+
+
+def test_a_pair_reaches_its_answers(ledger: Ledger) -> None:
+    fill(ledger, [0.6], runs=2)
+    assert [len(compare_all(ledger, person, 5)) for person in ("Ada", "Bo", "Cy")] == [1, 1, 0]
+
+
+def test_sides_are_shuffled_recorded_and_undone_in_the_answer(ledger: Ledger) -> None:
+    fill(ledger, [0.6, 0.7, 0.8, 0.9], runs=3)
+    done = compare_all(ledger, "Ada", 30)
+    assert 3 <= sum(ask.swapped for ask in done) <= len(done) - 3
+    with reading(ledger) as connection:
+        stored = connection.execute(select(Comparison)).all()
+    assert len(stored) == len(done)
+    assert all(one.choice == ("right" if one.swapped else "left") for one in stored), "always the left of the screen"
+
+
+def test_a_repeated_pair_is_shown_the_other_way_round(ledger: Ledger) -> None:
+    fill(ledger, [0.6, 0.7], runs=2)
+    first = compare_all(ledger, "Ada", 3)
+    (again,) = draw(ledger, "Ada", "compare", rules=replace(PLAIN, repeat_share=1.0, repeat_after=1))
+    before = {ask.id: ask for ask in first}[again.repeat_of]
+    assert again.pair_id == before.pair_id and again.swapped != before.swapped
+
+
+def test_undo_asks_the_same_again(ledger: Ledger) -> None:
+    fill(ledger, [0.5, 0.6])
+    (ask,) = draw(ledger, "Ada")
+    answer(ledger, "Ada", ask.id, "answered", "available")
+    again = undo(ledger, "Ada", ask.id)
+    assert undo(ledger, "Ada", ask.id) == again, "a second undo changes nothing"
+    assert ledger.votes() == [] and draw(ledger, "Ada")[0].id == again
+    assert answer(ledger, "Ada", ask.id, "answered", "available") == "undone", "a late copy is not stored"
+    assert ledger.votes() == []
+    answer(ledger, "Ada", again, "answered", "size_mismatch")
+    assert [vote.label for vote in ledger.votes()] == ["size_mismatch"]

@@ -1,0 +1,100 @@
+"""How the voting stands, against figures worked out by hand."""
+
+import pytest
+
+from goodeye.ledger.ledger import Ledger
+from goodeye.review.items import catch_up
+from goodeye.review.standing import standing, wilson
+from goodeye.review.votes import answer, set_aside
+from review.conftest import fill
+from review.test_queue import compare_all, draw
+
+
+def vote_as(ledger: Ledger, attempts: list[int], person: str, labels: str) -> None:
+    for attempt, label in zip(attempts, labels, strict=True):
+        ledger.vote(attempt, person, "available" if label == "1" else "size_mismatch")
+
+
+def test_alpha_and_agreement_with_the_judge(ledger: Ledger) -> None:
+    """Two people as in Krippendorff 2011, section B: alpha 0.095. The judge says available to the first five."""
+    attempts = fill(ledger, [0.9] * 5 + [0.1] * 5)
+    vote_as(ledger, attempts, "Meg", "0100000010")
+    vote_as(ledger, attempts, "Owen", "1110010000")
+    catch_up(ledger)
+    found = standing(ledger)
+    assert found.alpha == pytest.approx(0.095, abs=5e-4) and (found.votes, found.agreed_on) == (20, 10)
+    (judge,) = found.judges
+    assert (judge.judge, judge.votes) == ("rfnet", 20) and judge.agreement.mean == pytest.approx((1 + 4 + 3 + 4) / 20)
+    assert {one.name: one.with_judge for one in found.people} == {"Meg": 0.5, "Owen": 0.7}
+    assert [sum(one.days) for one in found.people] == [10, 10] and found.people[0].days[-1] == 10
+
+
+def test_votes_set_aside_count_only_in_their_own_row(ledger: Ledger) -> None:
+    attempts = fill(ledger, [0.9] * 4)
+    for person, labels in (("Ada", "1110"), ("Bo", "1110"), ("Eve", "0001")):
+        vote_as(ledger, attempts, person, labels)
+    catch_up(ledger)
+    set_aside(ledger, "Eve", True, "the same every time", decided_by="Ada")
+    found = standing(ledger)
+    assert found.votes == 8 and found.alpha == 1 and found.judges[0].votes == 8
+    (eve,) = [one for one in found.people if one.name == "Eve"]
+    assert eve.aside and eve.votes == 4 and eve.why == "the same every time"
+
+
+def test_steadiness_time_skips_and_flags(ledger: Ledger) -> None:
+    from dataclasses import replace
+
+    from review.conftest import PLAIN
+
+    fill(ledger, [0.5] * 8)
+    for number in range(8):
+        (ask,) = draw(ledger, "Ada")
+        outcome = "skipped" if number == 6 else "flagged" if number == 7 else "answered"
+        answer(ledger, "Ada", ask.id, outcome, "available", seconds=number + 1)
+    again = replace(PLAIN, repeat_share=1.0, repeat_after=1)
+    for said in ("available", "size_mismatch", "available", "available"):
+        (ask,) = draw(ledger, "Ada", rules=again)
+        answer(ledger, "Ada", ask.id, "answered", said)
+    (ada,) = standing(ledger).people
+    assert (ada.votes, ada.skipped, ada.flagged, ada.repeats, ada.steady) == (6, 1, 1, 4, 0.75)
+    assert ada.seconds == 3.5
+
+
+def test_position_and_ranking(ledger: Ledger) -> None:
+    """Who always takes the left of the screen shows a position of 100 %, which says nothing of the runs."""
+    fill(ledger, [0.6, 0.7, 0.8, 0.9], runs=2)
+    done = compare_all(ledger, "Ada", 16)
+    found = standing(ledger)
+    assert found.decided == len(done) == found.people[0].comparisons
+    assert found.left_chosen is not None and found.left_chosen.mean == 1
+    (ranking,) = found.rankings
+    assert ranking.axis == "overall" and {row[0] for row in ranking.rows} == {1, 2}
+    assert all(low <= strength <= high and low < 0 < high for _run, strength, low, high, _count in ranking.rows)
+
+
+def test_the_random_sample_takes_in_what_lies_before_it(ledger: Ledger) -> None:
+    from dataclasses import replace
+
+    from goodeye.review.items import scattered
+    from review.conftest import PLAIN
+
+    attempts = fill(ledger, [0.5] * 6)
+    early, *rest = sorted(attempts, key=scattered)
+    ledger.vote(early, "Bo", "available")
+    ledger.vote(rest[-1], "Bo", "available")
+    catch_up(ledger)
+    (ask,) = draw(ledger, "Bo", rules=replace(PLAIN, random_share=1.0))
+    answer(ledger, "Bo", ask.id, "answered", "available")
+    (judge,) = standing(ledger).judges
+    assert ask.attempt_id == rest[0] and (judge.votes, judge.sampled) == (3, 2)
+
+
+def test_an_empty_ledger_has_nothing_to_tell(ledger: Ledger) -> None:
+    found = standing(ledger)
+    assert found.people == found.judges == found.rankings == () and found.alpha is None
+
+
+def test_wilson_as_published() -> None:
+    """Newcombe 1998, table I: 81 of 263 gives 0.2553 to 0.3662."""
+    assert wilson(81, 263)[1:] == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert wilson(0, 20)[1] == 0 and wilson(0, 20)[2] == pytest.approx(0.1611, abs=1e-4)
