@@ -44,7 +44,9 @@ def test_the_ranker_is_asked_in_both_orders_and_only_agreement_wins():
     with serving(reply) as fake:
         found = compare(model(fake), "a colour", RED, BLUE)
     assert found.outcomes == {"accuracy": "win", "aesthetics": "lose", "diversity": "similar"}
-    assert len(fake.requests) == 2 and "The query is: a colour" in fake.requests[0]["messages"][-1]["content"][0]["text"]
+    assert (
+        len(fake.requests) == 2 and "The query is: a colour" in fake.requests[0]["messages"][-1]["content"][0]["text"]
+    )
 
 
 def test_the_scorer_marks_each_row_alone():
