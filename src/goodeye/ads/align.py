@@ -8,7 +8,7 @@ lora/, which load with diffusers and peft alone.
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -183,13 +183,15 @@ def align(
         briefs, problems = _placed(inputs, loaded, title, prompt, remover, config.seed)
     if (side := briefs[0].canvas.product.shape[-1]) != settings.size:
         raise BadInput(f"the briefs' canvas has {side} pixels, and {loaded.model_set.name} has {settings.size}.")
+    if config.guard and len(briefs) < 2:
+        raise BadInput("there is one brief, and the guard compares two or more. Give more products, or --no-guard.")
     judge = reward or _inspector(loaded, config.aux_grad)
     if not judge.differentiable and config.method != "dpo":
         raise BadInput("the judge gives no gradient, so it can only choose between pictures. Use the method dpo.")
     run = _Run(config=config, out=Path(out), studio=Studio(loaded, settings), judge=judge, briefs=briefs, cpu=cpu)
     other = _rfnet(Path(held_out), loaded) if isinstance(held_out, str | Path) else held_out
     result, stopped = run.fit(other, limits, resume, _name(models))
-    return replace(run.conclude(result, stopped, problems), problems=problems)
+    return run.conclude(result, stopped, problems)
 
 
 @dataclass(kw_only=True)
@@ -261,13 +263,14 @@ class _Run:
         )
         step = RewardStep(self.studio, self.judge, self.trained, self.briefs, rfft)
         pictures = config.batch * draws.slots
-        first: list[int] = []
+        window, first = config.evaluate_every, -1  # the first step of this call: only whole windows of it are judged
 
         def watched(modules: Modules, batch: Any, number: int) -> Any:
-            """The step; before it, where a window of evaluation has ended, whether the reward still says anything."""
-            first.append(number) if not first else None
-            if number % config.evaluate_every == 0 and number - config.evaluate_every >= first[0]:
-                require_reward(read_metrics(self.out), number, config.evaluate_every, pictures)
+            """The step; before it, where a window has ended, whether the reward still says anything."""
+            nonlocal first
+            first = number if first < 0 else first
+            if number % window == 0 and number - window >= first:
+                require_reward(read_metrics(self.out), number, window, pictures)
             return step(modules, batch, number)
 
         return watched, draws
@@ -303,7 +306,7 @@ class _Run:
             "briefs": _digest(self.briefs),
         }
 
-    def conclude(self, result: Result | None, vanished: Vanished | None, problems: Sequence[Problem]) -> Aligned:
+    def conclude(self, result: Result | None, vanished: Vanished | None, problems: list[Problem]) -> Aligned:
         """Saves what was trained and writes the report."""
         rows = read_metrics(self.out)
         last = {name: value for row in rows for name, value in row.items() if name != "step"}
@@ -318,6 +321,7 @@ class _Run:
             best=result.best if result else None,
             stopped=str(vanished) if vanished else result.stopped if result else "",
             failed=vanished is not None and not vanished.all_passed,
+            problems=problems,
         )
         if _is_main(self.cpu):
             self.trained.save(self.out)
