@@ -12,7 +12,7 @@ from goodeye.ads import cutout
 from goodeye.ads.canvas import visible_box
 from goodeye.ads.cutout import cut_out
 from goodeye.errors import BadInput
-from goodeye.images import open_image
+from goodeye.images import open_image, to_tensor
 from goodeye.judging.maps import OnnxSaliency
 
 pytestmark = pytest.mark.real
@@ -97,5 +97,23 @@ def test_u2nets_map_is_the_same_at_other_sizes_of_the_picture(models, products):
     small, large = (torch.from_numpy(np.array(picture.resize((side, side)))) for side in (160, 480))
     maps = [models.saliency(pixels.permute(2, 0, 1)[None] / 255)[0, 0] for pixels in (small, large)]
     assert [tuple(one.shape) for one in maps] == [(160, 160), (480, 480)]
+    assert all(one.min() >= 0 and one.max() <= 1 for one in maps)
     shrunk = torch.nn.functional.interpolate(maps[1][None, None], size=(160, 160), mode="area")[0, 0]
     assert overlap(shrunk.numpy() > 0.5, maps[0].numpy() > 0.5) > 0.98
+
+
+def test_u2net_gives_a_picture_the_same_map_in_a_batch(models, products):
+    pictures = [on_grey(products[title]) for title in ("teapot", "chair")]
+    images = torch.stack([to_tensor(picture) for picture in pictures])
+    alone = torch.cat([models.saliency(image[None]) for image in images])
+    assert not models.saliency.differentiable and torch.allclose(models.saliency(images), alone, atol=1e-4)
+
+
+def test_u2nets_map_shows_each_product_and_not_the_next(models, products):
+    """The map itself, before GrabCut and the guided filter mend what it misses."""
+    chosen = [products[title] for title in ("teapot", "chair", "handbag")]
+    maps = [models.saliency(to_tensor(on_grey(product))[None])[0, 0].numpy() > 0.5 for product in chosen]
+    outlines = [solid(product) for product in chosen]
+    own = [overlap(one, outline) for one, outline in zip(maps, outlines, strict=True)]
+    others = [overlap(one, outline) for one, outline in zip(maps, outlines[1:] + outlines[:1], strict=True)]
+    assert min(own) > 0.8 and all(mine > other for mine, other in zip(own, others, strict=True)), (own, others)

@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModel, AutoTokenizer, ResNetConfig, ResNetModel
 
-from goodeye.judging.rfnet import RFNet, encode_titles
+from goodeye.judging.licence import licence_of
+from goodeye.judging.protocol import Context
+from goodeye.judging.rfnet import RFNet, RFNetJudge, encode_titles
 from goodeye.judging.rfnet_fit import SMALL_BERT, RFNetTraining, fit_rfnet, predict
 from goodeye.judging.samples import Samples
 
@@ -130,6 +132,16 @@ def learn(text_encoder, run_dir):
     return fit_rfnet(only_titles_tell(WORN, EATEN, copies=3), config, run_dir=run_dir)
 
 
+def known(plane: torch.Tensor):
+    """A map estimator that knows the maps of the pictures it will be shown, in order."""
+
+    def estimate(images):
+        return plane.float() / 255
+
+    estimate.differentiable, estimate.version = False, "1"
+    return estimate
+
+
 def test_trained_on_some_titles_it_understands_others(minilm, tmp_path):
     """With a title encoder from nothing, words that were not trained on mean nothing."""
     fitted = learn(str(minilm), tmp_path / "minilm")
@@ -145,5 +157,12 @@ def test_trained_on_some_titles_it_understands_others(minilm, tmp_path):
 
     fitted.save_pretrained(tmp_path / "judge")
     again, tokenizer = RFNet.from_pretrained(tmp_path / "judge"), AutoTokenizer.from_pretrained(tmp_path / "judge")
-    assert (predict(again, tokenizer, unseen) == predict(fitted.model, fitted.tokenizer, unseen)).all()
+    expected = predict(fitted.model, fitted.tokenizer, unseen)
+    assert (predict(again, tokenizer, unseen) == expected).all()
+    assert isinstance(tokenizer, type(AutoTokenizer.from_pretrained(minilm))) and licence_of(minilm) == "apache-2.0"
+    judge = RFNetJudge.from_pretrained(tmp_path / "judge", *(known(plane) for plane in (unseen.depth, unseen.saliency)))
+    products, images = unseen.products.float() / 255, unseen.images.float() / 255
+    contexts = [Context(product, title) for product, title in zip(products, unseen.titles, strict=True)]
+    got = [verdict.scores["available"] for verdict in judge.inspect(images, contexts)]
+    assert got == pytest.approx(expected[:, 0].tolist(), abs=1e-4)
     assert not any(path.suffix in (".bin", ".pt", ".pth") for path in (tmp_path / "judge").iterdir())
