@@ -262,6 +262,8 @@ def ads_align(
     batch: int = 8,
     accumulate: int = 1,
     part: int = 4,
+    each: int = 4,
+    gap: float = 0.1,
     lr: Annotated[float | None, optional("RATE")] = None,
     precision: Literal["fp32", "bf16"] = "fp32",
     evaluate_every: int = 20,
@@ -295,6 +297,8 @@ def ads_align(
         batch: pictures, or pairs, at once
         accumulate: batches to a step
         part: pictures decoded and judged at once
+        each: for dpo, pictures made of each brief; the best and the worst are a pair
+        gap: for dpo, p(available) by which the best leads, at least
         lr: learning rate; 1e-5 for a ControlNet, 1e-4 for LoRA, 3e-4 for small networks if not given
         precision: bf16 for accelerators that have it
         evaluate_every: steps between two looks at the watched briefs
@@ -324,6 +328,8 @@ def ads_align(
         lr=lr,
         rank=rank,
         part=part,
+        each=each,
+        gap=gap,
         evaluate_every=evaluate_every,
         watched=watched,
         guard=guard,
