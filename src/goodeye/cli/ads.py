@@ -303,7 +303,7 @@ def ads_align(
         precision: bf16 for accelerators that have it
         evaluate_every: steps between two looks at the watched briefs
         watched: briefs looked at, two pictures each; not trained on where there are four times as many
-        guard: stop, and keep the best weights, when the held-out judge falls while the trained one rises
+        guard: do not look for, nor stop at, a held-out judge that falls while the trained one rises
         held_out: folder of an RFNet trained on other pictures, as the guard's judge; CLIP's similarity if not given
         remover: what cuts out photographs without a transparent background
         briefs: how many of the showroom's own, where no product is given with --models showroom
