@@ -47,15 +47,15 @@ def test_twenty_labels_by_keyboard_with_an_undo(page: Any, ledger: Ledger) -> No
     for number in range(20):
         page.wait_for_selector(".frame img")
         page.keyboard.press(str(1 + number % 5))
-        page.wait_for_function(f"document.getElementById('tally').textContent === '{number + 1} today'")
+        page.wait_for_selector(f"#tally:text-is('{number + 1} today')")
     page.keyboard.press("z")
-    page.wait_for_function("document.getElementById('tally').textContent === '19 today'")
+    page.wait_for_selector("#tally:text-is('19 today')")
     page.wait_for_selector(".frame img")
-    page.wait_for_function("localStorage.getItem('goodeye-unsentlabel') === '[]'")
+    page.wait_for_selector("#desk[data-unsent='0']")
     assert len(ledger.votes()) == 19
     page.keyboard.press("1")
-    page.wait_for_function("document.getElementById('tally').textContent === '20 today'")
-    page.wait_for_function("localStorage.getItem('goodeye-unsentlabel') === '[]'")
+    page.wait_for_selector("#tally:text-is('20 today')")
+    page.wait_for_selector("#desk[data-unsent='0']")
     votes = ledger.votes()
     assert len(votes) == 20 and votes[-1].label == "available" and all(vote.seconds >= 0 for vote in votes)
 
@@ -65,8 +65,8 @@ def test_ten_pairs_by_keyboard_then_look_and_standing(page: Any, ledger: Ledger)
     for number in range(10):
         page.wait_for_selector(".frame + .frame img")
         page.keyboard.press(("ArrowLeft", "ArrowRight", "ArrowDown")[number % 3])
-        page.wait_for_function(f"document.getElementById('tally').textContent === '{number + 1} today'")
-    page.wait_for_function("localStorage.getItem('goodeye-unsentcompare') === '[]'")
+        page.wait_for_selector(f"#tally:text-is('{number + 1} today')")
+    page.wait_for_selector("#desk[data-unsent='0']")
     page.goto("/look")
     assert page.locator(".wall li").count() == 24
     page.select_option("[name=run]", "2")

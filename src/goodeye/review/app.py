@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs, quote
 
 from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 from jinja2 import Environment, PackageLoader
 from PIL import Image
@@ -174,6 +175,10 @@ def _errors(app: FastAPI, review: Review) -> None:
     @app.exception_handler(votes.NotAsked)
     def not_asked(_request: Request, _error: votes.NotAsked) -> Response:
         return JSONResponse({"detail": "You were not asked that."}, 404)
+
+    @app.exception_handler(RequestValidationError)
+    def malformed(_request: Request, _error: RequestValidationError) -> Response:
+        return JSONResponse({"detail": "That is not what this call takes."}, 422)  # and no echo of what was sent
 
     @app.exception_handler(BadInput)
     def bad_input(_request: Request, error: BadInput) -> Response:

@@ -35,6 +35,7 @@ export class Desk {
     this.asks = []; // open, the first is next
     this.answered = []; // of this page, the latest last
     this.today = 0;
+    this.changes = 0; // answers and undos so far
     this.empty = false;
     this.problem = "";
     this.unsent = this.remembered();
@@ -48,6 +49,7 @@ export class Desk {
   async fill() {
     if (this.filling) return;
     this.filling = true;
+    const settled = this.unsent.length === 0 ? this.changes : -1;
     try {
       const found = await call("/api/desk", { kind: this.kind, count: Math.min(8, this.size + this.unsent.length) });
       const gone = new Set([...this.answered.map((ask) => ask.id), ...this.unsent.map((one) => one.ask)]);
@@ -56,7 +58,7 @@ export class Desk {
         if (!gone.has(ask.id) && !here.has(ask.id)) this.asks.push(ask);
       }
       this.asks.forEach(preload);
-      this.today = Math.max(this.today, found.today);
+      if (settled === this.changes) this.today = found.today; // else something was answered or undone meanwhile
       this.empty = found.asks.length === 0 && this.unsent.length === 0;
       this.problem = "";
     } catch (error) {
@@ -68,6 +70,7 @@ export class Desk {
   }
 
   answer(ask, outcome, answer, seconds, note = "") {
+    this.changes += 1;
     this.asks = this.asks.filter((one) => one.id !== ask.id);
     this.answered.push({ ...ask, outcome, answer });
     if (outcome === "answered") this.today += 1;
@@ -105,6 +108,7 @@ export class Desk {
   async undo() {
     const last = this.answered.pop();
     if (!last) return null;
+    this.changes += 1;
     if (last.outcome === "answered") this.today = Math.max(0, this.today - 1);
     while (this.unsent.some((one) => one.ask === last.id)) await new Promise((resolve) => setTimeout(resolve, 30));
     try {
@@ -148,6 +152,7 @@ export class Desk {
 /** Text that a page shows for how things stand. */
 export function status(desk) {
   document.getElementById("tally").textContent = `${desk.today} today`;
+  document.getElementById("desk").dataset.unsent = desk.pending;
   const sync = document.getElementById("sync");
   sync.textContent = desk.problem || (desk.pending > 1 ? `${desk.pending} being stored` : "");
   sync.classList.toggle("problem", Boolean(desk.problem));
