@@ -197,14 +197,18 @@ def needed(counts: Counts, max_bad: float, confidence: float) -> Needed | None:
     for threshold, passed, bad in zip(counts.grid, counts.passed, counts.bad, strict=True):
         if passed < FEWEST or bad / passed >= max_bad:
             continue
-        rate = bad / passed
-        place = bisect_left(range(len(at)), HELD, key=lambda k, rate=rate: tail(k, int(at[k]), rate))
+        place = _step_held(at, bad / passed)
         if place == len(at):
             continue
         votes = math.ceil(int(at[place]) * counts.votes / passed)
         if best is None or votes < best.votes:
             best = Needed(votes=votes, threshold=threshold, passed=passed, bad=bad)
     return best
+
+
+def _step_held(at: Int[Array, " J"], rate: float) -> int:
+    """The first of the steps at which a rate below max_bad holds the promise four times in five."""
+    return bisect_left(range(len(at)), HELD, key=lambda k: tail(k, int(at[k]), rate))
 
 
 def nearest(counts: Counts, max_bad: float, confidence: float) -> float | None:
