@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import uvicorn
 
@@ -33,7 +34,8 @@ def serve(
         name = f"[{host}]" if ":" in host else host
         on_ready(f"http://{name}:{listener.getsockname()[1]}/")
         config = uvicorn.Config(app, log_level="warning", proxy_headers=False, server_header=False, access_log=False)
-        uvicorn.Server(config).run(sockets=[listener])
+        with suppress(KeyboardInterrupt):  # Ctrl-C is how it is meant to end; open requests are finished first
+            uvicorn.Server(config).run(sockets=[listener])
 
 
 def check_rules(rules: Rules) -> None:
