@@ -228,13 +228,7 @@ def test_pictures_without_a_place_are_never_available(oracle, made):
     assert labels.count("available") <= 1
 
 
-CLOUDS = pytest.param(
-    D._clouds,
-    marks=pytest.mark.xfail(strict=True, reason="the shipped reader takes one cloudy picture of twelve for a place"),
-)
-
-
-@pytest.mark.parametrize("wash", [D._mosaic, D._static, CLOUDS, D._wash], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("wash", [D._mosaic, D._static, D._clouds, D._wash], ids=lambda f: f.__name__)
 def test_mosaic_and_noise_are_never_available(oracle, made, wash):
     chosen = [n for n, scene in enumerate(made.scenes) if scene.defect == "available"]
     alpha = made.product[chosen, 3:]

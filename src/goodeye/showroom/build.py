@@ -42,7 +42,7 @@ class Build:
     held: int = 1024
     generated: int = 16384  # scenes for U-Net and ControlNet
     available: float = 0.85  # how many of those are good; the rest have a defect, so that the generator fails as well
-    inspected: int = 1536  # pictures for RFNet, remade by the generator
+    inspected: int = 2048  # pictures for RFNet, remade by the generator
     plain: int = 4096  # and as rendered
     inspected_held: int = 384
     vae: Loop = Loop(
@@ -103,7 +103,7 @@ class Build:
         log_every=20,
     )
     rfnet: RFNetTraining = RFNetTraining(
-        epochs=3,
+        epochs=4,
         batch_size=16,
         lr=3e-4,
         warmup=100,

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
 
 from goodeye.showroom import scenes as S
 from goodeye.showroom.places import LIGHTS, PLACES, WALLS
@@ -84,7 +85,7 @@ class FactsReader(PreTrainedModel):
     def __init__(self, config: FactsConfig) -> None:
         super().__init__(config)
         w = config.widths
-        self.stem = nn.Conv2d(4, w[0], 5, 2, 2)
+        self.stem = nn.Sequential(nn.Conv2d(4, w[0], 5, 2, 2, bias=False), nn.BatchNorm2d(w[0]), nn.ReLU())
         stages = []
         for level, (width, count) in enumerate(zip(w, config.blocks, strict=True)):
             before = w[max(0, level - 1)]
@@ -97,16 +98,22 @@ class FactsReader(PreTrainedModel):
         )
         self.horizon = nn.Linear(16 * 16, config.horizon_bins)
         outputs = (len(PLACE_NAMES), len(WALL_NAMES), len(LIGHT_NAMES), len(REFERENCE_NAMES), config.height_bins)
-        self.hidden = nn.Linear(2 * w[3], 128)
+        self.pooled_norm = nn.BatchNorm1d(2 * sum(w))
+        self.hidden = nn.Linear(2 * sum(w), 128)
         self.facts = nn.Linear(128, sum(outputs))
         self.outputs = outputs
         self.lateral = nn.ModuleList(nn.Conv2d(width, 32, 1) for width in w[1:])
         self.extension = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 1, 1))
         self.post_init()
 
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)):  # He et al. 2015; the library's 0.02 learns slowly
+            init.kaiming_normal_(module.weight, nonlinearity="relu")
+
     def forward(self, pixels: Float[Tensor, "N 3 128 128"], mask: Float[Tensor, "N 1 128 128"]) -> Facts:
         """pixels: RGB in [0,1]; mask: the product's alpha on the same canvas."""
-        x = F.relu(self.stem(torch.cat([pixels, mask], 1) * 2 - 1))
+        x = self.stem(torch.cat([pixels, mask], 1) * 2 - 1)
         maps = []
         for stage in self.stages:
             x = stage(x)
@@ -114,8 +121,9 @@ class FactsReader(PreTrainedModel):
         wide = F.interpolate(maps[3], scale_factor=2.0)
         both = torch.cat([maps[2], wide], 1)
         rows = self.rows(self.row_norm(torch.cat([both.mean(3), both.amax(3)], 1)))
-        pooled = F.relu(self.hidden(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)))
-        place, wall, light, reference, height = self.facts(pooled).split(self.outputs, 1)
+        pooled = torch.cat([pool(m) for m in maps for pool in (_mean, _peak)], 1)  # colours early, things late
+        hidden = F.relu(self.hidden(self.pooled_norm(pooled)))
+        place, wall, light, reference, height = self.facts(hidden).split(self.outputs, 1)
         return Facts(self.horizon(rows.flatten(1)), place, wall, light, reference, height, self._grown(maps))
 
     def _grown(self, maps: Sequence[Tensor]) -> Tensor:
@@ -123,6 +131,14 @@ class FactsReader(PreTrainedModel):
         parts = [lateral(m) for lateral, m in zip(self.lateral, maps[1:], strict=True)]
         coarse = F.interpolate(parts[2], scale_factor=2.0) + parts[1]
         return self.extension(F.relu(F.interpolate(coarse, scale_factor=2.0) + parts[0]))[:, 0]
+
+
+def _mean(x: Tensor) -> Tensor:
+    return x.mean((2, 3))
+
+
+def _peak(x: Tensor) -> Tensor:
+    return x.amax((2, 3))
 
 
 def horizon_bins(count: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Trains the oracle's facts reader on a world of its own, and measures the oracle on others.
 
-Seeds: 31 to learn from, 33 to set the rules' lines by, 32 to measure on. The house's models use 11 and 12, so that no
+Seeds: 31 to learn from, 33 to set the rules' lines by, 32 to measure on. The house's models use 11 to 15, so that no
 picture is shared with them.
 """
 
@@ -291,7 +291,7 @@ and a map of what grows from the product. The oracle (`goodeye.showroom.oracle`)
 
 It measures; nothing is ever trained with it or on what it says.
 
-**Data.** {scenes} scenes rendered for it alone (world {seed}; the house's models learn from worlds 11 and 12), in which
+**Data.** {scenes} scenes rendered for it alone (world {seed}; the house's models use worlds 11 to 15), in which
 horizon and reference thing are in half of the scenes drawn without regard to the product. 70 % are degraded (noise,
 blur, JPEG, resampling, wrong light, stains, wobble, coarse patches), 12 % have lost their place.
 
