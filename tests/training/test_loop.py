@@ -261,6 +261,7 @@ def test_killed_at_random_and_resumed_equals_uninterrupted(tmp_path):
     rows = (cut / "metrics.jsonl").read_text()
     (cut / "metrics.jsonl").write_text(rows + '{"step": 58, "lo')  # as if cut in the middle of a line
     (cut / "checkpoints" / "00000059.part").mkdir()  # as if cut in the middle of a checkpoint
+    (cut / "checkpoints" / "00000002").mkdir()  # as if cut in the middle of dropping one
     subprocess.run([sys.executable, "-c", script, str(cut)], check=True)
     assert same(weights_after(KILLED, cut, resume=True), weights_after(KILLED, whole, resume=True))
     assert rows_without_time(cut) == rows_without_time(whole)

@@ -62,8 +62,10 @@ def save(
             _write(weights, partial / f"{name}.ema.safetensors")
         _write(_optimizer_tensors(optimizer), partial / "optimizer.safetensors")
         (partial / "state.json").write_text(json.dumps(asdict(state)))
-    for old in [*found(folder)[:-keep], *folder.glob(f"*{_PARTIAL}")]:
-        shutil.rmtree(old, ignore_errors=True)
+    kept = found(folder)[-keep:]
+    for old in folder.iterdir():  # also what a kill left of a checkpoint that was being dropped
+        if old not in kept and (old.name.isdigit() or old.suffix == _PARTIAL):
+            shutil.rmtree(old, ignore_errors=True)
     return folder / f"{state.step:08d}"
 
 
