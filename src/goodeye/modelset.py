@@ -331,7 +331,9 @@ class Models:
         """Loads by a function of a folder or id alone: a subfolder or revision is fetched from the hub first."""
 
         def call(place: str, options: dict[str, str]) -> T:
-            return load(fetched(place, **options) if options else place)
+            if not options:
+                return load(place)
+            return load(fetched(place, options.get("subfolder", ""), options.get("revision")))
 
         return self._load(role, call)
 

@@ -133,7 +133,7 @@ def create_app(ledger: Ledger, settings: Settings | None = None) -> FastAPI:
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     for add in (_errors, _sessions, _work, _pictures, _looking):
         add(app, review)
-    app.add_middleware(auth.Guard, hosts=settings.hosts)  # type: ignore[arg-type]
+    app.add_middleware(auth.Guard, hosts=settings.hosts)
     return app
 
 
@@ -160,7 +160,8 @@ def calling(request: Request) -> Seat:
     return seat
 
 
-OnPage, OnCall = Annotated[Seat, Depends(seated)], Annotated[Seat, Depends(calling)]
+OnPage = Annotated[Seat, Depends(seated)]
+OnCall = Annotated[Seat, Depends(calling)]
 
 
 def _errors(app: FastAPI, review: Review) -> None:

@@ -111,7 +111,9 @@ class Agreement:
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists and numbers."""
-        axes: dict[str, Any] = {axis: {"mean": m, "interval": [low, high]} for axis, (m, low, high) in self.measured.items()}
+        axes: dict[str, Any] = {
+            axis: {"mean": mean, "interval": [low, high]} for axis, (mean, low, high) in self.measured.items()
+        }
         return {"count": self.count, "missing": self.missing, "even": dict(self.even), **axes}
 
 

@@ -39,8 +39,8 @@ SIZES = {"miniature": MINIATURE, "giant": GIANT}
 class Rules:
     """Where the rules draw their lines; set on the world of seed 33 (ours).
 
-    contrast: what best parts indistinct pictures from others; of 600 scenes (worlds 35 and 36), 1 % of either lie on its
-    wrong side.
+    contrast: what best parts indistinct pictures from others; of 600 scenes (worlds 35 and 36), 1 % of either lie on
+    its wrong side.
     """
 
     horizon_slack: float = 0.0  # canvas widths by which the horizon may lie under the product's base
