@@ -281,3 +281,15 @@ def test_its_weights_are_small_and_safe(oracle):
     assert files["model.safetensors"] < 2_000_000 and not any(name.endswith((".bin", ".pt")) for name in files)
     card = (Q.WEIGHTS / "README.md").read_text()
     assert oracle.version in card and "nothing is ever trained with it" in card
+
+
+def test_only_what_touches_the_product_and_comes_away_from_it_grows_from_it():
+    """Four products of 8x8 cells in the middle of 32x32: an arm, a spot apart, a seam along the edge, and nothing."""
+    alpha = torch.zeros(4, 128, 128)
+    alpha[:, 48:80, 48:80] = 1
+    found = torch.zeros(4, 32, 32, dtype=torch.bool)
+    found[0, 14:16, 20:26] = True  # from the right edge outwards, 6 cells
+    found[1, 2:6, 2:6] = True
+    found[2, 12:20, 20] = True
+    areas = Q.extensions(found, alpha, reach=0.08)
+    assert areas.tolist() == pytest.approx([12 / 32**2, 0, 0, 0])

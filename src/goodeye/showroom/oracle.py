@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -48,6 +50,7 @@ class Rules:
     size_ratio: float = 1.6  # largest factor by which a reference thing may be too large or too small
     contrast: float = 0.2  # least contrast of the product with what surrounds it
     grown: float = 0.04  # largest area of an extension, as a share of the product's
+    reach: float = 0.08  # how far from the product an extension must come; less is an unclean edge
     smooth: int = 1  # pixels over which the background is averaged before its contrast is taken
 
 
@@ -175,7 +178,7 @@ class Oracle:
             ratio=ratio,
             misfit=misfit,
             contrast=quiet_contrast(images, products, self.rules.smooth),
-            grown=(seen.extension.sigmoid() > 0.5).float().mean((1, 2)) / area.clamp(min=1e-4),
+            grown=extensions(seen.extension.sigmoid() > 0.5, products[:, 3], self.rules.reach) / area.clamp(min=1e-4),
         )
         return Reading(**{name: value.cpu() for name, value in vars(reading).items()})
 
@@ -228,6 +231,21 @@ def outline(alpha: Float[Tensor, "N H W"]) -> tuple[Tensor, Tensor, Tensor]:
         ends.append((first, last))
     (top, bottom), (left, right) = ends
     return bottom / size, torch.maximum(bottom - top, right - left) / size, solid.float().mean((1, 2))
+
+
+def extensions(found: Tensor, alpha: Float[Tensor, "N H W"], reach: float) -> Tensor:
+    """Area [N] in canvas widths squared of what grows from the product: cells `found` [N,32,32] that hang together,
+    touch the product and come at least `reach` canvas widths away. What lies apart from it does not grow from it."""
+    cells = found.shape[-1]
+    product = F.adaptive_avg_pool2d(alpha[:, None], cells)[:, 0] > 0.5
+    areas = []
+    for here, solid in zip(found.cpu().numpy(), product.cpu().numpy(), strict=True):
+        away = cv2.distanceTransform((~solid).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        count, parts = cv2.connectedComponents(here.astype(np.uint8), connectivity=8)
+        grown = [parts == part for part in range(1, count)]
+        sizes = [one.sum() for one in grown if away[one].min() < 2 and away[one].max() >= reach * cells]
+        areas.append(float(sum(sizes)) / cells**2)
+    return torch.tensor(areas, device=found.device)
 
 
 def quiet_contrast(images: Tensor, products: Tensor, radius: int) -> Tensor:
