@@ -4,7 +4,8 @@ import time
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
+import torch
+from torch.nn.functional import softplus
 
 from goodeye.judging.bradley_terry import rank
 
@@ -31,13 +32,19 @@ def test_similar_is_half_a_win_each() -> None:
 @pytest.mark.parametrize("prior", [0.0, 0.5])
 def test_strengths_are_of_the_greatest_likelihood(prior: float) -> None:
     first, second, won = simulated(np.array([1.0, 0.3, -0.2, -1.1]), 400)
+    left, right, wins = torch.from_numpy(first), torch.from_numpy(second), torch.from_numpy(won)
+    strength = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    search = torch.optim.LBFGS([strength], max_iter=200, tolerance_grad=1e-12, line_search_fn="strong_wolfe")
 
-    def cost(strength: np.ndarray) -> float:
-        gap = strength[first] - strength[second]
-        likelihood = np.sum(won * gap - np.logaddexp(0, gap))
-        return float(-likelihood - prior * np.sum(0.5 * strength - np.logaddexp(0, strength)))
+    def cost() -> torch.Tensor:
+        search.zero_grad()
+        gap = strength[left] - strength[right]
+        value = (softplus(gap) - wins * gap).sum() + prior * (softplus(strength) - 0.5 * strength).sum()
+        value.backward()
+        return value
 
-    best = minimize(cost, np.zeros(4), tol=1e-12).x
+    search.step(cost)
+    best = strength.detach().numpy()
     found = rank(first, second, won, 4, prior=prior, n=10).strength
     assert found - found[0] == pytest.approx(best - best[0], abs=1e-4)
 
