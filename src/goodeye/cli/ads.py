@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import Positional, arg
 
 from goodeye.cli.common import (
     BAD_INPUT,
@@ -24,7 +24,6 @@ from goodeye.cli.common import (
     say,
     write_json,
 )
-from goodeye.errors import BadInput
 
 if TYPE_CHECKING:
     from goodeye.ads.results import Result
@@ -404,75 +403,6 @@ def ads_calibrate(
         return BAD_INPUT
     say(found.summary())
     return BAD_INPUT if found.skipped else DONE
-
-
-@command(ads, "ads prove", resume=" ")
-def ads_prove(
-    *,
-    n: int = 256,
-    seed: int = 0,
-    models: ModelSet = "showroom",
-    row: Annotated[UseAppendAction[tuple[str, ...]], optional("NAME=FOLDER")] = (),
-    attempts: int = 5,
-    pictures: int = 4,
-    spread_briefs: Annotated[int | None, optional("BRIEFS")] = None,
-    suffix: Text = None,
-    lpips: Annotated[Path | None, optional("FILE")] = None,
-    out: Path = Path("goodeye-proof"),
-    batch: int = 16,
-    device: str = "cpu",
-    json: Json = None,
-) -> int:
-    """Measures every method on fresh briefs of the showroom, side by side, by a judge that nothing was trained against.
-
-    Args:
-        n: how many briefs
-        seed: another seed, other briefs
-        row: a row more, of what `goodeye ads align` trained; or in place of the shipped adapter of that name
-        attempts: of the recurrent rows, at most so many for each picture
-        pictures: of each of the briefs on which diversity is measured
-        spread_briefs: how many those are; a quarter of all, and at least 16, if not given
-        suffix: what the row "prompt" puts after each prompt
-        lpips: weights (.safetensors) to measure diversity by
-        out: folder for the attempts, results.json and report.html; what is there already is not made again
-        batch: attempts made at once
-        device: cpu, cuda, cuda:1, mps
-    """
-    from goodeye.ads.prove import ALIGNED, Prove, prove
-    from goodeye.ads.prove_report import table
-    from goodeye.judging.lpips import Lpips
-    from goodeye.modelset import SHOWROOM, Models, resolve
-    from goodeye.showroom.prove import SUFFIX, fresh_briefs, the_oracle
-
-    shipped = {name: SHOWROOM / "align" / name for name in ALIGNED if models == "showroom"}
-    proof = prove(
-        fresh_briefs(seed, n),
-        models=Models(resolve(models), device=device),
-        held_out=the_oracle(),
-        adapters={name: folder for name, folder in shipped.items() if folder.is_dir()} | dict(map(_row, row)),
-        config=Prove(
-            seed=seed,
-            attempts=attempts,
-            pictures=pictures,
-            spread_briefs=spread_briefs,
-            batch=batch,
-            suffix=SUFFIX if suffix is None else suffix,
-        ),
-        lpips=Lpips.from_pretrained(lpips) if lpips else None,
-        out=out,
-        progress=True,
-    )
-    say(table(proof.numbers))
-    say(f"Report: {proof.report}")
-    write_json(json, proof.numbers)
-    return DONE
-
-
-def _row(words: str) -> tuple[str, Path]:
-    name, equals, folder = words.partition("=")
-    if not (name and equals and folder):
-        raise BadInput(f"--row {words} names no folder. Write --row NAME=FOLDER.")
-    return name, Path(folder)
 
 
 @command(app, "demo")
