@@ -36,7 +36,8 @@ from goodeye.judging.diversity import Features, pixel_spread
 from goodeye.judging.metrics import Interval, bootstrap, paired_bootstrap
 from goodeye.ledger.ledger import Ledger
 from goodeye.modelset import Models, resolve
-from goodeye.showroom.prove import fresh_briefs, the_oracle
+from goodeye.showroom.briefs import fresh_briefs
+from goodeye.showroom.prove import the_oracle
 
 CALIBRATION = 500_000  # added to the seed of the briefs that the rule is calibrated on
 ATTEMPTS, EVALS, PASSED, GOOD, STOPPED = range(5)  # columns of a way's counts, a row a brief

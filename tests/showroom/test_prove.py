@@ -5,8 +5,9 @@ import torch
 from goodeye.ads.measure import Made
 from goodeye.ads.prove import Pick
 from goodeye.ads.recurrent import Try
+from goodeye.showroom.briefs import fresh_briefs
 from goodeye.showroom.oracle import centimetres, wanted
-from goodeye.showroom.prove import SUFFIX, fresh_briefs, summary, table
+from goodeye.showroom.prove import SUFFIX, summary, table
 from goodeye.showroom.words import vocabulary
 
 

@@ -45,7 +45,8 @@ def ads_prove(
     from goodeye.ads.prove_report import table
     from goodeye.judging.lpips import Lpips
     from goodeye.modelset import SHOWROOM, Models, resolve
-    from goodeye.showroom.prove import SUFFIX, fresh_briefs, the_oracle
+    from goodeye.showroom.briefs import fresh_briefs
+    from goodeye.showroom.prove import SUFFIX, the_oracle
 
     shipped = {name: SHOWROOM / "align" / name for name in ALIGNED if models == "showroom"}
     proof = prove(

@@ -1,8 +1,7 @@
 """The showroom's part of a proof: fresh briefs, and the oracle, which nothing was trained against.
 
-Briefs are products of the showroom in settings of the showroom, drawn from a seed that no training used (training
-worlds have seeds below 100; add `FRESH`). `goodeye ads prove` measures every method on them; `prove` here the two that
-need no training, with more about how far inspector and oracle agree.
+Briefs are drawn from worlds that no training used (`goodeye.showroom.briefs`). `goodeye ads prove` measures every method
+on them; `prove` here the two that need no training, with more about how far inspector and oracle agree.
 """
 
 from __future__ import annotations
@@ -15,33 +14,13 @@ from typing import Any
 from goodeye.ads.measure import Gallery, Judges, Made
 from goodeye.ads.prove import Pick, interval, recurrent
 from goodeye.ads.recurrent import Try
-from goodeye.ads.rollout import Placed
 from goodeye.modelset import SHOWROOM, Models, resolve
 from goodeye.showroom import scenes as S
-from goodeye.showroom.inspected import canvas_of
+from goodeye.showroom.briefs import fresh_briefs
 from goodeye.showroom.oracle import Oracle
 
-FRESH = 1_000_000
 ORACLE = "oracle"
 SUFFIX = ", beside a plant"  # the long form of its captions, in which most of its generator's training prompts are
-
-
-def fresh_briefs(seed: int, count: int) -> list[Placed]:
-    """Products on their canvas, with titles and prompts (place and light; nothing beside the product is asked for)."""
-    scenes = [S.sample(FRESH + seed, i, S.CLASSES[:1]) for i in range(count)]
-    out: list[Placed] = []
-    for r in S.render_many(scenes):
-        products = (r.product * 255).round().byte().numpy()
-        for scene, product in zip(r.scenes, products, strict=True):
-            out.append(
-                Placed(
-                    key=f"{len(out):04d}",
-                    canvas=canvas_of(product),
-                    title=scene.product.title,
-                    prompt=S.caption(scene, full=False),
-                )
-            )
-    return out
 
 
 def the_oracle() -> Oracle:
