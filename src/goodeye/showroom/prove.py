@@ -1,7 +1,7 @@
 """The showroom's part of a proof: fresh briefs, and the oracle, which nothing was trained against.
 
-Briefs are drawn from worlds that no training used (`goodeye.showroom.briefs`). `goodeye ads prove` measures every method
-on them; `prove` here the two that need no training, with more about how far inspector and oracle agree.
+Briefs are drawn from worlds that no training used (`goodeye.showroom.briefs`). `goodeye ads prove` measures every
+method on them; `prove` here the two that need no training, with more about how far inspector and oracle agree.
 """
 
 from __future__ import annotations
