@@ -104,6 +104,24 @@ def test_the_guard_watches_by_default_and_the_report_shows_it(run, tiny_set):
     assert found.report.name == "report.html" and page.count("data:image/") >= 2
     assert not re.search(r"(src|href)=\"(?!data:)", page)  # self-contained
     assert {path.name for path in (found.out / "samples").iterdir()} >= {"00000000.png", "00000004.png"}
+    assert shown(found)["held out"] == "dark 1 by brightness"
+
+
+def shown(found) -> dict[str, str]:
+    """The table of settings in the report."""
+    return dict(re.findall(r"<tr><th>(.*?)</th><td>(.*?)</td></tr>", found.report.read_text()))
+
+
+def test_the_report_shows_what_was_left_open_as_it_took_effect(run):
+    open_ones = {"lr": None, "beta": None, "last": None, "steps": 2}
+    table = shown(run(replace(TINY, **open_ones)))
+    expected = {"lr": "0.0003", "beta": "0.02", "last": "1", "regulariser": "cc", "judge": "bright 1"}
+    assert expected.items() <= table.items() and table["held out"] == "no guard"
+    assert not {"gap", "each", "rank"} & table.keys()
+    table = shown(run(replace(TINY, method="refl", train="lora", **open_ones), "refl"))
+    assert table["regulariser"] == "none" and "beta" not in table and table["rank"] == "64"
+    dpo = shown(run(replace(TINY, method="dpo", each=2, gap=1e-9, **open_ones), "dpo", reward=Fickle()))
+    assert dpo["beta"] == "2000.0" and dpo["gap"] == "1e-09" and "regulariser" not in dpo
 
 
 def with_clip(tiny_set) -> Models:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import asdict
 
 from PIL import Image
 
@@ -19,7 +20,7 @@ def test_it_holds_curves_pictures_and_settings_in_one_file(tmp_path):
     (tmp_path / "samples").mkdir()
     for step in (0, 10):
         Image.new("RGB", (16, 8)).save(tmp_path / "samples" / f"{step:08}.png")
-    page = write_report(tmp_path, Align(method="refl"), stopped="the judge <falls>", best=10).read_text()
+    page = write_report(tmp_path, asdict(Align(method="refl")), stopped="the judge <falls>", best=10).read_text()
     assert page.count("data:image/svg+xml") == 1 and page.count("data:image/webp") == 1
     assert not re.search(r"(src|href)=\"(?!data:)", page)
     assert "the judge &lt;falls&gt;" in page and "step 10 was best" in page

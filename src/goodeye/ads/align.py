@@ -188,9 +188,10 @@ def align(
     judge = reward or _inspector(loaded, config.aux_grad)
     if not judge.differentiable and config.method != "dpo":
         raise BadInput("the judge gives no gradient, so it can only choose between pictures. Use the method dpo.")
-    run = _Run(config=config, out=Path(out), studio=Studio(loaded, settings), judge=judge, briefs=briefs, cpu=cpu)
+    studio = Studio(loaded, settings)
     other = _rfnet(Path(held_out), loaded) if isinstance(held_out, str | Path) else held_out
-    result, stopped = run.fit(other, limits, resume, _name(models))
+    run = _Run(config=config, out=Path(out), studio=studio, judge=judge, held_out=other, briefs=briefs, cpu=cpu)
+    result, stopped = run.fit(limits, resume, _name(models))
     return run.conclude(result, stopped, problems)
 
 
@@ -202,6 +203,7 @@ class _Run:
     out: Path
     studio: Studio
     judge: Reward
+    held_out: Judge | None
     briefs: Sequence[Placed]
     cpu: bool
     trained: Trained = field(init=False)
@@ -220,12 +222,11 @@ class _Run:
         apart = count >= 4 * self.config.watched  # enough for the guard to have briefs of its own
         self.seen = [self.briefs[number] for number in range(max(0, count - self.config.watched), count)]
         self.learnt = count - len(self.seen) if apart else count
+        self.watch = Watch(self.studio, self.judge, self.seen, seed=self.config.seed, held_out=self.held_out)
 
-    def fit(
-        self, held_out: Judge | None, limits: Limits | None, resume: bool, models: str
-    ) -> tuple[Result | None, Vanished | None]:
+    def fit(self, limits: Limits | None, resume: bool, models: str) -> tuple[Result | None, Vanished | None]:
         """Trains; gives the loop's result, or why the reward vanished."""
-        watch = Watch(self.studio, self.judge, self.seen, seed=self.config.seed, held_out=held_out)
+        watch = self.watch
         guard = Guard(watch.look, self.out / "samples", limits) if self.config.guard else None
         if guard is None and _is_main(self.cpu) and not (self.out / "samples" / f"{0:08}.png").exists():
             watch.evaluate(0, self.out / "samples")
@@ -325,8 +326,31 @@ class _Run:
         )
         if _is_main(self.cpu):
             self.trained.save(self.out)
-            write_report(self.out, self.config, found.stopped, found.best)
+            write_report(self.out, self.settled(), found.stopped, found.best)
         return found
+
+    def settled(self) -> dict[str, Any]:
+        """The settings as they took effect, for the report: what was left open is filled in, what this run does not use
+        is left out, and who judged is named."""
+        config, found = self.config, asdict(self.config) | {"lr": self.lr}
+        if config.method == "dpo":
+            found |= asdict(config.dpo())
+            unused = {"regulariser", "cc", "aux_grad", "last", "reuse", "part"}
+        else:
+            rfft = config.rfft()
+            last = rfft.last_of(len(self.studio.schedule))
+            found |= {"regulariser": rfft.regulariser, "beta": rfft.beta, "last": last}
+            unused = {"each", "gap"} | ({"cc"} if rfft.regulariser != "cc" else set())
+            unused |= {"beta"} if rfft.regulariser == "none" else set()
+        unused |= {"rank"} if config.train == "controlnet" else set()
+        judges = {"judge": _told(self.judge), "held_out": _told(self.watch.held_out) if config.guard else "no guard"}
+        return {name: value for name, value in found.items() if name not in unused} | judges
+
+
+def _told(judge: Reward | Judge) -> str:
+    """A judge's name and version, and the axis that a held-out one is read by."""
+    axes = getattr(judge, "axes", ())
+    return " ".join([getattr(judge, "name", ""), judge.version, *([f"by {axes[0].name}"] if axes else [])]).strip()
 
 
 def _digest(briefs: Sequence[Placed]) -> str:

@@ -3,7 +3,6 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,9 @@ PANELS = (  # title, and the columns of metrics.jsonl in it
 )
 
 
-def write_report(out: Path, config: Any, stopped: str = "", best: int | None = None) -> Path:
-    """Writes out/report.html from metrics.jsonl and samples/; returns its path."""
+def write_report(out: Path, settings: Mapping[str, Any], stopped: str = "", best: int | None = None) -> Path:
+    """Writes out/report.html from metrics.jsonl and samples/; returns its path. settings: as they took effect, method
+    and train among them."""
     rows = read_metrics(out)
     first: dict[str, float] = {}
     last: dict[str, float] = {}
@@ -33,7 +33,7 @@ def write_report(out: Path, config: Any, stopped: str = "", best: int | None = N
         last = {**last, **row}
     environment = Environment(loader=PackageLoader("goodeye.ads", "."), autoescape=True, trim_blocks=True)
     page = environment.get_template("align_report.html.j2").render(
-        config={name: "" if value is None else value for name, value in asdict(config).items()},
+        settings=settings,
         steps=int(last.get("step", 0)),
         measures=[(name, first[name], last[name]) for name in ("trained", "held_out", "diversity", "fidelity")
                   if name in last],

@@ -44,8 +44,7 @@ class Watch:
         except BadInput as error:
             raise BadInput(f"{error} The guard needs it; --no-guard goes without.") from error
         contexts = [brief.context for brief in self.briefs]
-        similar = ClipJudge(clip)
-        other = self.other or similar
+        similar, other = ClipJudge(clip), self.held_out
         if self.fidelity is None:
             differ = all(one.prompt for one in contexts) and all(other_prompts(contexts))
             self.fidelity = PromptFidelity(clip, contexts) if differ else partial(main_axis, similar)
@@ -57,6 +56,11 @@ class Watch:
             fidelity=self.fidelity,
             diversity=Features(clip).diversity,
         )
+
+    @property
+    def held_out(self) -> Judge:
+        """The judge that is not trained against."""
+        return self.other or ClipJudge(self.studio.models.clip)
 
     def evaluate(self, number: int, samples: Path) -> dict[str, float]:
         """Without a guard: the trained judge's view, and pictures below those of the start in samples/."""
