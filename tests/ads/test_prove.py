@@ -1,6 +1,7 @@
 """The proof: its rows, its numbers in closed form, and a whole small one."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
@@ -225,6 +226,7 @@ def test_a_proof_from_end_to_end(
     assert json.loads((out / "results.json").read_text()) == proof.numbers
     page, text = proof.report.read_text(), table(proof.numbers)
     assert page.count("data:image/webp") == 7 * 2 and "http" not in page and "<script" not in page
+    assert re.search(r"<td>\d\.\d+<small>\S+ to \S+</small></td>", page)  # a number, its interval below
     assert all(name in text and name in page for name in rows) and "left out: refl" in text
 
     # the same call again makes nothing; after a kill it makes what is lacking, and comes to the same

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
 from torch import Tensor
 
 from goodeye.atomic import write_bytes
@@ -51,7 +52,7 @@ def _notes(numbers: Mapping[str, Any]) -> list[str]:
 def write_report(proof: "Proof", titles: Sequence[str]) -> None:
     """Writes report.html: self-contained, light and dark, without JavaScript."""
     environment = Environment(loader=PackageLoader("goodeye.ads", "."), autoescape=True, trim_blocks=True)
-    environment.filters.update(cell=_cell, picture=_picture)
+    environment.filters.update(cell=_two_lines, picture=_picture)
     page = environment.get_template("prove.html.j2").render(
         numbers=proof.numbers,
         columns=[column for column in COLUMNS if _has(proof.numbers, column[0])],
@@ -72,6 +73,12 @@ def _cell(value: Mapping[str, float | None] | None, signed: bool = False) -> str
         return "-"
     mean, low, high = (_number(value[name], signed) for name in ("mean", "low", "high"))
     return f"{mean} ({low} to {high})"
+
+
+def _two_lines(value: Mapping[str, float | None] | None) -> Markup:
+    """The same for the page: the interval on a small line of its own, so that all columns fit."""
+    number, _, rest = _cell(value).partition(" (")
+    return Markup("{}<small>{}</small>").format(number, rest.rstrip(")"))
 
 
 def _number(value: float | None, signed: bool) -> str:
