@@ -1,10 +1,12 @@
-"""Files that are whole or not there, whenever the process dies."""
+"""Files that are whole or not there, whenever the process dies; and files of JSON lines, whole but for the last."""
 
+import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from goodeye.errors import BadInput
 
@@ -36,6 +38,41 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     """Writes the whole of `data` or nothing. Raises BadInput as `whole_file` does."""
     with whole_file(path) as temporary:
         temporary.write_bytes(data)
+
+
+def append(path: str | Path, *rows: Mapping[str, Any]) -> None:
+    """Adds a JSON line for each row; missing parent folders are made. A kill may leave the last line half written.
+
+    Raises BadInput where the disk is full or the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(row) + "\n" for row in rows))
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error.strerror}. Make room there, then resume.") from error
+
+
+def read_rows(path: str | Path) -> list[dict[str, Any]]:
+    """The rows that `append` wrote, oldest first; none where there is no file. A half-written last line is left out.
+
+    Raises ValueError for anything else that is no JSON.
+    """
+    path = Path(path)
+    return [json.loads(line) for line in _whole_lines(path).splitlines()] if path.exists() else []
+
+
+def mend(path: str | Path) -> None:
+    """Cuts off a last line that a kill left half written, so that the next one is whole."""
+    path = Path(path)
+    if path.exists() and (whole := _whole_lines(path)) != path.read_bytes():
+        write_bytes(path, whole)
+
+
+def _whole_lines(path: Path) -> bytes:
+    lines = path.read_bytes()
+    return lines[: lines.rfind(b"\n") + 1]
 
 
 def flush(path: Path) -> None:

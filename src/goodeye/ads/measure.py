@@ -4,12 +4,11 @@ Nothing here chooses. An attempt has its own seed by its place, so rows that ask
 picture: what differs between two rows is the generator or the choice, not luck.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -20,7 +19,7 @@ from goodeye.ads.recurrent import Try, attempt_seed
 from goodeye.ads.results import AVAILABLE
 from goodeye.ads.rollout import Placed
 from goodeye.ads.workshop import Inspector
-from goodeye.errors import BadInput
+from goodeye.atomic import append, mend, read_rows
 from goodeye.images import open_image, save_png, to_pil, to_tensor
 from goodeye.judging.diversity import colour_entropy
 from goodeye.judging.expansion import expansion
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from goodeye.modelset import Models
 
 FIDELITY = "prompt_fidelity"
+ATTEMPTS = "attempts.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,9 @@ class Gallery:
         self.embed = Prompts(self.models)
         for network in (self.models.unet, self.models.controlnet, self.models.vae):
             network.to(memory_format=torch.channels_last)
-        self.made = {one.place: one for one in _read(self.folder / "attempts.jsonl")}
+        mend(self.folder / ATTEMPTS)
+        kept = (Made(**(row | {"place": Try(*row["place"])})) for row in read_rows(self.folder / ATTEMPTS))
+        self.made = {one.place: one for one in kept}
 
     def make(self, places: Iterable[Try]) -> list[Made]:
         """Those attempts, in order; the ones that are not there yet are made, a batch at a time."""
@@ -158,25 +160,7 @@ class Gallery:
 
     def _keep(self, made: Sequence[Made]) -> None:
         self.made.update((one.place, one) for one in made)
-        path = self.folder / "attempts.jsonl"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a") as file:
-                file.write("".join(json.dumps(asdict(one)) + "\n" for one in made))
-        except OSError as error:
-            raise BadInput(f"{path} cannot be written: {error.strerror}. Make room or name another --out.") from error
+        append(self.folder / ATTEMPTS, *map(asdict, made))
 
     def _path(self, place: Try) -> Path:
         return self.folder / "pictures" / f"{place.brief}-{place.slot}-{place.number}.png"
-
-
-def _read(path: Path) -> list[Made]:
-    """What `_keep` wrote; a line cut short by a kill is left out, and taken away so that the next one is whole."""
-    if not path.exists():
-        return []
-    text = path.read_text()
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        path.write_text(whole)
-    rows: list[dict[str, Any]] = [json.loads(line) for line in whole.splitlines()]
-    return [Made(**(row | {"place": Try(*row["place"])})) for row in rows]

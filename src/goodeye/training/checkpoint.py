@@ -1,7 +1,6 @@
 """Checkpoints of a training run: safetensors and JSON only, each one whole or not there."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from goodeye.atomic import flush
 from goodeye.errors import BadInput
 
 Weights = dict[str, Tensor]
@@ -139,11 +139,11 @@ def _whole(target: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
         yield partial
         for file in partial.iterdir():
-            _flush(file)
-        _flush(partial)
+            flush(file)
+        flush(partial)
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
-        _flush(target.parent)
+        flush(target.parent)
     except (OSError, SafetensorError) as error:
         raise BadInput(
             f"{target} cannot be written: {error}. Make room or choose another folder, then go on with --resume."
@@ -174,11 +174,3 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Weights) -> No
 
 def _write(weights: Weights, path: Path) -> None:
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, path)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

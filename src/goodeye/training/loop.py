@@ -26,7 +26,7 @@ from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
-from goodeye.atomic import write_bytes
+from goodeye.atomic import append, read_rows, write_bytes
 from goodeye.errors import BadInput
 from goodeye.progress import progress
 from goodeye.training import checkpoint
@@ -410,22 +410,12 @@ class _Run:
     def _write_row(self, row: Mapping[str, float]) -> None:
         self.last |= row
         if self.accelerator.is_main_process:
-            try:
-                with (self.folder / "metrics.jsonl").open("a") as file:
-                    file.write(json.dumps({"step": self.state.step, **row}) + "\n")
-            except OSError as error:
-                raise BadInput(
-                    f"{self.folder} cannot be written: {error.strerror}. Make room, then --resume."
-                ) from error
+            append(self.folder / "metrics.jsonl", {"step": self.state.step, **row})
 
 
 def read_metrics(run_dir: str | Path) -> list[dict[str, float]]:
     """The rows of metrics.jsonl, oldest first; a last line cut short by a kill is left out."""
-    path = Path(run_dir) / "metrics.jsonl"
-    if not path.exists():
-        return []
-    lines = path.read_text().split("\n")
-    return [json.loads(line) for line in lines[:-1]]  # what follows the last newline was cut short
+    return read_rows(Path(run_dir) / "metrics.jsonl")
 
 
 def _batches(data: Data, indices: Iterator[int], config: Loop) -> Iterator[tuple[int, Any]]:
