@@ -7,7 +7,7 @@ from tiny_clip import index_of, units
 from goodeye.errors import BadInput
 from goodeye.search.build import remove
 from goodeye.search.index import Index
-from goodeye.search.query import Weights, find, named
+from goodeye.search.query import Weights, find
 from goodeye.search.vectors import normalised
 
 
@@ -17,7 +17,7 @@ def index(tmp_path):
 
 
 def rows(found):
-    return [int(name) for name in named(found.hits)]
+    return [int(hit.name) for hit in found.hits]
 
 
 @pytest.mark.parametrize("taste", [-1.0, 0.0, 0.5, 3.0])

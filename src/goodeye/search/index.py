@@ -25,10 +25,8 @@ from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
 from goodeye.search.vectors import Vectors
 
-CARD, VECTORS, ROWS, ENDS, GROUPS, REMOVED = (
-    *("index.json", "vectors.f32", "rows.jsonl", "rows.i64", "groups.i64", "removed.npy"),
-)
-HEAD = "taste.safetensors"
+CARD, VECTORS, ROWS, ENDS = "index.json", "vectors.f32", "rows.jsonl", "rows.i64"
+GROUPS, REMOVED, HEAD = "groups.i64", "removed.npy", "taste.safetensors"
 SAMPLE = 1024  # rows by which the spread of similarities and beauty over the index is judged
 
 Ints = np.ndarray[Any, Any]

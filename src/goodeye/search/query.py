@@ -1,6 +1,5 @@
 """Asking an index: relevance and taste in one search, a cutoff that adapts to the query, one pick of each group."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -175,8 +174,3 @@ class Answer:
             "images": [vars(hit) for hit in self.found.hits],
             "notes": self.notes,
         }
-
-
-def named(hits: Sequence[Hit]) -> list[str]:
-    """The names of what was found, in order."""
-    return [hit.name for hit in hits]
