@@ -10,10 +10,7 @@ branches of guidance count as one evaluation. Prints JSON.
 """
 
 import argparse
-import json
 import math
-import os
-import platform
 import tempfile
 import time
 from collections import defaultdict
@@ -23,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from common import finish, new_parser
 
 from goodeye.ads.brief import Brief
 from goodeye.ads.early import RULE, Rule, calibrate
@@ -164,10 +162,9 @@ def share(over: int, under: int, each: float = 1.0):
     return ratio
 
 
-def told(interval: Interval) -> dict[str, float] | None:
-    if not all(map(math.isfinite, interval)):
-        return None
-    return {name: round(value, 4) for name, value in zip(("mean", "low", "high"), interval, strict=True)}
+def told(interval: Interval) -> dict[str, float | None] | None:
+    """None where it cannot be told."""
+    return interval.to_json() if all(map(math.isfinite, interval)) else None
 
 
 def summary(way: Way, plain: Way | None) -> dict:
@@ -200,7 +197,7 @@ def summary(way: Way, plain: Way | None) -> dict:
     return found
 
 
-def _ratio(way: Mapping[str, float], plain: Mapping[str, float]) -> dict[str, float] | None:
+def _ratio(way: Mapping[str, float], plain: Mapping[str, float]) -> dict[str, float | None] | None:
     """Of the mean spread, over the briefs for which both ways have two pictures."""
     keys = sorted(way.keys() & plain.keys())
     if not keys:
@@ -210,7 +207,7 @@ def _ratio(way: Mapping[str, float], plain: Mapping[str, float]) -> dict[str, fl
 
 
 def main(arguments: Sequence[str] | None = None) -> dict:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--models", default="showroom", help="model set")
     parser.add_argument("--briefs", type=int, default=96)
     parser.add_argument("--want", type=int, default=2, help="pictures of each brief; diversity needs 2")
@@ -225,7 +222,6 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--work", type=Path, default=Path("bench-early"), help="keeps the recording")
-    parser.add_argument("--out", type=Path, help="write the JSON there, too")
     options = parser.parse_args(arguments)
     models = Models(resolve(options.models), device=options.device)
     rule = calibrated(models, options, options.work)
@@ -242,16 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     for name, (stop, back) in ways.items():
         rows[name] = summary(play(models, placed, options, stop, back), plain)
         print(f"{name}: {rows[name]['to_plain']['evals_per_available_ratio']}", flush=True)
-    result = {
-        "rows": rows,
-        "rule": rule.as_json(),
-        "options": {name: str(value) for name, value in vars(options).items() if value is not None},
-        "machine": {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "cpu": platform.processor()},
-    }
-    print(json.dumps(result, indent=1))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
-    return result
+    return finish({"rows": rows, "rule": rule.as_json()}, options, threads=torch.get_num_threads())
 
 
 if __name__ == "__main__":

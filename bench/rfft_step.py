@@ -7,28 +7,22 @@ The straightforward loop: each gradient step a rollout from noise, a second mode
 time, a pass for each branch of guidance, nothing decoded in parts or checkpointed. Each way runs in a fresh process.
 """
 
-import argparse
 import dataclasses
-import json
 from collections.abc import Sequence
-from pathlib import Path
+
+from common import new_parser, write
 
 from goodeye.ads.step_cost import Trial, compare
 
 
 def main(arguments: Sequence[str] | None = None) -> dict:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     for field in dataclasses.fields(Trial):
         kind = int if isinstance(field.default, int) or field.name == "sampler_steps" else str
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
-    parser.add_argument("--out", type=Path, help="write the JSON there, too")
     options = vars(parser.parse_args(arguments))
     out = options.pop("out")
-    result = compare(Trial(**options))
-    print(json.dumps(result, indent=1))
-    if out:
-        out.write_text(json.dumps(result, indent=1) + "\n")
-    return result
+    return write(compare(Trial(**options)), out)
 
 
 if __name__ == "__main__":

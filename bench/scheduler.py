@@ -8,9 +8,6 @@ everything that belongs to one: generation, inspection, ledger. Prints JSON.
 
 import argparse
 import dataclasses
-import json
-import os
-import platform
 import random
 import tempfile
 import time
@@ -19,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from common import finish, new_parser
 from PIL import Image, ImageDraw
 
 from goodeye.ads.brief import Brief
@@ -118,7 +116,7 @@ def measure(models: Models, briefs: dict[str, Brief], groups: list[list[str]], o
 
 
 def main(arguments: Sequence[str] | None = None) -> dict:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--models", default="showroom", help="model set")
     parser.add_argument("--briefs", type=int, default=32)
     parser.add_argument("--want", type=int, default=1, help="pictures of each brief")
@@ -128,7 +126,6 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     parser.add_argument("--pass-rate", type=float, default=0.564)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path, help="write the JSON there, too")
     options = parser.parse_args(arguments)
     models = Models(resolve(options.models), device=options.device)
     with tempfile.TemporaryDirectory() as folder:
@@ -143,13 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> dict:
         "loop": loop,
         "scheduler": scheduler,
         "ratio": round(scheduler["attempts_per_second"] / loop["attempts_per_second"], 3),
-        "options": {name: str(value) for name, value in vars(options).items() if value is not None},
-        "machine": {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "cpu": platform.processor()},
     }
-    print(json.dumps(result, indent=1))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
-    return result
+    return finish(result, options, threads=torch.get_num_threads())
 
 
 if __name__ == "__main__":

@@ -6,9 +6,6 @@ The vectors lie around random centres, as pictures of real collections do. Every
 """
 
 import argparse
-import json
-import os
-import platform
 import resource
 import subprocess
 import sys
@@ -21,6 +18,7 @@ from typing import Any
 
 import faiss
 import numpy as np
+from common import finish, new_parser
 
 from goodeye.search.build import new_card, writing
 from goodeye.search.index import Index, exact, ivf_path
@@ -105,14 +103,13 @@ def recall(index: Index, queries: np.ndarray) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> dict:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--dimensions", type=int, default=768)
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--duplicates", type=float, default=0.0, help="cosine of near-duplicates; 0 does not look")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where the index is made and kept; a temporary one if not given")
-    parser.add_argument("--out", type=Path, help="write the JSON there, too")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.folder or Path(temporary)) / "index"
@@ -137,13 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> dict:
                 },
             },
             "start_up_seconds": float(subprocess.check_output([sys.executable, "-c", OPENING, str(folder)]).decode()),
-            "options": {name: str(value) for name, value in vars(options).items() if value is not None},
-            "machine": {"cores": os.cpu_count(), "cpu": platform.processor()},
         }
-    print(json.dumps(result, indent=1))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
-    return result
+    return finish(result, options)
 
 
 if __name__ == "__main__":

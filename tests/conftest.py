@@ -1,7 +1,11 @@
 """What every test shares: where the test data is, a tiny model set, and quiet, offline libraries."""
 
+import importlib
 import os
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -33,3 +37,68 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from ads.tiny_set import save_tiny_set
 
     return save_tiny_set(tmp_path_factory.mktemp("tiny-set"))
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """A script of bench/ by its name, as `python bench/NAME.py` would find it."""
+    monkeypatch.syspath_prepend(REPOSITORY / "bench")
+    return importlib.import_module
+
+
+@pytest.fixture(scope="session")
+def diffusers_pipeline() -> Callable[..., Any]:
+    """diffusers' own ControlNet inpainting, loaded without our code from a set's folder; parts may be given instead."""
+
+    def load(folder: Path, **parts: Any) -> Any:
+        import diffusers
+        import transformers
+
+        kinds = {
+            "vae": diffusers.AutoencoderKL,
+            "text_encoder": transformers.CLIPTextModel,
+            "tokenizer": transformers.PreTrainedTokenizerFast,
+            "unet": diffusers.UNet2DConditionModel,
+            "controlnet": diffusers.ControlNetModel,
+            "scheduler": diffusers.DDIMScheduler,
+        }
+        loaded = {role: parts.get(role) or kind.from_pretrained(folder / role) for role, kind in kinds.items()}
+        pipe = diffusers.StableDiffusionControlNetInpaintPipeline(
+            **loaded, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        )
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def inpainted_by_diffusers() -> Callable[..., Any]:
+    """One picture [3, S, S] around a canvas' product by such a pipeline, with the noise of seed 7, product pasted."""
+
+    def make(pipe: Any, canvas: Any, prompt: str, settings: Any) -> Any:
+        from goodeye.ads.generate import noise_of
+
+        vae, side, alpha = pipe.vae, settings.size, canvas.product[3:]
+        # ours takes the mean of the posterior, theirs draws from it
+        pipe._encode_vae_image = lambda image, generator=None: (
+            vae.encode(image).latent_dist.mode() * vae.config.scaling_factor
+        )
+        picture = pipe(
+            prompt=prompt,
+            negative_prompt=settings.negative_prompt,
+            image=(alpha * canvas.product[:3] + (1 - alpha) * 0.5)[None],
+            mask_image=1 - canvas.mask[None],
+            control_image=canvas.control[None],
+            num_inference_steps=settings.steps,
+            guidance_scale=settings.guidance_scale,
+            controlnet_conditioning_scale=settings.control_scale,
+            strength=1.0,
+            latents=noise_of(7, (4, side // 2, side // 2))[None],
+            height=side,
+            width=side,
+            output_type="pt",
+        ).images[0]
+        return alpha * canvas.product[:3] + (1 - alpha) * picture
+
+    return make

@@ -1,19 +1,12 @@
 """The index's bench runs, and compares like with like."""
 
-import importlib.util
-from pathlib import Path
-
 from goodeye.search import build
 
 
-def test_the_bench_of_a_small_index(tmp_path, monkeypatch):
-    path = Path(__file__).parents[2] / "bench" / "search_index.py"
-    spec = importlib.util.spec_from_file_location("bench_search_index", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def test_the_bench_of_a_small_index(bench, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "EXACT", 3000)
     arguments = ["--rows", "4000", "--dimensions", "32", "--queries", "20", "--out", str(tmp_path / "b.json")]
-    result = module.main(arguments)
+    result = bench("search_index").main(arguments)
     assert result["recall_at_10"] >= 0.95 and result["build"]["lists_looked_at"] >= 1
     assert set(result["ms_per_query"]) >= {"bare faiss", "index", "two stages, 100"}
     assert 0 < result["start_up_seconds"] < 30 and (tmp_path / "b.json").exists()
