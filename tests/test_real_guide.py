@@ -1,12 +1,12 @@
 """The guide to real models, followed on tiny ones: its lines of diffusers run with what was trained."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from diffusers import StableDiffusionControlNetInpaintPipeline
 from PIL import Image
 
 from goodeye.ads.adapt import adapt
@@ -23,28 +23,11 @@ def diffusers_lines() -> str:
     return found
 
 
-def save_pipeline(models: Models, folder: Path) -> None:
-    """The tiny generator as a pipeline of diffusers, as a hub repository is laid out."""
-    from diffusers import DDIMScheduler
-
-    StableDiffusionControlNetInpaintPipeline(
-        vae=models.vae,
-        text_encoder=models.text_encoder,
-        tokenizer=models.tokenizer,
-        unet=models.unet,
-        controlnet=models.controlnet,
-        scheduler=DDIMScheduler.from_config(models.scheduler_config),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(folder)
-
-
 @pytest.fixture
-def tiny(tiny_set: Path, tmp_path: Path) -> Models:
+def tiny(tiny_set: Path, tmp_path: Path, diffusers_pipeline: Callable[..., Any]) -> Models:
     """A tiny generator of which the ControlNet has learnt something: tmp_path/runs/align/controlnet."""
     models = Models(resolve(tiny_set))
-    save_pipeline(models, tmp_path / "base")
+    diffusers_pipeline(tiny_set.parent).save_pretrained(tmp_path / "base")  # laid out as a hub repository is
     trained = adapt(models, "controlnet")
     with torch.no_grad():
         for parameter in models.controlnet.parameters():

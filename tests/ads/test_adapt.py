@@ -2,22 +2,14 @@
 
 import copy
 import dataclasses
-from pathlib import Path
 
 import pytest
 import torch
-from diffusers import (
-    AutoencoderKL,
-    ControlNetModel,
-    DDIMScheduler,
-    StableDiffusionControlNetInpaintPipeline,
-    UNet2DConditionModel,
-)
+from diffusers import ControlNetModel
 from toy_judge import placed_briefs
-from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
 from goodeye.ads.adapt import adapt, put_on
-from goodeye.ads.generate import generate, noise_of
+from goodeye.ads.generate import generate
 from goodeye.errors import BadInput
 from goodeye.modelset import Models, resolve
 
@@ -36,48 +28,10 @@ def models(tiny_set) -> Models:
     return Models(resolve(str(tiny_set)))
 
 
-def pipeline(folder: Path, controlnet: Path | None = None) -> StableDiffusionControlNetInpaintPipeline:
-    """diffusers' own, from the folders of the tiny set."""
-    pipe = StableDiffusionControlNetInpaintPipeline(
-        vae=AutoencoderKL.from_pretrained(folder / "vae"),
-        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder"),
-        tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer"),
-        unet=UNet2DConditionModel.from_pretrained(folder / "unet"),
-        controlnet=ControlNetModel.from_pretrained(controlnet or folder / "controlnet"),
-        scheduler=DDIMScheduler.from_pretrained(folder / "scheduler"),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-def theirs(pipe: StableDiffusionControlNetInpaintPipeline, canvas, prompt: str, settings) -> torch.Tensor:
-    vae, side = pipe.vae, settings.size
-    alpha = canvas.product[3:]
-    # ours takes the mean of the posterior, theirs draws from it
-    pipe._encode_vae_image = lambda image, generator=None: vae.encode(image).latent_dist.mode() * 0.18215
-    picture = pipe(
-        prompt=prompt,
-        negative_prompt="",
-        image=(alpha * canvas.product[:3] + (1 - alpha) * 0.5)[None],
-        mask_image=1 - canvas.mask[None],
-        control_image=canvas.control[None],
-        num_inference_steps=settings.steps,
-        guidance_scale=settings.guidance_scale,
-        controlnet_conditioning_scale=settings.control_scale,
-        strength=1.0,
-        latents=noise_of(7, (4, side // 2, side // 2))[None],
-        height=side,
-        width=side,
-        output_type="pt",
-    ).images[0]
-    return alpha * canvas.product[:3] + (1 - alpha) * picture
-
-
 @pytest.mark.parametrize("train", ["controlnet", "lora"])
-def test_diffusers_alone_makes_the_same_pictures_of_what_was_trained(tiny_set, models, tmp_path, train):
+def test_diffusers_alone_makes_the_same_pictures_of_what_was_trained(
+    tiny_set, models, tmp_path, train, diffusers_pipeline, inpainted_by_diffusers
+):
     settings, brief = models.model_set.settings, placed_briefs(1)[0]
     mask = torch.zeros_like(brief.canvas.mask)
     mask[:, 10:20, 12:22] = 1  # whole latents, so that either way of making it small agrees
@@ -87,10 +41,11 @@ def test_diffusers_alone_makes_the_same_pictures_of_what_was_trained(tiny_set, m
     disturb(next(iter(trained.modules.values())))
     ours = generate(models, [canvas], [brief.prompt], [7], settings=settings)[0]
     place = trained.save(tmp_path)
-    pipe = pipeline(tiny_set.parent, place if train == "controlnet" else None)
+    learnt = {"controlnet": ControlNetModel.from_pretrained(place)} if train == "controlnet" else {}
+    pipe = diffusers_pipeline(tiny_set.parent, **learnt)
     if train == "lora":
         pipe.load_lora_weights(place)
-    assert torch.allclose(ours, theirs(pipe, canvas, brief.prompt, settings), atol=1e-4)
+    assert torch.allclose(ours, inpainted_by_diffusers(pipe, canvas, brief.prompt, settings), atol=1e-4)
     assert (ours - before).abs().max() > 1e-2
 
     fresh = Models(resolve(str(tiny_set)))

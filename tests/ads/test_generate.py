@@ -88,50 +88,16 @@ def test_the_prompt_and_the_edges_matter(models, settings, canvases):
     assert (base - generate(models, [blind], PROMPTS[:1], [7], settings=settings)).abs().max() > 1e-3
 
 
-def test_it_is_the_pipeline_of_diffusers_with_the_product_pasted(models, settings, canvases):
-    from diffusers import DDIMScheduler, StableDiffusionControlNetInpaintPipeline
-
-    pipeline = StableDiffusionControlNetInpaintPipeline(
-        vae=models.vae,
-        text_encoder=models.text_encoder,
-        tokenizer=models.tokenizer,
-        unet=models.unet,
-        controlnet=models.controlnet,
-        scheduler=DDIMScheduler.from_config(models.scheduler_config),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    canvas, side = canvases[0], settings.size
+def test_it_is_the_pipeline_of_diffusers_with_the_product_pasted(
+    tiny_set, models, settings, canvases, diffusers_pipeline, inpainted_by_diffusers
+):
     # a mask of whole latents, so that either way of making it small agrees
-    mask = torch.zeros(1, side, side)
+    mask = torch.zeros(1, settings.size, settings.size)
     mask[:, 10:20, 12:22] = 1
-    canvas = dataclasses.replace(canvas, mask=mask)
-
-    def mode_only(image, generator=None):  # ours takes the mean of the posterior, theirs draws from it
-        return models.vae.encode(image).latent_dist.mode() * models.vae.config.scaling_factor
-
-    pipeline._encode_vae_image = mode_only
-    alpha = canvas.product[3:]
-    start = alpha * canvas.product[:3] + (1 - alpha) * 0.5
-    theirs = pipeline(
-        prompt=PROMPTS[0],
-        negative_prompt=settings.negative_prompt,
-        image=start[None],
-        mask_image=1 - mask[None],
-        control_image=canvas.control[None],
-        num_inference_steps=settings.steps,
-        guidance_scale=settings.guidance_scale,
-        controlnet_conditioning_scale=settings.control_scale,
-        strength=1.0,
-        latents=noise_of(7, (4, side // 2, side // 2))[None],
-        height=side,
-        width=side,
-        output_type="pt",
-    ).images[0]
+    canvas = dataclasses.replace(canvases[0], mask=mask)
+    theirs = inpainted_by_diffusers(diffusers_pipeline(tiny_set.parent), canvas, PROMPTS[0], settings)
     ours = generate(models, [canvas], PROMPTS[:1], [7], settings=settings)[0]
-    assert torch.allclose(ours, alpha * canvas.product[:3] + (1 - alpha) * theirs, atol=1e-4)
+    assert torch.allclose(ours, theirs, atol=1e-4)
 
 
 def test_split_over_cores_the_pictures_are_the_same(models, settings, canvases):

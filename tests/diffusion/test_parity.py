@@ -1,19 +1,13 @@
 """The sampler seam against diffusers' own inpainting pipeline: same weights, same noise, same picture."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusers import (
-    AutoencoderKL,
-    ControlNetModel,
-    DDIMScheduler,
-    EulerDiscreteScheduler,
-    StableDiffusionControlNetInpaintPipeline,
-    UNet2DConditionModel,
-)
-from transformers import CLIPTextModel, PreTrainedTokenizerFast
+from diffusers import DDIMScheduler, EulerDiscreteScheduler
 
 from goodeye.diffusion import text, vae
 from goodeye.diffusion.denoiser import guided
@@ -60,24 +54,6 @@ def ours(
     return latents if latent else vae.decode(models.vae, latents, clamp=True)
 
 
-def pipeline(folder: Path, sampler: str, prediction: str) -> StableDiffusionControlNetInpaintPipeline:
-    """diffusers' pipeline, loaded from the same folders without our code."""
-    scheduler = SCHEDULERS[sampler].from_pretrained(folder / "scheduler", prediction_type=prediction)
-    pipe = StableDiffusionControlNetInpaintPipeline(
-        vae=AutoencoderKL.from_pretrained(folder / "vae"),
-        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder"),
-        tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer"),
-        unet=UNet2DConditionModel.from_pretrained(folder / "unet"),
-        controlnet=ControlNetModel.from_pretrained(folder / "controlnet"),
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
 def theirs(pipe, picture: dict[str, torch.Tensor], guidance: float, output: str) -> torch.Tensor:
     return pipe(
         prompt=PROMPTS,
@@ -102,9 +78,12 @@ def theirs(pipe, picture: dict[str, torch.Tensor], guidance: float, output: str)
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("sampler", ["ddim", "euler"])
 @torch.no_grad()
-def test_the_same_picture_as_diffusers(tiny_set: Path, sampler: str, prediction: str, guidance: float):
-    models, pipe = Models(resolve(tiny_set)), pipeline(tiny_set.parent, sampler, prediction)
-    picture = inputs()
+def test_the_same_picture_as_diffusers(
+    tiny_set: Path, sampler: str, prediction: str, guidance: float, diffusers_pipeline: Callable[..., Any]
+):
+    models, picture = Models(resolve(tiny_set)), inputs()
+    scheduler = SCHEDULERS[sampler].from_pretrained(tiny_set.parent / "scheduler", prediction_type=prediction)
+    pipe = diffusers_pipeline(tiny_set.parent, scheduler=scheduler)
     latents = theirs(pipe, picture, guidance, "latent")
     assert torch.allclose(ours(models, prediction, picture, sampler, guidance, latent=True), latents, atol=1e-4)
     pixels = theirs(pipe, picture, guidance, "pt")
