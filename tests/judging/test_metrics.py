@@ -95,6 +95,8 @@ def test_the_bootstrap_interval_of_a_mean_is_the_known_one():
     assert got == bootstrap(values, np.mean, n=2000, seed=5) != bootstrap(values, np.mean, n=2000, seed=6)
     mean, low, high = got
     assert low < mean < high and str(Interval(0.5, 0.4, 0.6)) == "0.500 (0.400 to 0.600)"
+    known = Interval(1 / 3, -2 / 3, float("nan"))
+    assert known.to_json() == {"mean": 0.3333, "low": -0.6667, "high": None}
 
 
 def test_pairing_takes_out_what_both_share():

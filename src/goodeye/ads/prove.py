@@ -56,6 +56,7 @@ ABOUT = {
     "rfft_cc_recurrent": "recurrent generation after RFFT with Consistent Condition",
 }
 STRIP = 8  # briefs in the strip of pictures
+UNKNOWN = Interval(*[float("nan")] * 3)  # what cannot be told, as the cost of an available picture where none was
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -399,12 +400,12 @@ def _statistic(values: Array) -> float:
 
 
 def _told(values: Array) -> dict[str, float | None]:
-    return _plain(bootstrap(values, _statistic) if np.isfinite(_statistic(values)) else None)
+    return (bootstrap(values, _statistic) if np.isfinite(_statistic(values)) else UNKNOWN).to_json()
 
 
 def _minus(values: Array, base: Array) -> dict[str, float | None]:
     whole = _statistic(values) - _statistic(base)
-    return _plain(paired_bootstrap(values, base, _statistic) if np.isfinite(whole) else None)
+    return (paired_bootstrap(values, base, _statistic) if np.isfinite(whole) else UNKNOWN).to_json()
 
 
 def _share(values: Array, base: Array) -> dict[str, float | None]:
@@ -416,16 +417,9 @@ def _share(values: Array, base: Array) -> dict[str, float | None]:
         return _statistic(both[:, :columns]) / under if under else float("nan")
 
     both = np.concatenate([values, base], 1)
-    return _plain(bootstrap(both, part) if np.isfinite(part(both)) else None)
+    return (bootstrap(both, part) if np.isfinite(part(both)) else UNKNOWN).to_json()
 
 
 def interval(values: Sequence[float | bool]) -> dict[str, float | None] | None:
     """The mean of single numbers with its interval, as JSON; None where there are none."""
     return _told(np.asarray(values, dtype=float)[:, None]) if values else None
-
-
-def _plain(found: Interval | None) -> dict[str, float | None]:
-    """Without a value where it cannot be told, as the cost of an available picture where none was."""
-    if found is None:
-        return {"mean": None, "low": None, "high": None}
-    return {name: round(value, 4) for name, value in found._asdict().items()}

@@ -1,5 +1,6 @@
 """How well verdicts agree with labels, with bootstrap intervals. Plain arrays in, plain numbers out."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,6 +21,10 @@ class Interval(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.mean:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+    def to_json(self) -> dict[str, float | None]:
+        """mean, low and high to four places; None for what is not a number."""
+        return {name: round(value, 4) if math.isfinite(value) else None for name, value in self._asdict().items()}
 
 
 def bootstrap(values: Array, statistic: Callable[[Array], float], n: int = RESAMPLES, seed: int = 0) -> Interval:
@@ -117,13 +122,13 @@ class Agreement:
     confusion: Array  # rows: true class
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists and numbers."""
+        """Plain lists and numbers, intervals as {mean, low, high}."""
         kinds = {"binary": self.binary, "macro": self.macro}
         return {
             "classes": list(self.names),
             "count": self.count,
-            "accuracy": list(self.accuracy),
-            **{kind: {name: list(value) for name, value in found.items()} for kind, found in kinds.items()},
+            "accuracy": self.accuracy.to_json(),
+            **{kind: {name: value.to_json() for name, value in found.items()} for kind, found in kinds.items()},
             "confusion": self.confusion.tolist(),
         }
 

@@ -43,7 +43,7 @@ class TrainedJudge:
                     "variant": row.variant,
                     "parameters": row.parameters,
                     "seconds": round(row.seconds, 1),
-                    "lost_ap": list(row.lost) if row.lost else None,
+                    "lost_ap": row.lost.to_json() if row.lost else None,
                     **row.agreement.to_json(),
                 }
                 for row in self.rows
