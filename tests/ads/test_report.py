@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from goodeye.ads.brief import Problem
 from goodeye.ads.report import CELL, _percent, contact_sheet, grid, write_contact_sheets, write_report
 from goodeye.ads.results import AttemptResult, BriefResult, Result, SlotResult, failed_as, why
 from goodeye.images import open_image
+from goodeye.judging.tables import Skipped
 
 CLASSES = ("available", "space_mismatch", "size_mismatch", "indistinctiveness", "shape_hallucination")
 
@@ -67,7 +67,7 @@ def result(tmp_path) -> Result:
         command={"attempts": 2, "seed": 0, "models": "tiny"},
         threshold=0.5,
         briefs=[brief],
-        problems=[Problem(name="x.png", message="x.png is empty <script>.")],
+        problems=[Skipped(name="x.png", message="x.png is empty <script>.")],
     )
 
 

@@ -17,7 +17,7 @@ import torch
 
 from goodeye.ads.adapt import Train, Trained, adapt
 from goodeye.ads.align_report import write_report
-from goodeye.ads.brief import Brief, Problem, choose_prompt, read_briefs
+from goodeye.ads.brief import Brief, choose_prompt, read_briefs
 from goodeye.ads.canvas import place
 from goodeye.ads.cutout import Remover, cut_out
 from goodeye.ads.pairs import DPO, PreferenceStep, batches_of, make_pairs
@@ -27,6 +27,7 @@ from goodeye.ads.watch import Watch
 from goodeye.errors import BadInput
 from goodeye.images import open_image
 from goodeye.judging.protocol import Judge, fingerprint
+from goodeye.judging.tables import Skipped
 from goodeye.progress import track
 from goodeye.training.guard import Guard, Limits
 from goodeye.training.loop import Data, Loop, Modules, Result, StepFn, fit, read_metrics, shuffled
@@ -125,7 +126,7 @@ class Aligned:
     best: int | None = None
     stopped: str = ""
     failed: bool = False
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[Skipped] = field(default_factory=list)
 
     def summary(self) -> str:
         """What a terminal shows."""
@@ -178,7 +179,7 @@ def align(
     settings = loaded.model_set.settings
     if config.method != "dpo":
         config.rfft().check(settings.steps, settings.guidance_scale)
-    problems: list[Problem] = []
+    problems: list[Skipped] = []
     if not briefs:
         briefs, problems = _placed(inputs, loaded, title, prompt, remover, config.seed)
     if (side := briefs[0].canvas.product.shape[-1]) != settings.size:
@@ -307,7 +308,7 @@ class _Run:
             "briefs": _digest(self.briefs),
         }
 
-    def conclude(self, result: Result | None, vanished: Vanished | None, problems: list[Problem]) -> Aligned:
+    def conclude(self, result: Result | None, vanished: Vanished | None, problems: list[Skipped]) -> Aligned:
         """Saves what was trained and writes the report."""
         rows = read_metrics(self.out)
         last = {name: value for row in rows for name, value in row.items() if name != "step"}
@@ -427,7 +428,7 @@ class _Shelf(Sequence[Placed]):
 
 def _placed(
     inputs: Sequence[str | Path], models: "Models", title: str | None, prompt: str | None, remover: Remover, seed: int
-) -> tuple[Sequence[Placed], list[Problem]]:
+) -> tuple[Sequence[Placed], list[Skipped]]:
     """The briefs of files, each tried once; those that cannot be used are problems. Raises BadInput if none can be."""
     if not inputs:
         raise BadInput("there is nothing to train on. Name product pictures, folders of them, or tables.")
@@ -450,7 +451,7 @@ def _placed(
             take(number)
             usable.append(number)
         except BadInput as error:
-            problems.append(Problem(name=str(found[number].image), message=str(error)))
+            problems.append(Skipped(name=str(found[number].image), message=str(error)))
     if not usable:
         more = f" The first: {problems[0].message}" if problems else ""
         raise BadInput(f"none of the products can be used.{more}")

@@ -1,7 +1,7 @@
 """What is wanted: a product picture, its title, and the prompt of the scene it shall stand in.
 
 Briefs come from picture files, from folders of pictures, and from tables (CSV or Parquet) with the columns image,
-title and prompt. A row that cannot be used becomes a `Problem`, and the others still run.
+title and prompt. A row that cannot be used becomes a `Skipped`, and the others still run.
 """
 
 import csv
@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from goodeye.errors import BadInput
+from goodeye.judging.tables import PICTURES, TABLES, Skipped
 
-TABLES = {".csv", ".tsv", ".parquet"}
-PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 COLUMNS = ("image", "title", "prompt")
 SETTINGS = (
     "a {title} on a wooden table in a bright room",
@@ -43,14 +42,6 @@ class Brief:
     prompt: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """An input that could not be used: its name, and one plain line that says what was wrong and what to do."""
-
-    name: str
-    message: str
-
-
 @dataclass(frozen=True)
 class _Row:
     image: Path
@@ -60,26 +51,26 @@ class _Row:
 
 def read_briefs(
     inputs: Sequence[str | Path], title: str | None = None, prompt: str | None = None
-) -> tuple[list[Brief], list[Problem]]:
+) -> tuple[list[Brief], list[Skipped]]:
     """The briefs of files, folders and tables, in the order given, and what could not be read.
 
     A table's own title and prompt win over `title` and `prompt`, which fill the gaps. Pictures are not opened here,
     only looked for: ten thousand rows are read in a second. Keys are unique whatever the files are called.
     """
     rows: list[_Row] = []
-    problems: list[Problem] = []
+    problems: list[Skipped] = []
     for item in inputs:
         try:
             for row in _rows(Path(item)):
-                if isinstance(row, Problem):
+                if isinstance(row, Skipped):
                     problems.append(row)
                 else:
                     rows.append(row)
         except BadInput as error:
-            problems.append(Problem(name=str(item), message=str(error)))
+            problems.append(Skipped(name=str(item), message=str(error)))
         except OSError as error:
             message = f"{item} cannot be read ({error.strerror}). Check the path and its permissions."
-            problems.append(Problem(name=str(item), message=message))
+            problems.append(Skipped(name=str(item), message=message))
     keys = unique_keys(row.image.stem for row in rows)
     briefs = [
         Brief(key=key, image=row.image, title=row.title or clean(title), prompt=row.prompt or clean(prompt))
@@ -88,7 +79,7 @@ def read_briefs(
     return briefs, problems
 
 
-def _rows(path: Path) -> Iterator[_Row | Problem]:
+def _rows(path: Path) -> Iterator[_Row | Skipped]:
     if path.is_dir():
         yield from _folder(path)
     elif not path.exists():
@@ -119,18 +110,18 @@ def _titles(path: Path) -> dict[str, str]:
         raise BadInput(f'{path} is not a list of {{"file": …, "title": …}}. Correct it or take it away.') from error
 
 
-def _table(path: Path) -> Iterator[_Row | Problem]:
+def _table(path: Path) -> Iterator[_Row | Skipped]:
     records = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
     for number, record in enumerate(records, start=1):
         image, name = _text(record["image"]), f"{path.name} row {number}"
         if not image:
             message = f"{name} names no image. Fill its image column with a path."
-            yield Problem(name=name, message=message)
+            yield Skipped(name=name, message=message)
             continue
         picture = _beside(path, image)
         if picture is None or not picture.is_file():
             message = f"{image} ({name}) does not exist. Paths are read from the table's own folder, {path.parent}."
-            yield Problem(name=image, message=message)
+            yield Skipped(name=image, message=message)
             continue
         yield _Row(picture.resolve(), clean(_text(record.get("title"))), clean(_text(record.get("prompt"))))
 

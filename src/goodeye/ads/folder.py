@@ -7,13 +7,14 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from goodeye.ads.brief import Brief, Problem
+from goodeye.ads.brief import Brief
 from goodeye.ads.calibrate import Calibration
 from goodeye.ads.cutout import Remover
 from goodeye.ads.early import Rule
 from goodeye.ads.recurrent import Restart
-from goodeye.atomic import write_bytes
+from goodeye.atomic import append, mend, write_bytes
 from goodeye.errors import BadInput
+from goodeye.judging.tables import Skipped
 
 CONFIG, BRIEFS, METRICS, RESULTS = "config.json", "briefs.json", "metrics.jsonl", "results.json"
 
@@ -97,7 +98,7 @@ class Begun:
     command: Command
     threshold: float
     briefs: Sequence[Brief]
-    problems: Sequence[Problem]
+    problems: Sequence[Skipped]
     early: Rule | None = None
     promise: Calibration | None = None
 
@@ -154,7 +155,7 @@ class RunFolder:
                 command=Command(**{**command, "inputs": tuple(command["inputs"])}),
                 threshold=config["threshold"],
                 briefs=[Brief(**{**brief, "image": Path(brief["image"])}) for brief in listed["briefs"]],
-                problems=[Problem(**problem) for problem in listed["problems"]],
+                problems=[Skipped(**problem) for problem in listed["problems"]],
                 early=Rule.from_json(config["early"]) if config.get("early") else None,
                 promise=Calibration.from_json(config["promise"]) if config.get("promise") else None,
             )
@@ -170,22 +171,11 @@ class RunFolder:
 
     def mend_metrics(self) -> None:
         """Cuts off a last line that a kill left half written."""
-        path = self.path / METRICS
-        if path.exists():
-            whole = path.read_bytes()
-            if not whole.endswith(b"\n"):
-                write_bytes(path, whole[: whole.rfind(b"\n") + 1])
+        mend(self.path / METRICS)
 
     def metric(self, **values: Any) -> None:
         """Adds a line to metrics.jsonl."""
-        line = json.dumps({"time": round(time.time(), 3), **values}) + "\n"
-        try:
-            with (self.path / METRICS).open("a", encoding="utf-8") as file:
-                file.write(line)
-        except OSError as error:
-            raise BadInput(
-                f"{self.path / METRICS} cannot be written: {error.strerror}. Make room there, then resume."
-            ) from error
+        append(self.path / METRICS, {"time": round(time.time(), 3), **values})
 
     def write_json(self, name: str, data: Any) -> None:
         write_bytes(self.path / name, (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode())

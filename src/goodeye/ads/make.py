@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 import goodeye
-from goodeye.ads.brief import Problem, read_briefs
+from goodeye.ads.brief import read_briefs
 from goodeye.ads.calibrate import PROMISE, Calibration, maker_of
 from goodeye.ads.cutout import Remover
 from goodeye.ads.early import Rule
@@ -27,6 +27,7 @@ from goodeye.ads.workshop import Inspector, Made, Workshop
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
 from goodeye.images import save_png
+from goodeye.judging.tables import Skipped
 from goodeye.ledger.ledger import DEFAULT_FOLDER, Ledger
 from goodeye.ledger.rows import AttemptRow
 from goodeye.progress import Advance
@@ -256,7 +257,7 @@ def _progress(total: int, shown: bool) -> AbstractContextManager[Advance]:
     return show_progress("making ads", total, "pictures") if shown else nullcontext(lambda count=1, note=None: None)
 
 
-def _conclude(begun: Begun, refused: Mapping[str, Problem], folder: RunFolder, ledger: Ledger) -> Result:
+def _conclude(begun: Begun, refused: Mapping[str, Skipped], folder: RunFolder, ledger: Ledger) -> Result:
     """Completes picks and pictures (a kill may have come between), and writes results, sheets and report."""
     rows: dict[str, list[AttemptRow]] = defaultdict(list)
     for row in ledger.attempts(begun.run):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from goodeye.ads.brief import Problem
 from goodeye.ads.recurrent import Outcome
+from goodeye.judging.tables import Skipped
 from goodeye.ledger.rows import AttemptRow
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Result:
     command: Mapping[str, Any]
     threshold: float
     briefs: Sequence[BriefResult] = ()
-    problems: Sequence[Problem] = ()
+    problems: Sequence[Skipped] = ()
     promise: "Calibration | None" = None
 
     @property

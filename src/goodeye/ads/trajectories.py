@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from goodeye.ads.brief import Brief, Problem, read_briefs
+from goodeye.ads.brief import Brief, read_briefs
 from goodeye.ads.cutout import Remover
 from goodeye.ads.early import (
     CONFIDENCE,
@@ -34,9 +34,10 @@ from goodeye.ads.generate import Prompts, advance_on_cores, drafts_of, eight_bit
 from goodeye.ads.recurrent import attempt_seed
 from goodeye.ads.results import AVAILABLE
 from goodeye.ads.workshop import Inspector, Ready, lay_out, prepare, shown
-from goodeye.atomic import write_bytes
+from goodeye.atomic import append, mend, read_rows, write_bytes
 from goodeye.errors import BadInput
 from goodeye.judging.protocol import fingerprint
+from goodeye.judging.tables import Skipped
 from goodeye.progress import Advance
 from goodeye.progress import progress as show_progress
 
@@ -54,7 +55,7 @@ class Calibration:
 
     rule: Rule
     file: Path
-    problems: Sequence[Problem]
+    problems: Sequence[Skipped]
 
     def summary(self) -> str:
         """What the rule does, what it promises, and what that rests on: a line each."""
@@ -186,9 +187,7 @@ class Tape:
             raise BadInput(f"{self.folder} already holds a recording. Go on with --resume, or name another with --out.")
         try:
             before = json.loads(there.read_text(encoding="utf-8"))
-            whole = (self.folder / READINGS).read_bytes()
-            whole = whole[: whole.rfind(b"\n") + 1]
-            self.lines = [json.loads(line) for line in whole.splitlines()]
+            self.lines = read_rows(self.folder / READINGS)
         except (OSError, ValueError) as error:
             raise BadInput(f"{self.folder} holds a damaged recording. Name another folder with --out.") from error
         for name, value in config.items():
@@ -197,18 +196,11 @@ class Tape:
                     f"The recording in {self.folder} has {name} {before.get(name)}, not {value}. "
                     "Name another folder with --out."
                 )
-        write_bytes(self.folder / READINGS, whole)
+        mend(self.folder / READINGS)
 
     def add(self, lines: Sequence[dict[str, Any]]) -> None:
         """Adds the attempts of a batch."""
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        try:
-            with (self.folder / READINGS).open("a", encoding="utf-8") as file:
-                file.write(text)
-        except OSError as error:
-            raise BadInput(
-                f"{self.folder / READINGS} cannot be written: {error.strerror}. Make room there, then resume."
-            ) from error
+        append(self.folder / READINGS, *lines)
         self.lines += lines
 
     def trajectories(self, most: int) -> list[Trajectory]:
@@ -234,7 +226,7 @@ class Recorder:
     seed: int
     remover: Remover = "saliency"
     ready: dict[str, Ready] = field(default_factory=dict)
-    problems: dict[str, Problem] = field(default_factory=dict)
+    problems: dict[str, Skipped] = field(default_factory=dict)
     embed: Prompts = field(init=False)
 
     def __post_init__(self) -> None:
@@ -257,7 +249,7 @@ class Recorder:
         try:
             found, _ = prepare(brief, self.models, self.settings, self.seed, self.remover)
         except BadInput as error:
-            self.problems[brief.key] = Problem(name=shown(brief.image), message=str(error))
+            self.problems[brief.key] = Skipped(name=shown(brief.image), message=str(error))
             return None
         if len(self.ready) < HELD:
             self.ready[brief.key] = found

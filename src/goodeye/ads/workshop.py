@@ -15,7 +15,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from goodeye.ads.brief import Brief, Problem, choose_prompt
+from goodeye.ads.brief import Brief, choose_prompt
 from goodeye.ads.canvas import Canvas, place, visible_box
 from goodeye.ads.cutout import Remover, cut_out
 from goodeye.ads.early import Rule
@@ -25,6 +25,7 @@ from goodeye.ads.results import AVAILABLE, STOPPED, outcomes, picture_name, why
 from goodeye.errors import BadInput
 from goodeye.images import open_image, resize_rgba, save_png, to_pil, to_tensor
 from goodeye.judging.protocol import Context, Verdict
+from goodeye.judging.tables import Skipped
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import AttemptRow
 
@@ -111,7 +112,7 @@ class Workshop:
     remover: Remover = "saliency"
     early: Rule | None = None
     restart: Restart | None = None
-    problems: dict[str, Problem] = field(default_factory=dict)
+    problems: dict[str, Skipped] = field(default_factory=dict)
     jobs: OrderedDict[str, Job] = field(default_factory=OrderedDict)
     running: dict[Try, Running] = field(default_factory=dict)
     past: dict[tuple[str, int], list[Outcome]] = field(default_factory=dict)
@@ -134,7 +135,7 @@ class Workshop:
             try:
                 self.job(one.brief)
             except BadInput as error:
-                self.problems[one.brief] = Problem(name=shown(self.briefs[one.brief].image), message=str(error))
+                self.problems[one.brief] = Skipped(name=shown(self.briefs[one.brief].image), message=str(error))
                 continue
             yield one
 
