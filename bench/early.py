@@ -24,7 +24,7 @@ from common import finish, new_parser
 
 from goodeye.ads.brief import Brief
 from goodeye.ads.early import RULE, Rule, calibrate
-from goodeye.ads.recurrent import Restart, grouped_batches, open_slots, send
+from goodeye.ads.recurrent import Restart
 from goodeye.ads.results import AVAILABLE
 from goodeye.ads.rollout import Placed
 from goodeye.ads.trajectories import Recorder, Tape, candidates, record_all, setting_of
@@ -34,6 +34,7 @@ from goodeye.judging.diversity import Features, pixel_spread
 from goodeye.judging.metrics import Interval, bootstrap, paired_bootstrap
 from goodeye.ledger.ledger import Ledger
 from goodeye.modelset import Models, resolve
+from goodeye.scheduler import grouped_batches, open_slots, send
 from goodeye.showroom.briefs import fresh_briefs
 from goodeye.showroom.prove import the_oracle
 

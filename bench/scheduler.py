@@ -20,11 +20,12 @@ from common import finish, new_parser
 from PIL import Image, ImageDraw
 
 from goodeye.ads.brief import Brief
-from goodeye.ads.recurrent import Try, attempt_seed, full_batches, open_slots, send
 from goodeye.ads.workshop import Made, Workshop
+from goodeye.diffusion.batch import attempt_seed
 from goodeye.judging.protocol import Context, Verdict
 from goodeye.ledger.ledger import Ledger
 from goodeye.modelset import Models, resolve
+from goodeye.scheduler import Try, full_batches, open_slots, send
 
 
 @dataclasses.dataclass

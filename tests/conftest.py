@@ -77,7 +77,7 @@ def inpainted_by_diffusers() -> Callable[..., Any]:
     """One picture [3, S, S] around a canvas' product by such a pipeline, with the noise of seed 7, product pasted."""
 
     def make(pipe: Any, canvas: Any, prompt: str, settings: Any) -> Any:
-        from goodeye.ads.generate import noise_of
+        from goodeye.diffusion.batch import noise_of
 
         vae, side, alpha = pipe.vae, settings.size, canvas.product[3:]
         # ours takes the mean of the posterior, theirs draws from it

@@ -7,17 +7,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from goodeye.ads.canvas import Canvas, place
-from goodeye.ads.generate import (
-    Prompts,
-    advance,
-    drafts_of,
-    eight_bit,
-    generate,
-    generate_on_cores,
-    latent_mask,
-    noise_of,
-    pictures,
-)
+from goodeye.ads.generate import advance, drafts_of, generate, generate_on_cores, latent_mask, pictures
+from goodeye.diffusion.batch import Prompts
 from goodeye.images import to_pil, to_tensor
 from goodeye.modelset import Models, resolve
 
@@ -115,22 +106,6 @@ def test_split_over_cores_the_pictures_are_the_same(models, settings, canvases):
     assert torch.allclose(few[0], whole[0], atol=2e-4)
 
 
-def test_prompts_are_encoded_once(models, monkeypatch):
-    embed = Prompts(models)
-    first = embed(PROMPTS)
-    assert torch.equal(first[0], first[2]) and not torch.equal(first[0], first[1])
-    monkeypatch.setattr("goodeye.ads.generate.text.encode", None)
-    assert torch.equal(embed(PROMPTS[::-1]), first.flip(0))
-
-
-def test_prompts_held_do_not_grow_without_end(models, monkeypatch):
-    monkeypatch.setattr("goodeye.ads.generate.PROMPTS_HELD", 3)
-    embed = Prompts(models)
-    for number in range(6):
-        embed([f"a red {number}", "a blue bag"])
-    assert len(embed.held) <= 3
-
-
 def test_the_latent_mask_needs_half_of_a_latent_but_never_loses_a_product():
     mask = torch.zeros(2, 1, 8, 8)
     mask[0, :, 2:4, 2:4] = 1
@@ -140,18 +115,6 @@ def test_the_latent_mask_needs_half_of_a_latent_but_never_loses_a_product():
     assert small[0].sum() == 1 and small[0, 0, 1, 1] == 1
     assert small[1, 0, 2].sum() == 4 and small[1].sum() == 4
     assert latent_mask(torch.zeros(1, 1, 8, 8), 4).sum() == 0
-
-
-def test_what_is_judged_is_what_a_file_holds():
-    images = torch.rand(2, 3, 5, 5) * 1.2 - 0.1
-    assert torch.equal(to_tensor(to_pil(eight_bit(images)[0])), eight_bit(images)[0])
-    with pytest.raises(ValueError, match="NaN"):
-        eight_bit(torch.full((1, 3, 2, 2), float("nan")))
-
-
-def test_noise_is_the_seeds_alone():
-    assert torch.equal(noise_of(2**63 - 1, (4, 8, 8)), noise_of(2**63 - 1, (4, 8, 8)))
-    assert abs(float(noise_of(3, (4, 64, 64)).std()) - 1) < 0.02
 
 
 # In several legs

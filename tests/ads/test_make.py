@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from goodeye.ads.make import make
-from goodeye.ads.recurrent import attempt_seed
+from goodeye.diffusion.batch import attempt_seed
 from goodeye.errors import BadInput
 from goodeye.images import open_image
 from goodeye.judging.protocol import Context, Verdict

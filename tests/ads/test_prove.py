@@ -15,15 +15,16 @@ from PIL import Image, ImageDraw
 
 from goodeye.ads import measure
 from goodeye.ads.canvas import place
-from goodeye.ads.generate import eight_bit, generate
+from goodeye.ads.generate import generate
 from goodeye.ads.measure import Gallery, Judges, Made
 from goodeye.ads.prove import Pick, Prove, Row, best_of, interval, prove, recurrent, summary, with_adapter
 from goodeye.ads.prove_report import table
-from goodeye.ads.recurrent import Try, attempt_seed
 from goodeye.ads.rollout import Placed
+from goodeye.diffusion.batch import attempt_seed, eight_bit
 from goodeye.errors import BadInput
 from goodeye.judging.protocol import Verdict
 from goodeye.modelset import Models, resolve
+from goodeye.scheduler import Try
 
 
 def made(brief: str, slot: int = 1, number: int = 1, available: float = 0.9, good: bool = True, **fields: Any) -> Made:

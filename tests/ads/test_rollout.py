@@ -6,8 +6,9 @@ import pytest
 import torch
 from toy_judge import Bright, Broken, placed_briefs
 
-from goodeye.ads.generate import generate, noise_of
+from goodeye.ads.generate import generate
 from goodeye.ads.rollout import NoReward, Studio, by_part, drawn_steps
+from goodeye.diffusion.batch import noise_of
 from goodeye.modelset import Models, resolve
 
 SEEDS = [3, 4]
@@ -104,7 +105,7 @@ def test_a_part_may_be_made_again_for_its_gradient(studio):
 def test_text_and_product_are_encoded_once_and_each_alone(studio, monkeypatch):
     briefs = placed_briefs(3)
     together = studio.conditions(briefs)
-    monkeypatch.setattr("goodeye.ads.generate.text.encode", None)
+    monkeypatch.setattr("goodeye.diffusion.batch.text.encode", None)
     monkeypatch.setattr("goodeye.ads.rollout.vae.encode", None)
     again = studio.conditions(briefs[::-1])
     assert torch.equal(again.clean, together.clean.flip(0)) and torch.equal(again.text, together.text.flip(0))

@@ -4,7 +4,7 @@ import torch
 
 from goodeye.ads.measure import Made
 from goodeye.ads.prove import Pick
-from goodeye.ads.recurrent import Try
+from goodeye.scheduler import Try
 from goodeye.showroom.briefs import fresh_briefs
 from goodeye.showroom.oracle import centimetres, wanted
 from goodeye.showroom.prove import SUFFIX, summary, table

@@ -18,10 +18,11 @@ from torch import nn
 from goodeye.ads.adapt import Train, adapt
 from goodeye.ads.align import Align
 from goodeye.ads.canvas import Canvas, place
-from goodeye.ads.generate import eight_bit, generate
+from goodeye.ads.generate import generate
 from goodeye.ads.rfft import RFFT, RewardStep
 from goodeye.ads.rollout import Placed, Studio
 from goodeye.ads.watch import EACH
+from goodeye.diffusion.batch import eight_bit, lay_out
 from goodeye.errors import BadInput
 from goodeye.judging.protocol import Context
 from goodeye.meter import Meter, Part
@@ -237,13 +238,11 @@ def _attempt(models: Models, meter: Meter, steps: int, batch: int, seed: int) ->
     """As `goodeye ads make` makes it: the picture, and the inspector's verdict."""
     settings = models.model_set.settings
     canvases, seeds = [_canvas(settings)] * batch, [seed + number for number in range(batch)]
-    networks = (models.unet, models.controlnet, models.vae)
-    for network in networks:
-        network.to(memory_format=torch.channels_last)
+    lay_out(models)
     with meter.part("all") as whole:
         images = generate(models, canvases, [PROMPT] * batch, seeds, settings=replace(settings, steps=steps))
         models.rfnet.inspect(eight_bit(images), [Context(product=canvases[0].product, title=TITLE)] * batch)
-    for network in networks:
+    for network in (models.unet, models.controlnet, models.vae):
         network.to(memory_format=torch.contiguous_format)  # `align` leaves them so
     return _phase("attempt", steps, whole, meter.take(), settings.steps, settings.steps - steps)
 

@@ -4,10 +4,9 @@ Each picture has its own seed and noise, so it comes out the same (up to roundin
 end the product itself is pasted over what the VAE made of it: its pixels are exact.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from goodeye.ads.canvas import Canvas, compose
-from goodeye.diffusion import text, vae
+from goodeye.diffusion import vae
+from goodeye.diffusion.batch import Prompts, noise_of, on_cores
 from goodeye.diffusion.denoiser import guided
 from goodeye.diffusion.inpaint import blend
 from goodeye.diffusion.predict import Latents
@@ -26,30 +26,6 @@ if TYPE_CHECKING:
     from goodeye.modelset import Models, Settings
 
 GREY = 0.5  # what the VAE sees around the product, before there is a background
-PROMPTS_HELD = 1024  # embeddings kept at once
-PART = 4  # pictures that a core should have at least; below, a core's time goes into small steps
-
-T = TypeVar("T")
-
-
-@dataclass
-class Prompts:
-    """The text encoder's states, each prompt encoded once."""
-
-    models: "Models"
-    held: dict[str, Float[Tensor, "L D"]] = field(default_factory=dict)
-
-    def __call__(self, prompts: Sequence[str]) -> Float[Tensor, "N L D"]:
-        """The states of the prompts, in order."""
-        wanted = list(dict.fromkeys(prompts))
-        new = [prompt for prompt in wanted if prompt not in self.held]
-        if len(self.held) + len(new) > PROMPTS_HELD:
-            self.held = {prompt: self.held[prompt] for prompt in wanted if prompt in self.held}
-        if new:
-            with torch.no_grad():
-                states = text.encode(self.models.tokenizer, self.models.text_encoder, new)
-            self.held.update(zip(new, states, strict=True))
-        return torch.stack([self.held[prompt] for prompt in prompts])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -216,38 +192,12 @@ def advance_on_cores(
     def part(some: Sequence[Draft]) -> list[Draft]:
         return advance(models, some, until, settings=settings, embed=embed)
 
-    return _on_cores(part, drafts, models.unet.device.type)
+    return on_cores(part, drafts, models.unet.device.type)
 
 
 def pictures_on_cores(models: "Models", drafts: Sequence[Draft]) -> Float[Tensor, "N 3 S S"]:
     """`pictures`, with the batch split over a CPU's cores."""
-    return torch.stack(_on_cores(lambda some: list(pictures(models, some)), drafts, models.unet.device.type))
-
-
-def _on_cores(work: Callable[[Sequence[Draft]], list[T]], drafts: Sequence[Draft], device: str) -> list[T]:
-    """Small networks gain little from several cores on one tensor, so each core gets a part of the batch.
-
-    Elsewhere, with one thread (OMP_NUM_THREADS=1) and for small batches all is one part.
-    """
-    threads = torch.get_num_threads()
-    count = min(threads, len(drafts) // PART) if device == "cpu" else 1
-    if count <= 1:
-        return work(drafts)
-
-    def part(number: int) -> list[T]:
-        torch.set_num_threads(threads // count)  # of this thread
-        return work(drafts[number * len(drafts) // count : (number + 1) * len(drafts) // count])
-
-    try:
-        with ThreadPoolExecutor(count) as pool:
-            return [one for some in pool.map(part, range(count)) for one in some]
-    finally:
-        torch.set_num_threads(threads)
-
-
-def noise_of(seed: int, shape: Sequence[int]) -> Float[Tensor, "C h w"]:
-    """Standard normal noise of one picture, drawn on the CPU: the same on every device and in every batch."""
-    return torch.randn(tuple(shape), generator=torch.Generator("cpu").manual_seed(seed))
+    return torch.stack(on_cores(lambda some: list(pictures(models, some)), drafts, models.unet.device.type))
 
 
 def latent_mask(mask: Float[Tensor, "N 1 S S"], size: int) -> Float[Tensor, "N 1 h w"]:
@@ -258,10 +208,3 @@ def latent_mask(mask: Float[Tensor, "N 1 S S"], size: int) -> Float[Tensor, "N 1
     share = F.adaptive_avg_pool2d(mask, size)
     least = share.amax((1, 2, 3), keepdim=True).clamp(max=0.5)
     return ((share >= least) & (share > 0)).to(mask.dtype)
-
-
-def eight_bit(images: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N 3 H W"]:
-    """The pictures as a file will hold them, so that the inspector judges what is kept. Raises ValueError for NaN."""
-    if bool(images.isnan().any()):
-        raise ValueError("the generator made NaN instead of a picture")
-    return (images.clamp(0, 1) * 255).round() / 255

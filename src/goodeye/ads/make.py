@@ -19,7 +19,6 @@ from goodeye.ads.calibrate import PROMISE, Calibration, maker_of
 from goodeye.ads.cutout import Remover
 from goodeye.ads.early import Rule
 from goodeye.ads.folder import RESULTS, Begun, Command, RunFolder
-from goodeye.ads.recurrent import grouped_batches, open_slots, send
 from goodeye.ads.report import grid, write_contact_sheets, write_report
 from goodeye.ads.results import AttemptResult, BriefResult, Result, SlotResult, slot_results, why
 from goodeye.ads.trajectories import setting_of
@@ -32,6 +31,7 @@ from goodeye.ledger.ledger import DEFAULT_FOLDER, Ledger
 from goodeye.ledger.rows import AttemptRow
 from goodeye.progress import Advance
 from goodeye.progress import progress as show_progress
+from goodeye.scheduler import grouped_batches, open_slots, send
 
 if TYPE_CHECKING:
     from goodeye.modelset import Models, Settings

@@ -14,17 +14,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from goodeye.ads.generate import Prompts, eight_bit, generate_on_cores
-from goodeye.ads.recurrent import Try, attempt_seed
+from goodeye.ads.generate import generate_on_cores
 from goodeye.ads.results import AVAILABLE
 from goodeye.ads.rollout import Placed
 from goodeye.ads.workshop import Inspector
 from goodeye.atomic import append, mend, read_rows
+from goodeye.diffusion.batch import Prompts, attempt_seed, eight_bit, lay_out
 from goodeye.images import open_image, save_png, to_pil, to_tensor
 from goodeye.judging.diversity import colour_entropy
 from goodeye.judging.expansion import expansion
 from goodeye.judging.fidelity import PromptFidelity
 from goodeye.judging.maps import MapEstimator
+from goodeye.scheduler import Try
 
 if TYPE_CHECKING:
     from goodeye.modelset import Models
@@ -93,8 +94,7 @@ class Gallery:
 
     def __post_init__(self) -> None:
         self.embed = Prompts(self.models)
-        for network in (self.models.unet, self.models.controlnet, self.models.vae):
-            network.to(memory_format=torch.channels_last)
+        lay_out(self.models)
         mend(self.folder / ATTEMPTS)
         kept = (Made(**(row | {"place": Try(*row["place"])})) for row in read_rows(self.folder / ATTEMPTS))
         self.made = {one.place: one for one in kept}

@@ -19,10 +19,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from goodeye.ads.adapt import Trained
-from goodeye.ads.generate import eight_bit
-from goodeye.ads.recurrent import attempt_seed
 from goodeye.ads.rollout import Conditions, NoReward, Placed, Reward, Studio
 from goodeye.atomic import write_bytes
+from goodeye.diffusion.batch import attempt_seed, eight_bit
 from goodeye.diffusion.denoiser import guided
 from goodeye.diffusion.predict import Latents, add_noise, target
 from goodeye.errors import BadInput

@@ -24,7 +24,6 @@ from torch import Tensor
 import goodeye
 from goodeye.ads.adapt import put_on
 from goodeye.ads.measure import FIDELITY, Gallery, Judges, Made
-from goodeye.ads.recurrent import Try
 from goodeye.ads.rollout import Placed
 from goodeye.ads.workshop import Inspector
 from goodeye.atomic import write_bytes
@@ -36,6 +35,7 @@ from goodeye.judging.metrics import Array, Interval, bootstrap, paired_bootstrap
 from goodeye.judging.protocol import Images, fingerprint
 from goodeye.progress import Advance
 from goodeye.progress import progress as show_progress
+from goodeye.scheduler import Try
 
 if TYPE_CHECKING:
     from goodeye.modelset import Models

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from goodeye.ads.adapt import Trained
-from goodeye.ads.recurrent import attempt_seed
 from goodeye.ads.rollout import Conditions, NoReward, Placed, Prediction, Reward, Studio, by_part, drawn_steps
+from goodeye.diffusion.batch import attempt_seed
 from goodeye.diffusion.predict import Latents
 from goodeye.diffusion.schedule import Step
 from goodeye.errors import BadInput

@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from goodeye.ads.canvas import Canvas, compose
-from goodeye.ads.generate import GREY, Prompts, latent_mask, noise_of
+from goodeye.ads.generate import GREY, latent_mask
 from goodeye.diffusion import vae
+from goodeye.diffusion.batch import Prompts, noise_of
 from goodeye.diffusion.denoiser import branches, guided
 from goodeye.diffusion.inpaint import blend
 from goodeye.diffusion.predict import Latents, predict_x0, to_epsilon

@@ -24,11 +24,11 @@ from torch import Tensor
 from goodeye.ads.adapt import Train, adapt
 from goodeye.ads.brief import SETTINGS, with_title
 from goodeye.ads.canvas import compose, place
-from goodeye.ads.generate import GREY, latent_mask, noise_of
-from goodeye.ads.recurrent import attempt_seed
+from goodeye.ads.generate import GREY, latent_mask
 from goodeye.ads.rfft import RFFT, RewardStep
 from goodeye.ads.rollout import Placed, Reward, Studio, drawn_steps
 from goodeye.diffusion import text, vae
+from goodeye.diffusion.batch import attempt_seed, noise_of
 from goodeye.diffusion.denoiser import guided
 from goodeye.diffusion.inpaint import blend
 from goodeye.diffusion.predict import Latents, predict_x0, to_epsilon

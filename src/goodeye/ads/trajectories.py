@@ -30,11 +30,11 @@ from goodeye.ads.early import (
     check_options,
     check_steps,
 )
-from goodeye.ads.generate import Prompts, advance_on_cores, drafts_of, eight_bit, pictures_on_cores
-from goodeye.ads.recurrent import attempt_seed
+from goodeye.ads.generate import advance_on_cores, drafts_of, pictures_on_cores
 from goodeye.ads.results import AVAILABLE
-from goodeye.ads.workshop import Inspector, Ready, lay_out, prepare, shown
+from goodeye.ads.workshop import Inspector, Ready, prepare, shown
 from goodeye.atomic import append, mend, read_rows, write_bytes
+from goodeye.diffusion.batch import Prompts, attempt_seed, eight_bit, lay_out
 from goodeye.errors import BadInput
 from goodeye.judging.protocol import fingerprint
 from goodeye.judging.tables import Skipped

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from goodeye.ads.generate import Prompts, eight_bit, generate_on_cores
-from goodeye.ads.recurrent import attempt_seed
+from goodeye.ads.generate import generate_on_cores
 from goodeye.ads.rollout import Placed, Reward, Studio
+from goodeye.diffusion.batch import Prompts, attempt_seed, eight_bit
 from goodeye.errors import BadInput
 from goodeye.judging.clip import ClipJudge
 from goodeye.judging.diversity import Features

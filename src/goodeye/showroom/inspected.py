@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from goodeye.ads.canvas import Canvas, compose, edges, kept
-from goodeye.ads.generate import GREY, Prompts, latent_mask, noise_of
+from goodeye.ads.generate import GREY, latent_mask
 from goodeye.diffusion import vae
+from goodeye.diffusion.batch import Prompts, noise_of
 from goodeye.diffusion.denoiser import guided
 from goodeye.diffusion.inpaint import blend
 from goodeye.diffusion.samplers import ddim

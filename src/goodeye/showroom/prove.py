@@ -13,8 +13,8 @@ from typing import Any
 
 from goodeye.ads.measure import Gallery, Judges, Made
 from goodeye.ads.prove import Pick, interval, recurrent
-from goodeye.ads.recurrent import Try
 from goodeye.modelset import SHOWROOM, Models, resolve
+from goodeye.scheduler import Try
 from goodeye.showroom import scenes as S
 from goodeye.showroom.briefs import fresh_briefs
 from goodeye.showroom.oracle import Oracle
