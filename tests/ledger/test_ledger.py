@@ -14,13 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError, StatementError
 
 import goodeye
 from goodeye.errors import BadInput
 from goodeye.ledger import schema
-from goodeye.ledger.asks import Person
 from goodeye.ledger.check import check
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import AttemptRow, VerdictRow
@@ -122,45 +120,28 @@ def test_a_pick_of_another_slots_attempt_is_refused(ledger: Ledger) -> None:
         ledger.pick(brief, 1, attempt, True, "")
 
 
-def test_a_comparison_says_which_attempt_is_better_wherever_it_was_shown(ledger: Ledger) -> None:
-    """Two runs on one brief: each run's comparisons are those in which its attempt stands on either side."""
-    runs, attempts = [], []
-    for number in range(3):
-        run, brief = new_brief(ledger)
-        runs.append(run)
-        attempts.append(ledger.record_attempt(brief, 0, 0, number, picture(number)))
-    ledger.compare(attempts[0], attempts[1], "ann", "beauty", "right", swapped=True)
-    ledger.compare(attempts[2], attempts[0], "clip 3f", "accuracy", "similar")
-    first, second = ledger.comparisons(runs[0])
-    assert (first.left_attempt, first.right_attempt, first.choice) == (attempts[0], attempts[1], "right")
-    assert (first.by, first.axis, first.swapped) == ("ann", "beauty", True) and first.created <= second.created
-    assert (second.by, second.choice, second.swapped) == ("clip 3f", "similar", False)
-    assert ledger.comparisons() == [first, second]
-    assert (ledger.comparisons(runs[1]), ledger.comparisons(runs[2])) == ([first], [second])
-    assert check(ledger).clean and check(ledger).rows["comparisons"] == 2
+def test_a_row_of_pictures_is_one_attempt(ledger: Ledger) -> None:
+    run, brief = new_brief(ledger)
+    sheet = ledger.record_attempt(brief, 0, 0, 1, picture(9), shown=[picture(number) for number in (3, 1, 3)])
+    ledger.record_attempt(brief, 0, 1, 1, None, shown=[picture(1), picture(2)])
+    assert ledger.record_attempt(brief, 0, 0, 1, picture(8), shown=[picture(7)]) == sheet  # as it was
+    with_sheet, without = ledger.attempts(run)
+    for sha, seed in zip((with_sheet.image_sha, *with_sheet.shown), (9, 3, 1, 3), strict=True):
+        with Image.open(ledger.image_path(sha)) as read:
+            assert np.array_equal(read, picture(seed))
+    assert without.image_sha == without.shown[0] == with_sheet.shown[1]
+    for file in ledger.store.files():
+        age(file, 61)
+    assert ledger.sweep() == [] and check(ledger).clean and check(ledger).rows["shown"] == 5
 
 
-def test_comparisons_of_people_set_aside_are_kept_and_do_not_count(ledger: Ledger) -> None:
-    _run, brief = new_brief(ledger)
-    one, other = (ledger.record_attempt(brief, 0, number, number, picture(number)) for number in (0, 1))
-    for person in ("ann", "bob"):
-        ledger.compare(one, other, person, "beauty", "left")
-    gone = {"name": "bob", "aside": True, "why": "always left", "decided_by": "ann", "decided": schema.now()}
-    with ledger.engine.begin() as connection:
-        connection.execute(insert(Person).values(**gone))
-    assert [found.by for found in ledger.comparisons()] == ["ann"] and check(ledger).rows["comparisons"] == 2
-
-
-def test_a_comparison_that_is_none_is_refused(ledger: Ledger) -> None:
-    _run, brief = new_brief(ledger)
-    one, other = (ledger.record_attempt(brief, 0, number, number, picture(number)) for number in (0, 1))
-    with pytest.raises(ValueError, match="ann chose first"):
-        ledger.compare(one, other, "ann", "beauty", "first")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="not a comparison"):
-        ledger.compare(one, one, "ann", "beauty", "similar")
-    with pytest.raises(ValueError, match="not both on record"):
-        ledger.compare(one, 99, "ann", "beauty", "left")
-    assert ledger.comparisons() == []
+def test_an_attempt_without_a_picture_says_why(ledger: Ledger) -> None:
+    run, brief = new_brief(ledger)
+    ledger.record_attempt(brief, 0, 0, 1, None, detail={"why": "prose", "said": "Sorry, \u2615"})
+    ledger.record_attempt(brief, 0, 1, 1, picture(1))
+    failed, made = ledger.attempts(run)
+    assert (failed.image_sha, failed.detail) == ("", {"why": "prose", "said": "Sorry, \u2615"})
+    assert made.detail == {} and check(ledger).clean
 
 
 def test_an_attempt_is_found_by_its_id(ledger: Ledger) -> None:

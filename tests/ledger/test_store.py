@@ -1,14 +1,18 @@
 """Picture files: named by their bytes, whole or not there."""
 
 import hashlib
+import io
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from goodeye.errors import BadInput
+from goodeye.ledger.check import check
+from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.store import Store, encode
 from ledger.recorder import picture
+from ledger.test_ledger import age, new_brief
 
 
 def test_a_file_is_named_by_its_bytes(tmp_path: Path) -> None:
@@ -41,3 +45,27 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "images").write_bytes(b"")
     with pytest.raises(BadInput, match="cannot be written"):
         Store(tmp_path / "images").write(encode(picture(1)))
+
+
+@pytest.mark.parametrize(("format", "suffix"), [("PNG", ".png"), ("JPEG", ".jpg"), ("WEBP", ".webp")])
+def test_a_picture_file_keeps_its_bytes(ledger: Ledger, format: str, suffix: str) -> None:
+    file = io.BytesIO()
+    picture(1, 64).save(file, format=format)
+    run, brief = new_brief(ledger)
+    ledger.record_attempt(brief, 0, 0, 1, file.getvalue())
+    (attempt,) = ledger.attempts(run)
+    kept = ledger.image_path(attempt.image_sha)
+    assert kept.suffix == suffix and kept.read_bytes() == file.getvalue()
+    assert attempt.image_sha == hashlib.sha256(file.getvalue()).hexdigest()
+    age(kept, 61)
+    assert ledger.sweep() == [] and check(ledger).clean
+    kept.write_bytes(b"x")
+    assert check(ledger).corrupt == [str(kept)]
+
+
+@pytest.mark.parametrize("data", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n cut short"])
+def test_bytes_that_are_no_picture_are_refused(ledger: Ledger, data: bytes) -> None:
+    run, brief = new_brief(ledger)
+    with pytest.raises(BadInput, match="not a whole PNG, JPEG or WebP"):
+        ledger.record_attempt(brief, 0, 0, 1, data)
+    assert ledger.attempts(run) == [] and list(ledger.store.files()) == []

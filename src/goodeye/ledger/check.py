@@ -11,7 +11,6 @@ from sqlalchemy.exc import DatabaseError
 from goodeye.ledger.database import plain_errors
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.schema import Attempt, Base, Image, Pick
-from goodeye.ledger.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +42,16 @@ def check(ledger: Ledger, on_file: Callable[[], None] = lambda: None) -> Report:
             for name, table in Base.metadata.tables.items()
         }
         dangling = [*_damage(connection), *_orphans(connection), *_misplaced_picks(connection)]
-        sizes = {row.sha256: row.bytes for row in connection.execute(select(Image.sha256, Image.bytes))}
-    missing, corrupt = _compare(ledger.store, sizes, on_file)
-    named = {ledger.store.path(sha) for sha in sizes}
+        images = connection.execute(select(Image.sha256, Image.format, Image.bytes).order_by(Image.sha256))
+        sizes = {ledger.store.path(row.sha256, row.format): row.bytes for row in images}
+    missing, corrupt = _compare(sizes, on_file)
     return Report(
         ledger=ledger.where,
         rows=rows,
         missing=missing,
         corrupt=corrupt,
         dangling=dangling,
-        unreferenced=[str(file) for file in files if file not in named],
+        unreferenced=[str(file) for file in files if file not in sizes],
     )
 
 
@@ -72,13 +71,12 @@ def describe(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _compare(store: Store, sizes: dict[str, int], on_file: Callable[[], None]) -> tuple[list[str], list[str]]:
+def _compare(sizes: dict[Path, int], on_file: Callable[[], None]) -> tuple[list[str], list[str]]:
     missing, corrupt = [], []
-    for sha, size in sorted(sizes.items()):
-        path = store.path(sha)
+    for path, size in sizes.items():
         if not path.is_file():
             missing.append(str(path))
-        elif path.stat().st_size != size or _hash(path) != sha:
+        elif path.stat().st_size != size or _hash(path) != path.stem:
             corrupt.append(str(path))
         on_file()
     return missing, corrupt
@@ -113,7 +111,7 @@ def _orphans(connection: Connection) -> list[str]:
                 .where(column.is_not(None), wanted.is_(None))
             )
             found += [
-                f"{table.name} {row[0]}: its {column.name} {row[1]} is not in {key.column.table.name}"
+                f"{table.name} {row[0]}: its {column.name} {row[-1]} is not in {key.column.table.name}"
                 for row in connection.execute(query)
             ]
     return found

@@ -110,11 +110,27 @@ def upgrade(engine: Engine, where: str, *, create: bool = True) -> None:
             return
         if found is None and not create:
             raise no_ledger(where)
-        with engine.execution_options(**WRITING).begin() as connection:
+        with _changing_tables(engine) as connection:
             if engine.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
             if _revision(connection, where) != REVISION:
                 _migrate(connection)
+
+
+@contextmanager
+def _changing_tables(engine: Engine) -> Iterator[Connection]:
+    """A transaction in which tables may change. SQLite copies a table to change it and drops the old one, which the
+    rows that refer to it must not hinder: so foreign keys rest meanwhile, as its own manual says to do."""
+    with engine.execution_options(**WRITING).connect() as connection:
+        sqlite = engine.dialect.name == "sqlite"
+        if sqlite:  # before the transaction: within one this has no effect
+            connection.connection.cursor().execute("PRAGMA foreign_keys = OFF")
+        try:
+            with connection.begin():
+                yield connection
+        finally:
+            if sqlite:
+                connection.connection.cursor().execute("PRAGMA foreign_keys = ON")
 
 
 def _use_wal(engine: Engine) -> None:

@@ -9,20 +9,19 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 from PIL.Image import Image as Picture
-from sqlalchemy import Connection, Engine, Select, delete, exists, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Engine, Select, and_, delete, exists, select, text, update
 
 import goodeye
 from goodeye.errors import BadInput
 from goodeye.ledger import schema
-from goodeye.ledger.asks import Person
 from goodeye.ledger.database import WRITING, no_ledger, plain_errors, postgres_engine, sqlite_engine, upgrade
+from goodeye.ledger.opinions import beside, comparisons_in, store_comparison, store_vote, votes_in
 from goodeye.ledger.rows import (
     AttemptRow,
     BriefRow,
@@ -34,15 +33,15 @@ from goodeye.ledger.rows import (
     VerdictRow,
     VoteRow,
 )
-from goodeye.ledger.schema import Attempt, Base, Brief, Comparison, Image, Pick, Run, Verdict, Vote
-from goodeye.ledger.store import SUFFIX, Encoded, Store, encode, is_older, plain_os_errors
+from goodeye.ledger.schema import Attempt, Brief, Image, Pick, Run, Shown, Verdict
+from goodeye.ledger.sql import columns, insert_if_new, insert_row, of_run, portions, storable, upsert, without
+from goodeye.ledger.store import Encoded, Store, encode, encode_file, is_older, plain_os_errors
 
 DEFAULT_FOLDER = "goodeye-ledger"
 DATABASE = "ledger.db"
 IMAGES = "images"
 SWEEP_AGE = 60.0  # seconds: a younger unreferenced file may be one that its process is about to name
 IMAGES_LOCK = 0x60_0D_E1F  # PostgreSQL advisory lock: shared by those who name files, alone for who sweeps
-_ASIDE = select(Person.name).where(Person.aside)
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ class Ledger:
             "started": schema.now(),
         }
         with self._write() as connection:
-            return _insert(connection, Run, values)
+            return insert_row(connection, Run, values)
 
     def resume_run(self, run_id: int) -> RunRow:
         """Marks the run as running again and returns it. Raises BadInput if the ledger has no such run."""
@@ -136,14 +135,14 @@ class Ledger:
 
     def run(self, run_id: int) -> RunRow:
         """The run of that id. Raises BadInput if there is none."""
-        rows = self._runs(select(*_columns(Run)).where(Run.id == run_id))
+        rows = self._runs(select(*columns(Run)).where(Run.id == run_id))
         if not rows:
             raise BadInput(f"The ledger {self.where} has no run {run_id}. Name another run, or start a new one.")
         return rows[0]
 
     def runs(self, job: str | None = None) -> list[RunRow]:
         """All runs, or those of one job, oldest first."""
-        query = select(*_columns(Run)).order_by(Run.id)
+        query = select(*columns(Run)).order_by(Run.id)
         return self._runs(query if job is None else query.where(Run.job == job))
 
     def _runs(self, query: Select[Any]) -> list[RunRow]:
@@ -153,14 +152,15 @@ class Ledger:
     # Briefs
 
     def add_brief(
-        self, run_id: int, key: str, content: Mapping[str, Any], product: Picture | None = None, job: str = ""
+        self, run_id: int, key: str, content: Mapping[str, Any], product: Picture | bytes | None = None, job: str = ""
     ) -> int:
         """Records a brief and returns its id; a key that the run has already returns that brief's, unchanged.
 
-        product: the picture that the brief starts from (a cut-out, a picture to edit or search by), kept as an image.
+        product: the picture that the brief starts from (a cut-out, a picture to edit or search by), kept as an image; a
+        picture file's bytes are kept as they are.
         job: of the brief; default that of the run.
         """
-        key = _storable(key)
+        key = storable(key)
         known = select(Brief.id).where(Brief.run_id == run_id, Brief.key == key)
         found = self._first(known)
         if found is not None:
@@ -174,7 +174,7 @@ class Ledger:
                 "content": dict(content),
                 "product_sha": self._name_file(connection, picture) if picture else None,
             }
-            return _insert(connection, Brief, values, known)
+            return insert_row(connection, Brief, values, known)
 
     def briefs(self, run_id: int) -> list[BriefRow]:
         """The run's briefs in the order in which they were added."""
@@ -190,42 +190,55 @@ class Ledger:
         slot: int,
         number: int,
         seed: int,
-        image: Picture,
+        image: Picture | bytes | None,
         verdicts: Iterable[VerdictLike] = (),
         evals: int = 0,
         seconds: float = 0.0,
+        *,
+        shown: Sequence[Picture | bytes] = (),
+        detail: Mapping[str, Any] | None = None,
     ) -> int:
         """Records one attempt with its verdicts, whole or not at all, and returns its id.
 
-        number: which attempt at this slot. evals: calls of the denoiser for it. seconds: its share of the batch's time.
+        number: which attempt at this slot. image: None for a try that came to no picture; bytes of a PNG, JPEG or WebP
+        file are kept as they are. shown: the pictures of a row of several; without an image the first stands for all.
+        evals: calls of the denoiser for it. seconds: its share of the batch's time. detail: what else is to be known,
+        as JSON can hold it: a layout, a raw answer, why there is no picture.
+
         An attempt that is on record keeps its image and gains only verdicts of judges that it had none of. Raises
         ValueError for a score that is not a finite number, before anything is written.
         """
-        rows = [_verdict_values(verdict) for verdict in verdicts]
+        said_by = [_verdict_values(verdict) for verdict in verdicts]
         known = select(Attempt.id).where(Attempt.brief_id == brief_id, Attempt.slot == slot, Attempt.number == number)
-        picture = self._write_file(image) if self._first(known) is None else None
+        new = self._first(known) is None
+        row = [self._write_file(one) for one in shown] if new else []
+        picture = self._write_file(image) if new and image is not None else next(iter(row), None)
         with self._write() as connection:
             found = connection.scalar(known)
-            if found is None and picture is not None:
+            if found is None:
                 values = {
                     "brief_id": brief_id,
                     "slot": slot,
                     "number": number,
                     "seed": seed,
-                    "image_sha": self._name_file(connection, picture),
+                    "image_sha": self._name_file(connection, picture) if picture else None,
                     "evals": evals,
                     "seconds": seconds,
                     "created": schema.now(),
+                    "detail": dict(detail or {}),
                 }
-                found = _insert(connection, Attempt, values, known)
-            for row in rows:
-                _insert_if_new(connection, Verdict, {"attempt_id": found, **row})
+                found = insert_row(connection, Attempt, values, known)
+                for place, one in enumerate(row):
+                    sha = self._name_file(connection, one)
+                    insert_if_new(connection, Shown, {"attempt_id": found, "place": place, "image_sha": sha})
+            for said in said_by:
+                insert_if_new(connection, Verdict, {"attempt_id": found, **said})
         assert found is not None
         return found
 
     def attempts(self, run_id: int) -> list[AttemptRow]:
         """All attempts of a run with their verdicts, in the order of briefs, slots and numbers."""
-        return self._attempts(_of_run(run_id))
+        return self._attempts(of_run(run_id))
 
     def attempt(self, attempt_id: int) -> AttemptRow:
         """The attempt of that id. Raises BadInput if there is none."""
@@ -236,18 +249,29 @@ class Ledger:
 
     def _attempts(self, mine: Select[Any]) -> list[AttemptRow]:
         query = (
-            select(*_columns(Attempt), Brief.key.label("brief_key"))
+            select(*columns(Attempt), Brief.key.label("brief_key"))
             .join(Brief, Attempt.brief_id == Brief.id)
             .where(Attempt.id.in_(mine))
             .order_by(Attempt.brief_id, Attempt.slot, Attempt.number)
         )
-        said = select(*_columns(Verdict)).where(Verdict.attempt_id.in_(mine)).order_by(Verdict.id)
-        verdicts = defaultdict(list)
+        said = select(*columns(Verdict)).where(Verdict.attempt_id.in_(mine)).order_by(Verdict.id)
+        pictures = select(Shown.attempt_id, Shown.image_sha).where(Shown.attempt_id.in_(mine)).order_by(Shown.place)
+        verdicts, shown = defaultdict(list), defaultdict(list)
         with self._read() as connection:
             for row in connection.execute(said).mappings():
-                verdicts[row["attempt_id"]].append(VerdictRow(**_without(row, "id", "attempt_id")))
+                verdicts[row["attempt_id"]].append(VerdictRow(**without(row, "id", "attempt_id")))
+            for one in connection.execute(pictures):
+                shown[one.attempt_id].append(one.image_sha)
             rows = connection.execute(query).mappings().all()
-        return [AttemptRow(**row, verdicts=verdicts[row["id"]]) for row in rows]
+        return [
+            AttemptRow(
+                **without(row, "image_sha"),
+                image_sha=row["image_sha"] or "",
+                verdicts=verdicts[row["id"]],
+                shown=tuple(shown[row["id"]]),
+            )
+            for row in rows
+        ]
 
     # Picks
 
@@ -262,7 +286,7 @@ class Ledger:
             of = connection.execute(select(Attempt.brief_id, Attempt.slot).where(Attempt.id == attempt_id)).first()
             if of is None or tuple(of) != (brief_id, slot):
                 raise ValueError(f"attempt {attempt_id} is not one at slot {slot} of brief {brief_id}")
-            query = _upsert(connection)(Pick).values(values)
+            query = upsert(connection)(Pick).values(values)
             query = query.on_conflict_do_update(index_elements=keys, set_={"kept": kept, "why": why})
             return connection.execute(query.returning(Pick.id)).scalar_one()
 
@@ -292,74 +316,48 @@ class Ledger:
         axes: what the person scored beside the label. seconds: how long it took. Raises ValueError if the ledger has no
         such attempt, or for a score that is not a finite number.
         """
-        if not all(math.isfinite(score) for score in (axes or {}).values()):
-            raise ValueError(f"{person} scored {axes}: not numbers to record")
-        values = {
-            "attempt_id": attempt_id,
-            "person": _storable(person),
-            "label": _storable(label),
-            "axes": dict(axes or {}),
-            "seconds": seconds,
-            "created": schema.now(),
-        }
         with self._write() as connection:
-            if connection.scalar(select(Attempt.id).where(Attempt.id == attempt_id)) is None:
-                raise ValueError(f"there is no attempt {attempt_id} to vote on")
-            return _insert(connection, Vote, values)
+            return store_vote(connection, attempt_id, person, label, axes, seconds)
 
     def votes(self, run_id: int | None = None) -> list[VoteRow]:
         """All votes, or those on one run's attempts, oldest first; without those of people who are set aside."""
-        query = select(*_columns(Vote)).where(Vote.person.not_in(_ASIDE)).order_by(Vote.id)
-        if run_id is not None:
-            query = query.join(Attempt, Vote.attempt_id == Attempt.id).join(Brief, Attempt.brief_id == Brief.id)
-            query = query.where(Brief.run_id == run_id)
         with self._read() as connection:
-            return [VoteRow(**row) for row in connection.execute(query).mappings()]
+            return votes_in(connection, run_id)
 
     # Comparisons
 
     def compare(
-        self, left_attempt: int, right_attempt: int, by: str, axis: str, choice: Choice, swapped: bool = False
+        self,
+        left_attempt: int,
+        right_attempt: int,
+        by: str,
+        axis: str,
+        choice: Choice,
+        swapped: bool = False,
+        *,
+        version: str | None = None,
     ) -> int:
-        """Records which of two attempts is better on one axis and returns the comparison's id. Every one is kept.
+        """Records which of two attempts is better on one axis and returns the comparison's id.
 
-        by: a person, or a judge and its version. choice: the better attempt, wherever it was shown. swapped: the left
-        attempt was shown at the right, or second. Raises ValueError for another choice, for an attempt beside itself,
-        and for one that the ledger does not have.
+        by: a person, or with its version a judge. Every word of a person is kept; of what a judge says of a pair in one
+        order the first is. choice: the better attempt, wherever it was shown. swapped: the left attempt was shown at
+        the right, or second. Raises ValueError for another choice, for an attempt beside itself, and for one that the
+        ledger does not have.
         """
-        if choice not in get_args(Choice) or left_attempt == right_attempt:
-            raise ValueError(f"{by} chose {choice} of attempts {left_attempt} and {right_attempt}: not a comparison")
-        values = {
-            "left_attempt": left_attempt,
-            "right_attempt": right_attempt,
-            "judge_or_person": _storable(by),
-            "axis": axis,
-            "choice": choice,
-            "swapped": swapped,
-            "created": schema.now(),
-        }
-        both = [left_attempt, right_attempt]
         with self._write() as connection:
-            if len(connection.scalars(select(Attempt.id).where(Attempt.id.in_(both))).all()) != 2:
-                raise ValueError(f"attempts {left_attempt} and {right_attempt} are not both on record")
-            return _insert(connection, Comparison, values)
+            return store_comparison(connection, left_attempt, right_attempt, by, axis, choice, swapped, version=version)
 
     def comparisons(self, run_id: int | None = None) -> list[ComparisonRow]:
         """All comparisons, or those in which an attempt of one run stands on either side, oldest first; without those
         of people who are set aside."""
-        query = select(*_columns(Comparison)).where(Comparison.judge_or_person.not_in(_ASIDE)).order_by(Comparison.id)
-        if run_id is not None:
-            mine = _of_run(run_id)
-            query = query.where(Comparison.left_attempt.in_(mine) | Comparison.right_attempt.in_(mine))
         with self._read() as connection:
-            rows = connection.execute(query).mappings().all()
-        return [ComparisonRow(by=row["judge_or_person"], **_without(row, "judge_or_person")) for row in rows]
+            return comparisons_in(connection, *([] if run_id is None else [beside(run_id)]))
 
     # Image files
 
     def image_path(self, sha256: str) -> Path:
         """Where the picture's file is."""
-        return self.store.path(sha256)
+        return self.store.find(sha256)
 
     def sweep(self, older_than: float = SWEEP_AGE) -> list[Path]:
         """Removes the files that no attempt and no brief names, unless written in the last `older_than` seconds.
@@ -367,26 +365,25 @@ class Ledger:
         Such are left by a kill, and by who deletes rows by hand. Returns what was removed.
         """
         limit = schema.now().timestamp() - older_than
-        named_by_none = ~(
-            exists().where(Attempt.image_sha == Image.sha256) | exists().where(Brief.product_sha == Image.sha256)
-        )
+        naming = (Attempt.image_sha, Brief.product_sha, Shown.image_sha)
+        named_by_none = and_(*(~exists().where(column == Image.sha256) for column in naming))
         if self._first(select(Image.sha256).where(named_by_none).limit(1)) is not None:
             with self._sweeping() as connection:
                 connection.execute(delete(Image).where(named_by_none))
         with self._read() as connection:
-            stray = _unnamed(connection, list(self.store.older_than(older_than)))
+            stray = _unnamed(self.store, connection, list(self.store.older_than(older_than)))
         removed = []
-        for files in _portions(stray):  # so that no writer waits long
+        for files in portions(stray):  # so that no writer waits long
             with self._sweeping() as connection:
-                for file in _unnamed(connection, files):
+                for file in _unnamed(self.store, connection, files):
                     if is_older(file, limit):
                         with plain_os_errors(self.store.folder):
                             file.unlink(missing_ok=True)
                         removed.append(file)
         return removed
 
-    def _write_file(self, image: Picture) -> Encoded:
-        picture = encode(image)
+    def _write_file(self, image: Picture | bytes) -> Encoded:
+        picture = encode_file(image) if isinstance(image, bytes) else encode(image)
         self.store.write(picture)
         return picture
 
@@ -394,7 +391,7 @@ class Ledger:
         """Names the file in a row, in a transaction that no sweep runs beside; a file swept before it is rewritten."""
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": IMAGES_LOCK})
-        if not self.store.path(picture.sha256).exists():
+        if not self.store.path(picture.sha256, picture.format).exists():
             self.store.write(picture)
         values = {
             "sha256": picture.sha256,
@@ -403,10 +400,14 @@ class Ledger:
             "height": picture.height,
             "bytes": len(picture.data),
         }
-        _insert_if_new(connection, Image, values)
+        insert_if_new(connection, Image, values)
         return picture.sha256
 
     # Transactions
+
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """A transaction, for who writes several things whole or not at all (by `goodeye.ledger.opinions`)."""
+        return self._write()
 
     @contextmanager
     def _sweeping(self) -> Iterator[Connection]:
@@ -431,48 +432,14 @@ class Ledger:
             yield connection
 
 
-def _portions(files: Sequence[Path], size: int = 500) -> Iterator[Sequence[Path]]:
-    return (files[start : start + size] for start in range(0, len(files), size))
-
-
-def _unnamed(connection: Connection, files: Sequence[Path]) -> list[Path]:
+def _unnamed(store: Store, connection: Connection, files: Sequence[Path]) -> list[Path]:
     """Those of the files that no row names: strangers, half-written ones, and what a kill left."""
     found = []
-    for some in _portions(files):
-        query = select(Image.sha256).where(Image.sha256.in_([file.stem for file in some]))
-        named = set(connection.scalars(query))
-        found += [file for file in some if file.suffix != SUFFIX or file.stem not in named]
+    for some in portions(files):
+        query = select(Image.sha256, Image.format).where(Image.sha256.in_([file.stem for file in some]))
+        named = {store.path(*row) for row in connection.execute(query)}
+        found += [file for file in some if file not in named]
     return found
-
-
-def _of_run(run_id: int) -> Select[Any]:
-    """The ids of a run's attempts."""
-    return select(Attempt.id).join(Brief, Attempt.brief_id == Brief.id).where(Brief.run_id == run_id)
-
-
-def _without(row: Mapping[Any, Any], *names: str) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name not in names}
-
-
-def _columns(table: type[Base]) -> list[Any]:
-    return list(table.__table__.columns)
-
-
-def _upsert(connection: Connection) -> Any:
-    """The dialect's own INSERT, which knows ON CONFLICT."""
-    return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-
-
-def _insert_if_new(connection: Connection, table: type[Base], values: Mapping[str, Any]) -> Any:
-    """Inserts a row unless its unique names are taken; returns its primary key, or None if they were."""
-    query = _upsert(connection)(table).values(dict(values)).on_conflict_do_nothing()
-    return connection.execute(query.returning(*table.__table__.primary_key)).scalar()
-
-
-def _insert(connection: Connection, table: type[Base], values: Mapping[str, Any], known: Any = None) -> int:
-    """Inserts a row, or finds the one that another process has inserted (by the query `known`); returns its id."""
-    new = _insert_if_new(connection, table, values)
-    return new if new is not None else connection.execute(known).scalar_one()
 
 
 def _verdict_values(verdict: VerdictLike) -> dict[str, Any]:
@@ -486,8 +453,3 @@ def _verdict_values(verdict: VerdictLike) -> dict[str, Any]:
         "scores": {axis: float(score) for axis, score in verdict.scores.items()},
         "failures": list(verdict.failures),
     }
-
-
-def _storable(words: str) -> str:
-    """Text that any database takes: bytes of a file name that are no letters are written out."""
-    return words.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")

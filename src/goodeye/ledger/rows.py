@@ -60,7 +60,10 @@ class BriefRow:
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptRow:
-    """An attempt with all its verdicts, oldest first."""
+    """An attempt with all its verdicts, oldest first.
+
+    image_sha: of its picture; "" where it came to none, and `detail` says why. shown: of a row's pictures, in order.
+    """
 
     id: int
     brief_id: int
@@ -73,6 +76,8 @@ class AttemptRow:
     seconds: float
     created: datetime
     verdicts: list[VerdictRow]
+    detail: dict[str, Any]
+    shown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +106,7 @@ class VoteRow:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonRow:
-    """Which of two attempts a person or a judge (`by`) found better on one axis.
+    """Which of two attempts a person, or a judge in one version, found better on one axis.
 
     swapped: the left attempt was shown at the right, or second.
     """
@@ -109,8 +114,15 @@ class ComparisonRow:
     id: int
     left_attempt: int
     right_attempt: int
-    by: str
     axis: str
     choice: Choice
     swapped: bool
     created: datetime
+    person: str | None
+    judge: str | None
+    version: str | None
+
+    @property
+    def by(self) -> str:
+        """The name of who said it."""
+        return self.person or self.judge or ""

@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0002"  # of the newest migration; a ledger with a higher one was written by a newer goodeye
+REVISION = "0003"  # of the newest migration; a ledger with a higher one was written by a newer goodeye
 
 
 def now() -> datetime:
@@ -102,7 +102,10 @@ class Brief(Base):
 
 
 class Attempt(Base):
-    """One try at one slot of a brief, with its seed and cost (evals: calls of the denoiser; seconds: its share)."""
+    """One try at one slot of a brief, with its seed and cost (evals: calls of the denoiser; seconds: its share).
+
+    image_sha: its picture, the first of a row, or None for a try that came to none. detail: what else there is to say.
+    """
 
     __tablename__ = "attempts"
     __table_args__ = (UniqueConstraint("brief_id", "slot", "number"),)
@@ -111,10 +114,20 @@ class Attempt(Base):
     slot: Mapped[int]
     number: Mapped[int]
     seed: Mapped[int]
-    image_sha: Mapped[str] = mapped_column(ForeignKey("images.sha256"), index=True)
+    image_sha: Mapped[str | None] = mapped_column(ForeignKey("images.sha256"), index=True)
     evals: Mapped[int]
     seconds: Mapped[float]
     created: Mapped[datetime]
+    detail: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+
+
+class Shown(Base):
+    """One picture of an attempt that is a row of several, such as a search system's answer, at its place from 0."""
+
+    __tablename__ = "shown"
+    attempt_id: Mapped[int] = mapped_column(ForeignKey("attempts.id"), primary_key=True)
+    place: Mapped[int] = mapped_column(primary_key=True)
+    image_sha: Mapped[str] = mapped_column(ForeignKey("images.sha256"), index=True)
 
 
 class Verdict(Base):
@@ -158,14 +171,24 @@ class Vote(Base):
 
 
 class Comparison(Base):
-    """Which of two attempts a judge or a person chose on one axis (`swapped`: shown right to left)."""
+    """Which of two attempts a person, or a judge in one version, chose on one axis (`swapped`: shown right to left).
+
+    A judge says one thing of a pair on an axis in an order; people's words are all kept.
+    """
 
     __tablename__ = "comparisons"
+    __table_args__ = (
+        UniqueConstraint(
+            "left_attempt", "right_attempt", "judge", "version", "axis", "swapped", name="uq_comparisons_judged"
+        ),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     left_attempt: Mapped[int] = mapped_column(ForeignKey("attempts.id"), index=True)
     right_attempt: Mapped[int] = mapped_column(ForeignKey("attempts.id"), index=True)
-    judge_or_person: Mapped[str]
     axis: Mapped[str]
     choice: Mapped[str]
     swapped: Mapped[bool]
     created: Mapped[datetime]
+    person: Mapped[str | None]  # None for a judge
+    judge: Mapped[str | None]  # None for a person
+    version: Mapped[str | None]  # of the judge

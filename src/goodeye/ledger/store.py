@@ -1,4 +1,4 @@
-"""Picture files, each named by the SHA-256 of its bytes: images/ab/abcdef….png."""
+"""Picture files, each named by the SHA-256 of its bytes: images/ab/abcdef….png, .jpg or .webp."""
 
 import errno
 import hashlib
@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import PIL.Image
 from PIL.Image import Image
 
 from goodeye.atomic import flush, write_bytes
 from goodeye.errors import BadInput
+from goodeye.images import MAX_PIXELS
 
-SUFFIX = ".png"
+SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}  # by format, as the table of images names it
 TEMPORARY = ".part"
 
 
@@ -39,22 +41,44 @@ def encode(image: Image) -> Encoded:
     return Encoded(sha256=name, format="png", width=image.width, height=image.height, data=data)
 
 
+def encode_file(data: bytes, name: str = "the picture") -> Encoded:
+    """A picture file's own bytes, if they are PNG, JPEG or WebP: what it was stays what it is, and no larger.
+
+    Raises BadInput for other bytes, damaged ones, and for what is too large to be decoded.
+    """
+    try:
+        with PIL.Image.open(io.BytesIO(data), formats=[kind.upper() for kind in SUFFIXES]) as file:
+            if file.width * file.height > MAX_PIXELS:
+                raise BadInput(f"{name} is {file.width}x{file.height} pixels. Make it smaller.")
+            file.load()
+            kind, size = str(file.format).lower(), file.size
+    except (OSError, SyntaxError, ValueError) as error:
+        raise BadInput(f"{name} is not a whole PNG, JPEG or WebP file. Save it again as one.") from error
+    sha = hashlib.sha256(data).hexdigest()
+    return Encoded(sha256=sha, format=kind, width=size[0], height=size[1], data=data)
+
+
 @dataclass(frozen=True)
 class Store:
     """A folder of picture files."""
 
     folder: Path
 
-    def path(self, sha256: str) -> Path:
-        """Where the file of that name is, or would be."""
-        return self.folder / sha256[:2] / f"{sha256}{SUFFIX}"
+    def path(self, sha256: str, format: str = "png") -> Path:
+        """Where the file of that name and format is, or would be."""
+        return self.folder / sha256[:2] / f"{sha256}{SUFFIXES[format]}"
+
+    def find(self, sha256: str) -> Path:
+        """Where the file of that name is, whatever its format; where a PNG would be if there is none."""
+        places = (self.path(sha256, kind) for kind in SUFFIXES)
+        return next((place for place in places if place.is_file()), self.path(sha256))
 
     def write(self, picture: Encoded) -> Path:
         """Writes the file whole or not at all; one that is there already is made young again, so no sweep takes it.
 
         Raises BadInput where the folder is read-only or full.
         """
-        path = self.path(picture.sha256)
+        path = self.path(picture.sha256, picture.format)
         if _renew(path, len(picture.data)):
             return path
         write_bytes(path, picture.data)
@@ -64,7 +88,7 @@ class Store:
     def files(self) -> Iterator[Path]:
         """Every file of the store, half-written ones too."""
         for folder in sorted(self.folder.glob("[0-9a-f][0-9a-f]")):
-            yield from sorted(file for file in folder.iterdir() if file.suffix in (SUFFIX, TEMPORARY))
+            yield from sorted(file for file in folder.iterdir() if file.suffix in (*SUFFIXES.values(), TEMPORARY))
 
     def older_than(self, seconds: float) -> Iterator[Path]:
         """The files that nobody wrote or renewed in the last `seconds`."""

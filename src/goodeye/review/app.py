@@ -24,6 +24,7 @@ from starlette.staticfiles import StaticFiles
 import goodeye
 from goodeye.errors import BadInput
 from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.store import SUFFIXES
 from goodeye.review import auth, look, standing, votes
 from goodeye.review.items import catch_up
 from goodeye.review.queue import Kind, Rules, hand_out
@@ -32,6 +33,7 @@ HERE = Path(__file__).parent
 SHA = re.compile(r"[0-9a-f]{64}")
 FRESH = 5.0  # seconds between looks at what other programs recorded
 THUMB = 320  # pixels of a small picture's long side
+MEDIA = {suffix: f"image/{kind}" for kind, suffix in SUFFIXES.items()}
 YEAR = "private, max-age=31536000, immutable"  # a picture's name is its hash, so it never changes
 
 
@@ -312,7 +314,8 @@ def _work(app: FastAPI, review: Review) -> None:
 def _pictures(app: FastAPI, review: Review) -> None:
     @app.get("/image/{sha}")
     def image(_seat: OnCall, sha: str) -> Response:
-        return FileResponse(_file(review, sha), media_type="image/png", headers={"cache-control": YEAR})
+        file = _file(review, sha)
+        return FileResponse(file, media_type=MEDIA[file.suffix], headers={"cache-control": YEAR})
 
     @app.get("/thumb/{sha}")
     def thumb(_seat: OnCall, sha: str) -> Response:

@@ -11,9 +11,10 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, text, update
 
-from goodeye.ledger.asks import Ask, Item, Mark, Person
+from goodeye.ledger.asks import Ask, Item, Mark
 from goodeye.ledger.database import WRITING, plain_errors
 from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.opinions import ASIDE
 from goodeye.ledger.schema import Attempt, Brief, Pick, Verdict, Vote
 
 REVIEW_LOCK = 0x60_0D_E20  # PostgreSQL advisory lock: who hands out or takes in does so alone, for milliseconds
@@ -105,10 +106,9 @@ def _items(connection: Connection, ids: Sequence[int]) -> list[dict[str, Any]]:
         select(Attempt.id, Brief.run_id, Brief.job).join(Brief, Attempt.brief_id == Brief.id).where(Attempt.id.in_(ids))
     )
     verdicts = _grouped(connection, select(Verdict.attempt_id, Verdict.label, Verdict.scores).order_by(Verdict.id), ids)
-    aside = select(Person.name).where(Person.aside)
     votes = _grouped(
         connection,
-        select(Vote.attempt_id, Vote.person, Vote.label).where(Vote.person.not_in(aside)).order_by(Vote.id),
+        select(Vote.attempt_id, Vote.person, Vote.label).where(Vote.person.not_in(ASIDE)).order_by(Vote.id),
         ids,
     )
     picks = _grouped(connection, select(Pick.attempt_id, Pick.kept).order_by(Pick.id), ids)

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -11,11 +12,12 @@ from sqlalchemy import Connection, Select, case, func, select, tuple_
 
 from goodeye.ledger.asks import Ask, Item, Person
 from goodeye.ledger.ledger import Ledger
-from goodeye.ledger.schema import Brief, Pick, Run, Verdict, Vote
+from goodeye.ledger.schema import Attempt, Brief, Pick, Run, Verdict, Vote, now
 from goodeye.review.items import reading
 from goodeye.review.votes import LABELS, pictures_of
 
 PAGE = 60
+SILENCE = timedelta(hours=1)  # after which a run that calls itself running is taken for stopped
 SORTS = {  # name in the address -> (column, high first, name for people)
     "newest": (Item.attempt_id, True, "newest first"),
     "oldest": (Item.attempt_id, False, "oldest first"),
@@ -177,7 +179,7 @@ def runs(ledger: Ledger, most: int = 200) -> list[dict[str, Any]]:
     """The latest runs with what came of them."""
     with reading(ledger) as connection:
         latest = connection.execute(select(Run).order_by(Run.id.desc()).limit(most)).mappings().all()
-        return [{**row, **_came(connection, row["id"])} for row in latest]
+        return [{**row, "status": _status(connection, row), **_came(connection, row["id"])} for row in latest]
 
 
 def run(ledger: Ledger, number: int) -> dict[str, Any]:
@@ -200,12 +202,23 @@ def run(ledger: Ledger, number: int) -> dict[str, Any]:
         pictures = pictures_of(connection, sum(ends.values(), []))
         return {
             **row,
+            "status": _status(connection, row),
             **_came(connection, number),
             "briefs": connection.scalar(select(func.count()).select_from(Brief).where(Brief.run_id == number)),
             "labels": [tuple(one) for one in labels],
             "people": [tuple(one) for one in votes],
             "ends": {name: [pictures[one] for one in found] for name, found in ends.items()},
         }
+
+
+def _status(connection: Connection, run: Mapping[Any, Any]) -> str:
+    """As on record; but "stopped" for a run that calls itself running and of which nothing was heard for an hour: what
+    a kill or a lost machine leaves."""
+    if run["status"] != "running":
+        return str(run["status"])
+    newest = select(func.max(Item.attempt_id)).where(Item.run_id == run["id"]).scalar_subquery()
+    heard = connection.scalar(select(Attempt.created).where(Attempt.id == newest))
+    return "running" if max(heard or run["started"], run["started"]) > now() - SILENCE else "stopped"
 
 
 def _came(connection: Connection, run_id: int) -> dict[str, Any]:

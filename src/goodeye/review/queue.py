@@ -11,7 +11,7 @@ from sqlalchemy.orm import aliased
 
 from goodeye.ledger.asks import Ask, Item, Pair
 from goodeye.ledger.ledger import Ledger
-from goodeye.ledger.schema import Attempt, Brief, Run, Vote, now
+from goodeye.ledger.schema import Attempt, Brief, Run, Shown, Vote, now
 from goodeye.review.items import writing
 
 Kind = Literal["label", "compare"]
@@ -108,11 +108,13 @@ def _draw_label(connection: Connection, person: str, rules: Rules, chance: rando
     since = now() - rules.lease
     asked = exists().where(Ask.attempt_id == Item.attempt_id, Ask.person == person, Ask.outcome != "lapsed")
     voted = exists().where(Vote.attempt_id == Item.attempt_id, Vote.person == person)
+    pictured = exists().where(Attempt.id == Item.attempt_id, Attempt.image_sha.is_not(None))
     still_open = select(Item.attempt_id).where(
         Item.votes < rules.votes,
         Item.flags == 0,
         ~asked,
         ~voted,
+        pictured,
         Item.votes + _held(Ask.attempt_id, Item.attempt_id, since) < rules.votes,
         *_within(rules),
     )
@@ -215,9 +217,14 @@ def _some_pair(connection: Connection, rules: Rules, chance: random.Random) -> t
 
 
 def _partners(connection: Connection, first: Any, rules: Rules, *, other_runs: bool = False) -> Sequence[Any]:
-    """Up to 50 attempts to set beside this one, of other pixels, and not yet paired with it; kept ones if there are."""
+    """Up to 50 attempts to set beside this one, of other pixels, and not yet paired with it; kept ones if there are.
+
+    A row of several pictures may begin with the same one as another row.
+    """
     mine = select(Brief.key, Brief.id, Attempt.image_sha).join(Attempt, Attempt.brief_id == Brief.id)
     brief = connection.execute(mine.where(Attempt.id == first.attempt_id)).one()
+    if brief.image_sha is None:
+        return []
     if other_runs:
         runs: Any = rules.runs or select(Run.id)
         same = select(Brief.id).where(
@@ -231,7 +238,8 @@ def _partners(connection: Connection, first: Any, rules: Rules, *, other_runs: b
     query: Select[Any] = (
         select(Item)
         .join(Attempt, Attempt.id == Item.attempt_id)
-        .where(Attempt.brief_id.in_(same), Attempt.image_sha != brief.image_sha, Item.attempt_id != first.attempt_id)
+        .where(Attempt.brief_id.in_(same), Item.attempt_id != first.attempt_id, Attempt.image_sha.is_not(None))
+        .where(or_(Attempt.image_sha != brief.image_sha, exists().where(Shown.attempt_id == Attempt.id)))
         .where(Item.flags == 0, ~paired)
         .order_by(Item.shuffle)
         .limit(50)

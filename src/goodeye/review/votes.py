@@ -1,6 +1,7 @@
 """Taking in what people say: each answer once, whoever sends it how often, whole or not at all."""
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,8 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from goodeye.errors import BadInput
 from goodeye.ledger.asks import Ask, Pair, Person
 from goodeye.ledger.ledger import Ledger
-from goodeye.ledger.schema import Attempt, Brief, Comparison, Run, Vote, now
+from goodeye.ledger.opinions import ASIDE, store_comparison, store_vote
+from goodeye.ledger.schema import Attempt, Brief, Comparison, Run, Shown, Vote, now
 from goodeye.review.items import reading, refresh, writing
 from goodeye.review.queue import open_ask
 
@@ -84,32 +86,22 @@ def _store(connection: Connection, ask: Any, values: Mapping[str, Any]) -> dict[
         twice = select(Vote.id).where(Vote.attempt_id == ask.attempt_id, Vote.person == ask.person)
         if connection.scalar(twice) is not None:
             return {}
-        row = {"attempt_id": ask.attempt_id, "person": ask.person, "label": values["answer"], "axes": {}}
-        row |= {"seconds": values["seconds"], "created": values["answered"]}
-        return {"vote_id": connection.execute(insert(Vote).values(**row).returning(Vote.id)).scalar_one()}
+        spent = {"seconds": values["seconds"], "created": values["answered"]}
+        return {"vote_id": store_vote(connection, ask.attempt_id, ask.person, values["answer"], **spent)}
     pair = connection.execute(select(Pair).where(Pair.id == ask.pair_id)).one()
-    row = {
-        "left_attempt": pair.left_attempt,
-        "right_attempt": pair.right_attempt,
-        "judge_or_person": ask.person,
-        "axis": pair.axis,
-        "choice": values["answer"],
-        "swapped": ask.swapped,
-        "created": values["answered"],
-    }
-    stored = connection.execute(insert(Comparison).values(**row).returning(Comparison.id))
-    return {"comparison_id": stored.scalar_one()}
+    sides, said = (pair.left_attempt, pair.right_attempt), (pair.axis, values["answer"], ask.swapped)
+    stored = store_comparison(connection, *sides, ask.person, *said, created=values["answered"])
+    return {"comparison_id": stored}
 
 
 def _recount(connection: Connection, ask: Any) -> None:
     if ask.attempt_id is not None:
         refresh(connection, [ask.attempt_id])
         return
-    aside = select(Person.name).where(Person.aside)
     answers = (
         select(func.count())
         .select_from(Ask)
-        .where(Ask.pair_id == ask.pair_id, Ask.comparison_id.is_not(None), Ask.person.not_in(aside))
+        .where(Ask.pair_id == ask.pair_id, Ask.comparison_id.is_not(None), Ask.person.not_in(ASIDE))
         .scalar_subquery()
     )
     connection.execute(update(Pair).where(Pair.id == ask.pair_id).values(answers=answers))
@@ -130,7 +122,7 @@ def undo(ledger: Ledger, person: str, ask_id: int) -> int:
             return connection.execute(later).scalars().first() or ask_id
         gone = {"outcome": "undone", "vote_id": None, "comparison_id": None}
         connection.execute(update(Ask).where(Ask.id == ask_id).values(**gone))
-        connection.execute(delete(Vote).where(Vote.id == ask.vote_id))
+        connection.execute(delete(Vote).where(Vote.id == ask.vote_id))  # its answer stays in the ask
         connection.execute(delete(Comparison).where(Comparison.id == ask.comparison_id))
         _recount(connection, ask)
         same_again = ("attempt_id", "pair_id", "repeat_of", "chosen", "swapped")
@@ -157,27 +149,32 @@ def set_aside(ledger: Ledger, name: str, aside: bool, why: str, decided_by: str)
 def shown(ledger: Ledger, person: str, asks: Sequence[int]) -> list[dict[str, Any]]:
     """What the page needs to put these asks before the person, in their order: pictures by hash, title, prompt."""
     with reading(ledger) as connection:
-        rows = {one.id: one for one in connection.execute(select(Ask).where(Ask.id.in_(asks), Ask.person == person))}
-        pairs = [one.pair_id for one in rows.values() if one.pair_id is not None]
+        asked = {one.id: one for one in connection.execute(select(Ask).where(Ask.id.in_(asks), Ask.person == person))}
+        pairs = [one.pair_id for one in asked.values() if one.pair_id is not None]
         by_pair = {one.id: one for one in connection.execute(select(Pair).where(Pair.id.in_(pairs)))}
-        wanted = [one.attempt_id for one in rows.values() if one.attempt_id is not None]
+        wanted = [one.attempt_id for one in asked.values() if one.attempt_id is not None]
         wanted += [side for pair in by_pair.values() for side in (pair.left_attempt, pair.right_attempt)]
         pictures = pictures_of(connection, wanted)
     found = []
-    for ask in (rows[number] for number in asks if number in rows):
+    for ask in (asked[number] for number in asks if number in asked):
         if ask.kind == "label":
             sides, axis = [pictures[ask.attempt_id]], ""
         else:
             pair = by_pair[ask.pair_id]
             sides, axis = [pictures[pair.left_attempt], pictures[pair.right_attempt]], pair.axis
         about = {name: sides[0][name] for name in ("title", "prompt", "product")}
-        images = [side["image"] for side in sides]
-        found.append({"id": ask.id, "axis": axis, "images": images[::-1] if ask.swapped else images, **about})
+        rows = [side["row"] for side in sides][:: -1 if ask.swapped else 1]
+        images = [sha for row in rows for sha in row]
+        found.append({"id": ask.id, "axis": axis, "images": images, "rows": rows, **about})
     return found
 
 
 def pictures_of(connection: Connection, attempts: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """Each attempt's image and product by hash, and the title, prompt, brief and run that belong to it."""
+    """Each attempt's image, row of images and product by hash, and the title, prompt, brief and run of it."""
+    rows: dict[int, list[str]] = defaultdict(list)
+    several = select(Shown.attempt_id, Shown.image_sha).where(Shown.attempt_id.in_(attempts))
+    for one in connection.execute(several.order_by(Shown.attempt_id, Shown.place)):
+        rows[one.attempt_id].append(one.image_sha)
     query = (
         select(Attempt, Brief.key, Brief.content, Brief.product_sha, Brief.run_id, Run.job)
         .join(Brief, Attempt.brief_id == Brief.id)
@@ -188,6 +185,8 @@ def pictures_of(connection: Connection, attempts: Sequence[int]) -> dict[int, di
         one.id: {
             "attempt": one.id,
             "image": one.image_sha,
+            "row": rows.get(one.id) or [one.image_sha],
+            "detail": one.detail,
             "product": one.product_sha,
             "title": str(one.content.get("title") or one.key),
             "prompt": str(one.content.get("prompt") or ""),

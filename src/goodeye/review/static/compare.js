@@ -31,15 +31,16 @@ function draw() {
     stage.replaceChildren(words(desk.empty ? "There is nothing to compare for now. Thank you." : "Fetching pictures …"));
     return;
   }
-  stage.replaceChildren(...ask.images.map((sha, place) => frame(sha, place ? "right" : "left")));
+  stage.classList.toggle("rows", ask.rows.some((row) => row.length > 1));
+  stage.replaceChildren(...ask.rows.map((row, place) => frame(row, place ? "right" : "left")));
 }
 
-function frame(sha, side) {
+function frame(row, side) {
   const box = document.createElement("button");
   box.type = "button";
   box.className = "frame";
   box.tabIndex = -1;
-  box.append(picture(sha, `The ${side} picture`));
+  box.append(...row.map((sha) => picture(sha, row.length > 1 ? `Of the ${side} row` : `The ${side} picture`)));
   box.addEventListener("click", () => press(side));
   return box;
 }
