@@ -16,7 +16,7 @@ from goodeye.errors import BadInput
 from goodeye.images import open_image, to_tensor
 from goodeye.judging import files
 from goodeye.judging.files import judge_files, score_table
-from goodeye.judging.protocol import Context
+from goodeye.judging.protocol import Axis, Context, Verdict
 from goodeye.judging.rfnet import RFNet, RFNetJudge
 from goodeye.judging.titles import title_tokenizer
 
@@ -110,6 +110,30 @@ def test_a_table_gives_each_picture_its_own_product_title_and_prompt(models, tmp
     Image.new("RGB", (256, 256)).save(tmp_path / "solid.png")
     job = judge_files([tmp_path / "other.png"], ["rfnet"], models, product=tmp_path / "solid.png")
     assert not job.rows and "no transparency" in job.skipped[0].message
+
+
+class Unsure:
+    """Inspects, needs the text, and cannot read its main axis of dark pictures."""
+
+    name, version, differentiable, licence, needs = "unsure", "1", False, "MIT", {"text"}
+    axes = (Axis("fine", 0.0, 1.0), Axis("dark", 0.0, 1.0))
+
+    def inspect(self, images, contexts):
+        assert all(context.prompt for context in contexts)
+        dark = [float(1 - image.mean()) for image in images]
+        known = [{"dark": one} if one > 0.5 else {"dark": one, "fine": 1 - one} for one in dark]
+        return [Verdict(self.name, self.version, "seen", scores, []) for scores in known]
+
+
+def test_what_an_inspector_could_not_read_is_missing_not_a_number(tmp_path):
+    for name, shade in (("a", 40), ("b", 240)):
+        Image.new("RGB", (8, 8), (shade,) * 3).save(tmp_path / f"{name}.png")
+    models, out = types.SimpleNamespace(rfnet=Unsure()), tmp_path / "scores.parquet"
+    job = judge_files([tmp_path], ["rfnet"], models, prompt="a mug", out=out)
+    assert [row["unsure.fine"] for row in job.rows] == [None, pytest.approx(240 / 255)]
+    assert pq.read_table(out).to_pylist() == job.rows and score_table(job).row_count == 2
+    without = judge_files([tmp_path], ["rfnet"], models)
+    assert not without.rows and "unsure compares with a text" in without.skipped[0].message
 
 
 @pytest.mark.parametrize(

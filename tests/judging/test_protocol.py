@@ -4,7 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from goodeye.judging.protocol import Axis, BadScores, Context, Judge, check_contexts, check_scores, fingerprint
+from goodeye.judging.protocol import (
+    Axis,
+    BadScores,
+    Context,
+    Inspector,
+    Judge,
+    check_contexts,
+    check_scores,
+    fingerprint,
+    needs_of,
+)
 
 
 class Brightness:
@@ -29,6 +39,18 @@ def test_a_plain_class_is_a_judge_and_its_scores_pass(scores):
     checked = check_scores(Brightness(), scores, 3)
     assert list(checked) == ["mean", "darkest"]
     assert checked["mean"] is scores["mean"]
+
+
+def test_a_judge_says_what_it_needs_and_one_that_inspects_is_known():
+    assert needs_of(Brightness()) == frozenset() and not isinstance(Brightness(), Inspector)
+
+    class Fussy(Brightness):
+        needs = ("text", "product")
+
+        def inspect(self, images, contexts):
+            return []
+
+    assert needs_of(Fussy()) == {"text", "product"} and isinstance(Fussy(), Inspector)
 
 
 @pytest.mark.parametrize(

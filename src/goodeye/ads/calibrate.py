@@ -286,7 +286,8 @@ def _of_table(path: Path, models: "Models", batch: int) -> _Found:
     wanting = {name for name in rows if name not in given}
     if wanting:
         judged = judge_files([path], ["rfnet"], models, batch_size=batch)
-        given |= {str(row["image"]): float(row["rfnet.available"]) for row in judged.rows if row["image"] in wanting}
+        scores = {str(row["image"]): row[f"rfnet.{AVAILABLE}"] for row in judged.rows}
+        given |= {name: float(p) for name, p in scores.items() if name in wanting and p is not None}
         skipped += [one for one in judged.skipped if one.name in wanting]
     voted = [
         _Voted(name=name, product=_product_of(row), available=given[name], bad=_most(said[name]))

@@ -22,10 +22,11 @@ from goodeye.ads.folder import RESULTS, Begun, Command, RunFolder
 from goodeye.ads.report import grid, write_contact_sheets, write_report
 from goodeye.ads.results import AttemptResult, BriefResult, Result, SlotResult, slot_results, why
 from goodeye.ads.trajectories import setting_of
-from goodeye.ads.workshop import Inspector, Made, Workshop
+from goodeye.ads.workshop import Made, Workshop
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
 from goodeye.images import save_png
+from goodeye.judging.protocol import Inspector
 from goodeye.judging.tables import Skipped
 from goodeye.ledger.ledger import DEFAULT_FOLDER, Ledger
 from goodeye.ledger.rows import AttemptRow

@@ -17,7 +17,6 @@ from torch import Tensor
 from goodeye.ads.generate import generate_on_cores
 from goodeye.ads.results import AVAILABLE
 from goodeye.ads.rollout import Placed
-from goodeye.ads.workshop import Inspector
 from goodeye.atomic import append, mend, read_rows
 from goodeye.diffusion.batch import Prompts, attempt_seed, eight_bit, lay_out
 from goodeye.images import open_image, save_png, to_pil, to_tensor
@@ -25,6 +24,7 @@ from goodeye.judging.diversity import colour_entropy
 from goodeye.judging.expansion import expansion
 from goodeye.judging.fidelity import PromptFidelity
 from goodeye.judging.maps import MapEstimator
+from goodeye.judging.protocol import Inspector
 from goodeye.scheduler import Try
 
 if TYPE_CHECKING:

@@ -25,14 +25,13 @@ import goodeye
 from goodeye.ads.adapt import put_on
 from goodeye.ads.measure import FIDELITY, Gallery, Judges, Made
 from goodeye.ads.rollout import Placed
-from goodeye.ads.workshop import Inspector
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
 from goodeye.judging.diversity import Features, pixel_spread
 from goodeye.judging.fidelity import PromptFidelity, other_prompts
 from goodeye.judging.lpips import Lpips
 from goodeye.judging.metrics import Array, Interval, bootstrap, paired_bootstrap
-from goodeye.judging.protocol import Images, fingerprint
+from goodeye.judging.protocol import Images, Inspector, fingerprint
 from goodeye.progress import Advance
 from goodeye.progress import progress as show_progress
 from goodeye.scheduler import Try

@@ -32,11 +32,11 @@ from goodeye.ads.early import (
 )
 from goodeye.ads.generate import advance_on_cores, drafts_of, pictures_on_cores
 from goodeye.ads.results import AVAILABLE
-from goodeye.ads.workshop import Inspector, Ready, prepare, shown
+from goodeye.ads.workshop import Ready, prepare, shown
 from goodeye.atomic import append, mend, read_rows, write_bytes
 from goodeye.diffusion.batch import Prompts, attempt_seed, eight_bit, lay_out
 from goodeye.errors import BadInput
-from goodeye.judging.protocol import fingerprint
+from goodeye.judging.protocol import Inspector, fingerprint
 from goodeye.judging.tables import Skipped
 from goodeye.progress import Advance
 from goodeye.progress import progress as show_progress

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -25,7 +25,7 @@ from goodeye.ads.results import AVAILABLE, STOPPED, outcomes, picture_name, why
 from goodeye.diffusion.batch import Prompts, attempt_seed, eight_bit, lay_out
 from goodeye.errors import BadInput
 from goodeye.images import open_image, resize_rgba, save_png, to_pil, to_tensor
-from goodeye.judging.protocol import Context, Verdict
+from goodeye.judging.protocol import Context, Inspector, Verdict
 from goodeye.judging.tables import Skipped
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import AttemptRow
@@ -36,13 +36,6 @@ if TYPE_CHECKING:
 
 KEPT_SIDE = 1024  # pixels of the long side of a cut-out in the ledger
 EARLY = "early"  # the judge whose verdict a stopped attempt has
-
-
-class Inspector(Protocol):
-    """A judge that says of each picture whether it is available, as RFNetJudge does."""
-
-    def inspect(self, images: Float[Tensor, "N 3 H W"], contexts: Sequence[Context]) -> list[Verdict]:
-        """One verdict a picture; its scores have the axis "available"."""
 
 
 @dataclass(frozen=True, kw_only=True)

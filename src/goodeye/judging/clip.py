@@ -13,7 +13,7 @@ from goodeye.errors import BadInput
 from goodeye.judging.licence import licence_of
 from goodeye.judging.loading import load_model
 from goodeye.judging.pixels import Pixels
-from goodeye.judging.protocol import Axis, Context, Images, Scores, check_contexts, fingerprint
+from goodeye.judging.protocol import Axis, Context, Images, Need, Scores, check_contexts, fingerprint
 
 Embeddings = Float[Tensor, "N D"]  # of length 1
 
@@ -82,6 +82,7 @@ class ClipJudge:
     name = "clip"
     axes = (Axis("similarity", -1.0, 1.0),)
     differentiable = True
+    needs: frozenset[Need] = frozenset({"text"})
 
     def __init__(self, clip: Clip) -> None:
         self.clip = clip
@@ -104,4 +105,6 @@ class ClipJudge:
         texts = [context.prompt.strip() or context.title.strip() for context in contexts]
         if not all(texts):
             raise BadInput("clip compares an image with a text, and there is none. Give a prompt or a title.")
-        return {"similarity": (embeddings * self.clip.embed_texts(texts)).sum(-1)}
+        distinct = list(dict.fromkeys(texts))
+        embedded = self.clip.embed_texts(distinct)[[distinct.index(text) for text in texts]]
+        return {"similarity": (embeddings * embedded).sum(-1)}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from goodeye.judging.protocol import Axis, Context, Images, Judge, Scores, check_scores, fingerprint
+from goodeye.judging.protocol import Axis, Context, Images, Judge, Need, Scores, check_scores, fingerprint, needs_of
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class CompositeJudge:
         total = Axis("total", sum(low for low, _ in ends), sum(high for _, high in ends))
         self.axes = (total, *(Axis(key, axis.low, axis.high, axis.higher_is_better) for key, axis in own.items()))
         self.differentiable = all(part.judge.differentiable for part in parts)
+        self.needs = frozenset[Need]().union(*(needs_of(judge) for judge in self.judges))
         self.licence = " AND ".join(sorted({judge.licence for judge in self.judges}))
 
     @property

@@ -20,7 +20,7 @@ from goodeye.images import resize_rgba, to_tensor
 from goodeye.judging.aesthetic import AestheticHead, AestheticJudge
 from goodeye.judging.clip import Clip, ClipJudge, Embeddings
 from goodeye.judging.pixels import on_white
-from goodeye.judging.protocol import Context, Images, Judge, Scores, Verdict, check_scores
+from goodeye.judging.protocol import Context, Images, Inspector, Judge, Need, Scores, Verdict, check_scores, needs_of
 from goodeye.judging.rfnet import RFNetJudge
 from goodeye.judging.tables import PICTURES, TABLES, Cell, Skipped, read_table
 from goodeye.progress import progress
@@ -32,7 +32,13 @@ NAMES = ("clip", "aesthetic", "rfnet")
 LONG_SIDE = 1024  # larger pictures are made smaller first; every judge looks at fewer pixels than that
 SAVE_EVERY = 60.0  # seconds
 
-Value = str | float
+Value = str | float | None  # None: the judge gave no answer that can be used
+LACKS: dict[Need, str] = {
+    "text": "no prompt and no title, and {} compares with a text. Give one.",
+    "product": "no product, and {} compares with the product. Give its cut-out as it stands in the picture.",
+    "original": "no original, and {} compares with it. `goodeye judge` does not take one.",
+    "layout": "no layout, and {} compares with it. `goodeye judge` does not take one.",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +51,17 @@ class Picture:
     title: str = ""
     prompt: str = ""
 
+    @property
+    def has(self) -> frozenset[Need]:
+        """What a judge gets to know of it."""
+        text: set[Need] = {"text"} if self.prompt.strip() or self.title.strip() else set()
+        return frozenset(text | ({"product"} if self.product is not None else set()))
+
 
 @dataclass(frozen=True)
 class Judged:
-    """One row a picture, in the order given: image, judge.axis as numbers, and rfnet.label, rfnet.failures in words.
+    """One row a picture, in the order given: image, judge.axis as numbers, and of a judge that inspects judge.label and
+    judge.failures in words.
 
     A picture that could not be judged is in `skipped` and not in `rows`. versions: judge -> version.
     """
@@ -162,10 +175,8 @@ def _fit(pictures: Sequence[Picture], judges: Sequence[Judge]) -> tuple[list[Pic
     for picture in pictures:
         lacks = ""
         for judge in judges:
-            if isinstance(judge, ClipJudge) and not (picture.prompt.strip() or picture.title.strip()):
-                lacks = "no prompt and no title, and clip compares with a text. Give one."
-            if isinstance(judge, RFNetJudge) and judge.model.config.use_product and picture.product is None:
-                lacks = "no product, and rfnet compares with the product. Give its cut-out as it stands in the picture."
+            for need in sorted(needs_of(judge) - picture.has):
+                lacks = LACKS[need].format(judge.name)
         if lacks:
             unfit.append(Skipped(picture.name, f"{picture.name} has {lacks}"))
         else:
@@ -189,7 +200,7 @@ def _judge_all(
     out: Path | None,
 ) -> None:
     saved = time.monotonic()
-    needs_product = any(isinstance(judge, RFNetJudge) and judge.model.config.use_product for judge in judges)
+    needs_product = any("product" in needs_of(judge) for judge in judges)
     with progress("judging", len(pictures), "images") as advance:
         for batch in _batches(_load_all(pictures, needs_product, result.skipped, advance), batch_size):
             for loaded, row in zip(batch, _judge_batch(batch, judges), strict=True):
@@ -258,9 +269,9 @@ def _judge_batch(batch: Sequence[_Loaded], judges: Sequence[Judge]) -> list[dict
     rows: list[dict[str, Value]] = [{} for _ in batch]
     embedded: dict[Clip, Embeddings] = {}
     for judge in judges:
-        if isinstance(judge, RFNetJudge):
+        if isinstance(judge, Inspector):
             for row, verdict in zip(rows, judge.inspect(images, contexts), strict=True):
-                row.update(_verdict_fields(verdict))
+                row.update(_verdict_fields(judge, verdict))
             continue
         for axis, values in check_scores(judge, _score(judge, images, contexts, embedded), len(batch)).items():
             for row, value in zip(rows, values.tolist(), strict=True):
@@ -277,9 +288,11 @@ def _score(judge: Judge, images: Images, contexts: Sequence[Context], embedded: 
     return judge.score_embedded(embedded[judge.clip], contexts)
 
 
-def _verdict_fields(verdict: Verdict) -> dict[str, Value]:
-    fields: dict[str, Value] = {"label": verdict.label, "failures": "; ".join(verdict.failures), **verdict.scores}
-    return {f"{verdict.judge}.{key}": value for key, value in fields.items()}
+def _verdict_fields(judge: Judge, verdict: Verdict) -> dict[str, Value]:
+    """Its axes all have a field, so that each row has the same."""
+    missing: dict[str, Value] = {axis.name: None for axis in judge.axes}
+    fields = {"label": verdict.label, "failures": "; ".join(verdict.failures), **missing, **verdict.scores}
+    return {f"{judge.name}.{key}": value for key, value in fields.items()}
 
 
 def write_parquet(judged: Judged, path: str | Path) -> None:
@@ -315,7 +328,7 @@ def score_table(judged: Judged, limit: int = 100) -> Table:
     columns = []
     for judge in judged.versions:
         own = [column for column in next(iter(judged.rows), {}) if column.startswith(f"{judge}.")]
-        columns += [f"{judge}.label", f"{judge}.available"] if f"{judge}.label" in own else own[:1]
+        columns += [f"{judge}.label", own[2]] if f"{judge}.label" in own else own[:1]
     table = Table(title=f"the first {limit} of {len(judged.rows)} pictures" if len(judged.rows) > limit else None)
     table.add_column("image", overflow="fold")
     for column in columns:

@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 Images = Float[Tensor, "N 3 H W"]  # RGB in [0, 1]
 Scores = dict[str, Tensor]  # axis name -> [N]
+Need = Literal["text", "product", "original", "layout"]  # what a judge may need of a context besides the picture
 
 TOLERANCE = 1e-3  # how far rounding may carry a score out of its axis's range, as a part of that range
 
@@ -55,7 +56,10 @@ class Verdict:
 
 @runtime_checkable
 class Judge(Protocol):
-    """Scores images in batches, on whatever device they lie, with gradient where `differentiable`."""
+    """Scores images in batches, on whatever device they lie, with gradient where `differentiable`.
+
+    One that cannot do without some of a context also has `needs`, a set of `Need`: see `needs_of`.
+    """
 
     @property
     def name(self) -> str:
@@ -79,6 +83,23 @@ class Judge(Protocol):
 
     def score(self, images: Images, contexts: Sequence[Context]) -> Scores:
         """images: [N, 3, H, W] in [0, 1]; one context an image. Returns each axis's scores, [N]."""
+
+
+@runtime_checkable
+class Inspector(Protocol):
+    """What says of each image in words what it is, as RFNetJudge does.
+
+    A judge that may fail on a single image (a large model, a server) is one, and leaves out of `Verdict.scores` what it
+    could not read; `score` would have to fail for the whole batch.
+    """
+
+    def inspect(self, images: Images, contexts: Sequence[Context]) -> list[Verdict]:
+        """One verdict an image."""
+
+
+def needs_of(judge: object) -> frozenset[Need]:
+    """What the judge needs of every context besides the image; nothing where it does not say."""
+    return frozenset(getattr(judge, "needs", ()))
 
 
 class BadScores(ValueError):

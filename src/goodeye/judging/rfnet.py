@@ -25,7 +25,17 @@ from goodeye.errors import BadInput
 from goodeye.judging.loading import load_model
 from goodeye.judging.maps import MapEstimator
 from goodeye.judging.pixels import IMAGENET_MEAN, IMAGENET_STD, Pixels, on_white, resize
-from goodeye.judging.protocol import Axis, Context, Images, Scores, Verdict, check_contexts, check_scores, fingerprint
+from goodeye.judging.protocol import (
+    Axis,
+    Context,
+    Images,
+    Need,
+    Scores,
+    Verdict,
+    check_contexts,
+    check_scores,
+    fingerprint,
+)
 
 CLASSES = (
     "available",
@@ -398,6 +408,11 @@ class RFNetJudge:
             used = [part.version for part in (self.depth, self.saliency) if part is not None]
             self._version = fingerprint(self.model, *used)
         return self._version
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """The product, as far as the model looks at it."""
+        return frozenset({"product"}) if self.model.config.use_product else frozenset()
 
     def score(self, images: Images, contexts: Sequence[Context]) -> Scores:
         """The probability of each class, [N] each; they sum to one."""
