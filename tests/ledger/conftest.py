@@ -1,5 +1,6 @@
 """Ledgers to test: one in a folder, one in a real PostgreSQL server started for the session."""
 
+import importlib.util
 import os
 import shutil
 import socket
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from goodeye.ledger.ledger import Ledger
+from required import absent
 
 
 @pytest.fixture
@@ -22,12 +24,13 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """The URL of a server on loopback, without a database name, run by a user who isn't root."""
-    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    if importlib.util.find_spec("psycopg") is None:
+        absent("postgres", "psycopg is not installed")
     programs = _postgres_programs()
     if programs is None:
-        pytest.skip("no PostgreSQL server on this machine (initdb and pg_ctl were not found)")
+        absent("postgres", "no PostgreSQL server is on this machine (initdb and pg_ctl were not found)")
     if os.geteuid() == 0 and shutil.which("runuser") is None:
-        pytest.skip("PostgreSQL doesn't run as root, and there is no runuser to start it as another user")
+        absent("postgres", "PostgreSQL doesn't run as root, and there is no runuser to start it as another user")
     with tempfile.TemporaryDirectory(prefix="goodeye-postgres-", dir="/tmp") as folder:
         if os.geteuid() == 0:
             shutil.chown(folder, "postgres")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from goodeye.ledger.ledger import Ledger
+from required import absent
 from review.conftest import fill
 from review.test_serve import Server
 
@@ -17,11 +18,12 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 @pytest.fixture
 def page(ledger: Ledger) -> Iterator[Any]:
     """A signed-in page on a real server; whatever the browser complains of fails the test."""
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="Playwright is not installed (pip install playwright)"
-    )
+    try:
+        import playwright.sync_api as playwright
+    except ImportError:
+        absent("browser", "Playwright is not installed (pip install playwright)")
     if CHROMIUM is None:
-        pytest.skip("there is no Chromium here (Debian: apt-get install chromium)")
+        absent("browser", "there is no Chromium here (Debian: apt-get install chromium)")
     fill(ledger, [number / 30 for number in range(12)], runs=2)
     server = Server(ledger.where)
     complaints: list[str] = []
