@@ -74,3 +74,12 @@ def index_of(folder: Path, vectors, names=None, duplicates=0.0) -> Path:
         writer.append(names or [str(row) for row in range(len(vectors))], [""] * len(vectors), vectors)
         writer.finish()
     return folder
+
+
+def small_clip(texts, seed=0):
+    """A real CLIP of some thousand random weights, which can be trained; the same ones for the same seed."""
+    from tiny_judges import tiny_clip
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return tiny_clip(texts)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import (
     CLIPConfig,
@@ -20,8 +19,9 @@ from transformers import (
     SegformerForSemanticSegmentation,
 )
 
+from goodeye.judging.clip import Clip
 from goodeye.judging.pixels import IMAGENET_MEAN, IMAGENET_STD, Pixels
-from goodeye.showroom.generator import tokens
+from goodeye.search.towers import Pairs, fit_towers, recall_of
 from goodeye.showroom.words import LENGTH
 from goodeye.training.loop import Loop, Modules, Result, fit, shuffled
 
@@ -29,7 +29,6 @@ NORMALISE = Pixels(mean=IMAGENET_MEAN, std=IMAGENET_STD)
 FARTHEST = 10.0  # GLPN gives distances up to this; nearness is 1 - distance / FARTHEST
 QUEUE = 256  # past embeddings that enlarge CLIP's contrast, once the towers have settled
 SETTLED = 400  # steps; earlier ones go stale at once and teach the towers to agree on one point
-SMOOTHING = 0.1
 
 
 def new_depth() -> GLPNForDepthEstimation:
@@ -142,45 +141,6 @@ def train_map(
     )
 
 
-def contrastive(image: Tensor, text: Tensor, past_image: Tensor, past_text: Tensor, temperature: Tensor) -> Tensor:
-    """The sum of image-to-text and text-to-image cross-entropies with smoothed targets (search paper: smoothing 0.1,
-    a queue of past embeddings as further columns). image, text: [N,D] unit; past_*: [M,D] unit without gradient."""
-    n = len(image)
-    rows = image @ torch.cat([text, past_text]).T / temperature
-    cols = text @ torch.cat([image, past_image]).T / temperature
-    goal = torch.arange(n, device=image.device)
-    return F.cross_entropy(rows, goal, label_smoothing=SMOOTHING) + F.cross_entropy(
-        cols, goal, label_smoothing=SMOOTHING
-    )
-
-
-class Queue(nn.Module):
-    """The last `size` pairs of embeddings, oldest first. They change from step to step, so they are buffers: a run that
-    is resumed has them again."""
-
-    image: Tensor
-    text: Tensor
-    count: Tensor
-
-    def __init__(self, size: int, width: int) -> None:
-        super().__init__()
-        self.register_buffer("image", torch.zeros(size, width))
-        self.register_buffer("text", torch.zeros(size, width))
-        self.register_buffer("count", torch.zeros((), dtype=torch.long))
-
-    def past(self) -> tuple[Tensor, Tensor]:
-        """The image and the text embeddings, [M,D] each, M from 0 to `size`."""
-        first = len(self.image) - int(self.count)
-        return self.image[first:], self.text[first:]
-
-    @torch.no_grad()
-    def push(self, image: Tensor, text: Tensor) -> None:
-        """Appends a batch, [N,D] each; what no longer fits is forgotten."""
-        for kept, new in ((self.image, image), (self.text, text)):
-            kept.copy_(torch.cat([kept, new])[-len(kept) :])
-        self.count.add_(len(image)).clamp_(max=len(self.image))
-
-
 def train_clip(
     clip: CLIPModel,
     tokenizer: PreTrainedTokenizerFast,
@@ -193,36 +153,17 @@ def train_clip(
 ) -> Result:
     """CLIP by the contrastive loss on scenes and their captions (whole or short)."""
     items = shuffled(len(images), batch, config.seed)
-    full, short = tokens(tokenizer, captions[0]), tokens(tokenizer, captions[1])
+    whole = Clip(clip, tokenizer, NORMALISE)
 
-    def data(index: int) -> tuple[Tensor, Tensor]:
+    def data(index: int) -> Pairs:
         ids, rng = sorted(items(index)), np.random.default_rng((config.seed, index))
-        words = torch.stack([full[i] if rng.random() < 0.6 else short[i] for i in ids])
-        return torch.from_numpy(images[ids]).float() / 255, words
-
-    def embed(nets: Modules, x: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        net: Any = nets["clip"]
-        mask = (ids != tokenizer.pad_token_id).long()
-        image = net.get_image_features(pixel_values=NORMALISE(x)).pooler_output
-        text = net.get_text_features(input_ids=ids, attention_mask=mask).pooler_output
-        return F.normalize(image, dim=-1), F.normalize(text, dim=-1)
-
-    queue = Queue(QUEUE, clip.config.projection_dim)
-
-    def step(nets: Modules, pair: tuple[Tensor, Tensor], number: int) -> Tensor:
-        image, text = embed(nets, *pair)
-        temperature = (-clip.logit_scale).exp().clamp(0.01, 1)
-        loss = contrastive(image, text, *queue.past(), temperature)
-        if number >= SETTLED:
-            queue.push(image, text)
-        return loss
+        words = [captions[0][i] if rng.random() < 0.6 else captions[1][i] for i in ids]
+        return Pairs(NORMALISE(torch.from_numpy(images[ids]).float() / 255), words)
 
     def evaluate(number: int) -> dict[str, float]:
-        x, ids = torch.from_numpy(held[0]).float() / 255, tokens(tokenizer, held[1])
-        image, text = embed({"clip": clip}, x, ids)
-        best = (text @ image.T).argsort(descending=True, dim=1)
-        goal = torch.arange(len(x))[:, None]
-        return {f"recall_at_{k}": float((best[:, :k] == goal).any(1).float().mean()) for k in (1, 5)}
+        pictures = whole.embed_images(torch.from_numpy(held[0]).float() / 255)
+        return recall_of(pictures, whole.embed_texts(held[1]), torch.arange(len(pictures)))
 
-    modules, about = {"clip": clip, "queue": queue}, {"queue": QUEUE}
-    return fit(modules, step, data, config, run_dir, about=about, evaluate=evaluate, resume=True, label="CLIP")
+    return fit_towers(
+        whole, data, config, run_dir, queue=QUEUE, settled=SETTLED, evaluate=evaluate, resume=True, label="CLIP"
+    )

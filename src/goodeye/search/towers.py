@@ -1,0 +1,186 @@
+"""Training a two-tower model: both towers behind one call, the contrastive loss, and its queue of past embeddings.
+
+"Aligning Vision Models with Human Aesthetics in Retrieval", section 3.1 (the loss), after CLIP (Radford et al. 2021).
+`goodeye search pretrain`, `goodeye search align` and the showroom's CLIP are all trained by what stands here.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from goodeye.errors import BadInput
+from goodeye.judging.clip import Clip
+from goodeye.modelset import no_bars
+from goodeye.search.adapt import make_trainable
+from goodeye.training.loop import Data, Evaluate, Loop, Modules, Result, fit
+
+SMOOTHING = 0.1
+LEAST_TEMPERATURE = 0.01  # CLIP's: similarities are multiplied by 100 at most
+
+Units = Float[Tensor, "N D"]  # of length 1
+
+
+class Towers(nn.Module):
+    """A Clip's two towers behind one forward: through it several processes exchange their gradients. The queue of past
+    embeddings lies with them, so that it is in their checkpoint."""
+
+    def __init__(self, clip: Clip, queue: "Queue") -> None:
+        super().__init__()
+        self.clip, self.model, self.queue = clip, clip.model, queue
+
+    def forward(
+        self, pixels: Float[Tensor, "N 3 h w"], texts: Sequence[str]
+    ) -> tuple[Units, Float[Tensor, "M D"], Float[Tensor, ""]]:
+        """pixels: as the model wants them. Returns embeddings of pictures and texts, and the temperature."""
+        features = self.model.get_image_features(pixel_values=pixels).pooler_output
+        temperature = (-self.model.logit_scale).exp().clamp(LEAST_TEMPERATURE, 1.0)
+        return F.normalize(features.float(), dim=-1), self.clip.embed_texts(texts), temperature.squeeze()
+
+
+def contrastive(
+    image: Units,
+    text: Units,
+    past_image: Float[Tensor, "M D"],
+    past_text: Float[Tensor, "M D"],
+    temperature: Tensor,
+    smoothing: float = SMOOTHING,
+) -> Float[Tensor, ""]:
+    """The sum of image-to-text and text-to-image cross-entropies with smoothed targets (smoothing 0.1); past
+    embeddings, without gradient, are further columns."""
+    rows = image @ torch.cat([text, past_text]).T / temperature
+    columns = text @ torch.cat([image, past_image]).T / temperature
+    goal = torch.arange(len(image), device=image.device)
+    return F.cross_entropy(rows, goal, label_smoothing=smoothing) + F.cross_entropy(
+        columns, goal, label_smoothing=smoothing
+    )
+
+
+class Queue(nn.Module):
+    """The last `size` pairs of embeddings, oldest first. They change from step to step, so they are buffers: a run that
+    is resumed has them again."""
+
+    image: Tensor
+    text: Tensor
+    count: Tensor
+
+    def __init__(self, size: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("image", torch.zeros(size, width))
+        self.register_buffer("text", torch.zeros(size, width))
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+
+    def past(self) -> tuple[Tensor, Tensor]:
+        """The image and the text embeddings, [M, D] each, M from 0 to `size`."""
+        first = len(self.image) - int(self.count)
+        return self.image[first:], self.text[first:]
+
+    @torch.no_grad()
+    def push(self, image: Units, text: Units) -> None:
+        """Appends a batch, [N, D] each, of all processes; what no longer fits is forgotten."""
+        if not len(self.image):
+            return
+        count = 0
+        for kept, new in ((self.image, image), (self.text, text)):
+            new = gathered(new.detach())
+            kept.copy_(torch.cat([kept, new.to(kept.dtype)])[-len(kept) :])
+            count = len(new)
+        self.count.add_(count).clamp_(max=len(self.image))
+
+
+def gathered(rows: Tensor) -> Tensor:
+    """The rows of all processes, in their order."""
+    from accelerate.utils import gather
+
+    return gather(rows) if torch.distributed.is_initialized() else rows
+
+
+def is_main(cpu: bool) -> bool:
+    """Whether this process is the one that writes."""
+    from accelerate import PartialState
+
+    return bool(PartialState(cpu=cpu).is_main_process)
+
+
+class Pairs(NamedTuple):
+    """A batch of pictures with their captions: pixels [N, 3, h, w] as the model wants them, and N texts."""
+
+    pixels: Tensor
+    texts: list[str]
+
+
+def fit_towers(
+    clip: Clip,
+    data: Data,
+    config: Loop,
+    run_dir: str | Path,
+    *,
+    queue: int,
+    settled: int = 0,
+    about: Mapping[str, Any] | None = None,
+    evaluate: Evaluate | None = None,
+    resume: bool = False,
+    cpu: bool = False,
+    label: str = "CLIP",
+) -> Result:
+    """Trains every weight of a Clip by the contrastive loss, in place. data(index) gives `Pairs`.
+
+    queue: past embeddings that enlarge the contrast, from step `settled` on; earlier ones go stale at once and teach
+    the towers to agree on one point. The batches of one optimizer step (`config.accumulate`) see each other through it.
+    """
+    make_trainable(clip, "full")
+    past = Queue(queue, clip.dimensions)
+
+    def step(nets: Modules, batch: Pairs, number: int) -> Tensor:
+        image, text, temperature = nets["clip"](*batch)
+        loss = contrastive(image, text, *past.past(), temperature)
+        if number >= settled:
+            past.push(image, text)
+        return loss
+
+    told = {**(about or {}), "queue": queue, "settled": settled}
+    done = fit(
+        {"clip": Towers(clip, past)},
+        step,
+        data,
+        config,
+        run_dir,
+        about=told,
+        evaluate=evaluate,
+        resume=resume,
+        cpu=cpu,
+        label=label,
+    )
+    clip.model.requires_grad_(False)
+    return done
+
+
+def recall_of(
+    images: Units, texts: Float[Tensor, "T D"], owner: Int[Tensor, " T"], ks: Sequence[int] = (1, 5)
+) -> dict[str, float]:
+    """recall@k of texts that look for their picture, as numbers for metrics.jsonl. owner: each text's picture."""
+    scores = texts @ images.T
+    ranks = (scores >= scores.gather(1, owner[:, None])).sum(1) - 1
+    return {f"recall_at_{k}": float((ranks < k).float().mean()) for k in ks}
+
+
+def save_clip(clip: Clip, folder: Path) -> Path:
+    """Writes weights, tokenizer and how pixels are prepared, whole or not at all, for `Clip.from_pretrained` and plain
+    transformers. Raises BadInput where the folder cannot be written."""
+    partial = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with no_bars(quiet=True):
+            clip.model.save_pretrained(partial)
+        clip.tokenizer.save_pretrained(partial)
+        clip.pixels.save_pretrained(partial)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be written: {error.strerror}. Make room there, then --resume.") from error
+    return folder
