@@ -16,6 +16,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixe
 import goodeye
 from goodeye.cli import (  # noqa: F401 (each puts its commands into the tree)
     ads,
+    compare,
     judge,
     ledger,
     models,

@@ -26,6 +26,8 @@ from goodeye.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from goodeye.ads.results import Result
     from goodeye.ads.rollout import Placed
 
@@ -177,7 +179,7 @@ def ads_early(
 
 @command(ads, "ads train-judge", resume="--resume")
 def ads_train_judge(
-    data: Annotated[Positional[Path], arg(metavar="DATA")],
+    data: Annotated[Positional[str], arg(metavar="DATA")],
     /,
     *,
     out: Path = Path("runs/judge"),
@@ -199,7 +201,7 @@ def ads_train_judge(
     """Trains RFNet, the inspector, from labelled pictures, and reports how well it judges those held out.
 
     Args:
-        data: a folder of pictures with their labels, or a CSV or Parquet table of them
+        data: a folder of pictures with their labels, a CSV or Parquet table of them, or a ledger with votes in it
         out: folder for the checkpoints, metrics.jsonl, the trained judge and report.html
         epochs: times through the data
         batch: pictures a step
@@ -215,9 +217,10 @@ def ads_train_judge(
         resume: go on with the run in --out
     """
     from goodeye.judging.train_rfnet import train_judge
+    from goodeye.ledger.training import is_ledger
 
     result = train_judge(
-        data,
+        _labels_of(data, out / "votes", models) if is_ledger(data) else data,
         out=out,
         models=models,
         epochs=epochs,
@@ -237,6 +240,26 @@ def ads_train_judge(
     say(result.summary())
     write_json(json, result.as_json())
     return BAD_INPUT if result.skipped else DONE
+
+
+def _labels_of(place: str, folder: Path, models: str) -> Path:
+    """A table of what people voted on the ledger's attempts, with their cut-outs as they stand in the pictures."""
+    from goodeye.ads.canvas import place as placed
+    from goodeye.images import open_image, to_pil
+    from goodeye.ledger.ledger import Ledger
+    from goodeye.ledger.training import label_table
+    from goodeye.modelset import resolve
+
+    scale = resolve(models).settings.product_scale
+
+    def standing(cutout: Path, picture: Path) -> "Image":
+        side = open_image(picture).width
+        return to_pil(placed(open_image(cutout).convert("RGBA"), side, scale, name=str(cutout)).product)
+
+    with Ledger.open(place, create=False) as opened:
+        made = label_table(opened, folder, standing)
+    say(f"{made.count} labelled pictures on the ledger; {made.even} left out, on which people are even.")
+    return made.table
 
 
 @command(ads, "ads align", resume="--resume")

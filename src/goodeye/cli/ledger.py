@@ -1,6 +1,26 @@
 """`goodeye ledger`: the record of every image, verdict and run."""
 
-from goodeye.cli.common import DONE, FAILED, Images, Json, Place, command, ledger, say, write_json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from goodeye.cli.common import (
+    BAD_INPUT,
+    DONE,
+    FAILED,
+    Images,
+    Json,
+    Place,
+    command,
+    complain_of,
+    ledger,
+    optional,
+    say,
+    write_json,
+)
+
+FormatName = Literal["csv", "rf1m", "hpir", "rewardedit", "preferences", "coco", "label-studio", "argilla"]
 
 
 @command(ledger, "ledger check")
@@ -36,3 +56,65 @@ def ledger_sweep(place: Place = None, /, *, images: Images = None) -> int:
         say(f"removed {file}")
     say(f"{len(removed)} files removed.")
     return DONE
+
+
+@command(ledger, "ledger export")
+def ledger_export(
+    place: Place = None,
+    /,
+    *,
+    format: FormatName,
+    out: Path,
+    run: Annotated[tuple[int, ...], arg(metavar="RUN...")] = (),
+    images: Images = None,
+    json: Json = None,
+) -> int:
+    """Writes votes, comparisons and pictures for other tools, and names what their format cannot hold.
+
+    Args:
+        format: csv, rf1m, hpir, rewardedit, preferences, coco, label-studio or argilla
+        out: an empty or new folder
+        run: only these runs
+    """
+    from goodeye.exchange.formats import export
+    from goodeye.ledger.ledger import Ledger
+
+    with Ledger.open(place, images, create=False) as opened:
+        done = export(opened, format, out, run)
+    complain_of("goodeye ledger export", done.left_out, "--json FILE names all of them")
+    say(done.summary())
+    write_json(json, {"path": str(done.path), "written": done.written, "left_out": list(map(vars, done.left_out))})
+    return DONE
+
+
+@command(ledger, "ledger import", resume=" ")
+def ledger_import(
+    source: Annotated[Positional[Path], arg(metavar="SOURCE")],
+    place: Place = None,
+    /,
+    *,
+    format: FormatName,
+    person: Annotated[str, optional("NAME")] = "",
+    job: Annotated[str, optional("JOB")] = "",
+    images: Images = None,
+    json: Json = None,
+) -> int:
+    """Takes votes, comparisons and pictures of other tools in, each once, however often the file is imported.
+
+    Args:
+        source: the file or folder
+        format: csv, rf1m, hpir, rewardedit, preferences, coco, label-studio or argilla
+        person: who voted, where the rows do not say
+        job: of the runs that are made; the format's own if not given
+    """
+    from dataclasses import asdict
+
+    from goodeye.exchange.formats import import_into
+    from goodeye.ledger.ledger import Ledger
+
+    with Ledger.open(place, images) as opened:
+        done = import_into(opened, format, source, person=person, job=job)
+    complain_of("goodeye ledger import", done.skipped, "--json FILE names all of them")
+    say(done.summary())
+    write_json(json, asdict(done))
+    return BAD_INPUT if done.skipped else DONE

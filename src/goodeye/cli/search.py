@@ -195,7 +195,7 @@ def search_rephrase(
 @command(search, "search fit-taste")
 def search_fit_taste(
     index: IndexFolder,
-    table: Annotated[Positional[Path], arg(metavar="TABLE")],
+    table: Annotated[Positional[str], arg(metavar="TABLE")],
     /,
     *,
     column: Annotated[str, optional("NAME")] = "",
@@ -206,13 +206,22 @@ def search_fit_taste(
 
     Args:
         index: the folder of the index
-        table: CSV or Parquet with the columns image and score, or image, up and down
+        table: CSV or Parquet with image and score, or image, up and down; or a ledger with comparisons
         column: the column of the scores, if it is not score
         out: write the head to this .safetensors file rather than into the index
     """
+    from tempfile import TemporaryDirectory
+
+    from goodeye.ledger.ledger import Ledger
+    from goodeye.ledger.training import is_ledger, taste_table
     from goodeye.search.taste import fit_taste
 
-    fitted = fit_taste(index, table, column=column, out=out)
+    with TemporaryDirectory() as scratch:
+        votes = Path(scratch) / "votes.csv" if is_ledger(table) else Path(table)
+        if is_ledger(table):
+            with Ledger.open(table, create=False) as opened:
+                taste_table(opened, votes)
+        fitted = fit_taste(index, votes, column=column, out=out)
     say(
         f"{fitted.path}: learned from {fitted.count} pictures; rank correlation with those left out {fitted.rank}, "
         f"{100 * fitted.explained:.0f} % of the variance."

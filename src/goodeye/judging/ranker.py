@@ -13,9 +13,11 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from pydantic import Field
 
 from goodeye.judging.large import Answer, Asked, BadAnswer, LargeModel
+from goodeye.judging.protocol import fingerprint
 from goodeye.judging.wins import Choice, Outcome, Wins, count_wins, outcome
 
 AXES = ("accuracy", "aesthetics", "diversity")
+BRIEF_AXES = ("accuracy", "aesthetics")
 CELL = 224
 
 Method = Literal["ranker", "scorer", "cp-scorer"]
@@ -30,6 +32,12 @@ RANKER = (
     "The query is: {query}\nThe picture shows the answers of two image search systems, system 1 in the upper row and "
     f"system 2 in the lower row. Compare them first in a short analysis. Then choose the better system, 1 or 2, for "
     f"each of {_AXES}."
+)
+BRIEF_RANKER = (
+    "What was asked for: {query}\nThe picture shows what two systems made of it, system 1 in the upper row and system "
+    "2 in the lower row. Compare them first in a short analysis. Then choose the better system, 1 or 2, for each of "
+    "accuracy (how well the picture shows what was asked for) and aesthetics (how beautiful it is: light, colour, "
+    "composition, sharpness, and nothing in it that is malformed)."
 )
 SCORER = (
     "The query is: {query}\nThe picture shows the answer of an image search system, one row of pictures. Look at it "
@@ -49,6 +57,14 @@ class Ranking(Answer):
     accuracy: Literal[1, 2]
     aesthetics: Literal[1, 2]
     diversity: Literal[1, 2]
+
+
+class BriefRanking(Answer):
+    """The better of two single pictures on each axis."""
+
+    analysis: str
+    accuracy: Literal[1, 2]
+    aesthetics: Literal[1, 2]
 
 
 class Scores(Answer):
@@ -78,6 +94,17 @@ def ranked(model: LargeModel, query: str, first: Images, second: Images) -> dict
     """The ranker's choice on each axis; `first` is shown above. Raises as `LargeModel.ask` does."""
     answer = model.ask(Asked(RANKER.format(query=query), [rows_of(first, second)], SYSTEM), Ranking)
     return {axis: "first" if getattr(answer, axis) == 1 else "second" for axis in AXES}
+
+
+def brief_ranked(model: LargeModel, brief: str, first: Images, second: Images) -> dict[str, Choice]:
+    """As `ranked`, of one picture each that was made of a brief (the words are ours)."""
+    answer = model.ask(Asked(BRIEF_RANKER.format(query=brief), [rows_of(first, second)], SYSTEM), BriefRanking)
+    return {axis: "first" if getattr(answer, axis) == 1 else "second" for axis in BRIEF_AXES}
+
+
+def prompts_version(rows: bool) -> str:
+    """Changes whenever a ranker is asked in other words, of rows or of single pictures."""
+    return fingerprint(SYSTEM, RANKER if rows else BRIEF_RANKER)
 
 
 def scored(model: LargeModel, query: str, row: Images) -> Scores:

@@ -1,0 +1,334 @@
+"""How long a reviewer waits, with many at once on a large ledger, and whether a killed server loses or doubles a vote.
+
+Makes a ledger, serves it with `goodeye review`, and has reviewers label as fast as people do (--think seconds a vote on
+average). In the middle the server is killed and started again; reviewers repeat what was not confirmed, as the page
+does. Prints JSON: median and 99th percentile of "next item" and "vote stored" in milliseconds, and what was lost or
+doubled, which must be nothing. The reviewers run on the same machine and share its cores with the server.
+
+    python bench/review_load.py --out sqlite.json
+    python bench/review_load.py --postgres --out postgres.json
+    python bench/review_load.py --attempts 2000 --reviewers 4 --answers 10     # a quick test of itself
+"""
+
+import http.client
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import finish, new_parser
+from PIL import Image
+from sqlalchemy import func, insert, select, text
+
+from goodeye.ledger.asks import Ask
+from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.schema import Attempt, Brief, Run, Verdict, Vote, now
+from goodeye.ledger.schema import Image as Picture
+from goodeye.ledger.store import encode
+from goodeye.review.auth import COOKIE, form_token, sign_in
+from goodeye.review.votes import LABELS
+
+SERVE = "import sys; from goodeye.cli import main; sys.exit(main(sys.argv[1:]))"
+PORTION = 5000  # rows inserted at once
+RUNS, PICTURES, PER_BRIEF, EARLIER = 20, 64, 20, 40
+LARGEST_PAUSE = 300.0  # seconds that a reviewer waits for a server that was killed
+
+
+# The ledger
+
+
+def fill(ledger: Ledger, attempts: int, votes: int, seed: int) -> None:
+    """Rows straight into the tables: runs, briefs, attempts with a verdict each, and votes of earlier people."""
+    chance = random.Random(seed)
+    labels = list(LABELS)
+    files = [encode(Image.new("RGB", (64, 64), (chance.randrange(256), 4 * one, 90))) for one in range(PICTURES)]
+    for file in files:
+        ledger.store.write(file)
+    briefs = max(1, attempts // PER_BRIEF)
+    runs = min(RUNS, briefs)
+    many: dict[Any, Iterator[dict[str, Any]]] = {
+        Picture: (
+            {"sha256": one.sha256, "format": one.format, "width": 64, "height": 64, "bytes": len(one.data)}
+            for one in {file.sha256: file for file in files}.values()
+        ),
+        Run: (
+            {"id": one, "job": "ads", "command": {}, "seed": one, "version": "", "status": "done", "started": now()}
+            for one in range(1, runs + 1)
+        ),
+        Brief: (
+            {"id": one, "run_id": 1 + one % runs, "key": f"brief {one // runs}", "job": "ads",
+             "content": {"title": f"product {one}", "prompt": "on a table"}, "product_sha": files[0].sha256}
+            for one in range(1, briefs + 1)
+        ),
+        Attempt: (
+            {"id": one, "brief_id": 1 + one % briefs, "slot": one // briefs, "number": 1, "seed": one,
+             "image_sha": files[one % PICTURES].sha256, "evals": 20, "seconds": 1.0, "created": now(), "detail": {}}
+            for one in range(1, attempts + 1)
+        ),
+        Verdict: (
+            {"id": one, "attempt_id": one, "judge": "rfnet", "version": "1", "label": chance.choice(labels),
+             "scores": {"available": chance.random()}, "failures": []}
+            for one in range(1, attempts + 1)
+        ),
+        Vote: (
+            {"id": one, "attempt_id": 1 + (one * 5) % attempts, "person": f"earlier {one % EARLIER}",
+             "label": chance.choice(labels), "axes": {}, "seconds": 1.0, "created": now()}
+            for one in range(1, votes + 1)
+        ),
+    }  # fmt: skip
+    for table, rows in many.items():
+        while some := [row for row, _ in zip(rows, range(PORTION), strict=False)]:
+            with ledger.transaction() as connection:
+                connection.execute(insert(table), some)
+    if ledger.engine.dialect.name == "postgresql":
+        with ledger.transaction() as connection:
+            for name in ("runs", "briefs", "attempts", "verdicts", "votes"):
+                top = f"(SELECT max(id) FROM {name})"
+                connection.execute(text(f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), {top})"))
+            connection.execute(text("ANALYZE"))
+
+
+# The server
+
+
+@dataclass
+class Server:
+    """`goodeye review` on a port of its own, to be killed and started again."""
+
+    ledger: str
+    images: Path
+    port: int
+    process: "subprocess.Popen[str] | None" = None
+
+    def start(self) -> float:
+        """Starts it and returns the seconds until it answers."""
+        began = time.monotonic()
+        words = ["review", "--ledger", self.ledger, "--images", str(self.images), "--port", str(self.port)]
+        self.process = subprocess.Popen([sys.executable, "-c", SERVE, *words], stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        if "http://" not in self.process.stdout.readline():
+            raise SystemExit("the server did not start")
+        return time.monotonic() - began
+
+    def stop(self, how: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(how)
+        self.process.wait(60)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+# The reviewers
+
+
+@dataclass
+class Reviewer:
+    """One person's browser: it asks for the next item, thinks, and sends an answer until it is confirmed."""
+
+    name: str
+    token: str
+    port: int
+    think: float
+    chance: random.Random
+    next_item: list[float] = field(default_factory=list)  # seconds
+    stored: list[float] = field(default_factory=list)
+    confirmed: dict[int, str] = field(default_factory=dict)  # ask -> label
+    repeated: int = 0  # answers sent again, since nobody had confirmed them
+
+    def work(self, answers: int) -> None:
+        """Labels so many, or until there is nothing left."""
+        while len(self.confirmed) < answers:
+            asks = self._call("/api/desk", self.next_item, kind="label", count=1)["asks"]
+            if not asks:
+                return
+            time.sleep(self.chance.expovariate(1 / self.think) if self.think else 0)
+            label = self.chance.choice(list(LABELS))
+            answer = {"ask": asks[0]["id"], "outcome": "answered", "answer": label, "seconds": self.think}
+            self._call("/api/answers", self.stored, **answer)
+            self.confirmed[asks[0]["id"]] = label
+
+    def _call(self, path: str, times: list[float], **body: Any) -> Any:
+        """The answer, timed; asked again while the server is away."""
+        deadline = time.monotonic() + LARGEST_PAUSE
+        while True:
+            began = time.monotonic()
+            try:
+                found = self._post(path, body)
+            except (OSError, http.client.HTTPException):
+                self.repeated += 1
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+                continue
+            times.append(time.monotonic() - began)
+            return found
+
+    def _post(self, path: str, body: dict[str, Any]) -> Any:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            headers = {"content-type": "application/json", "x-form-token": form_token(self.token)}
+            headers["cookie"] = f"{COOKIE}={self.token}"
+            connection.request("POST", path, json.dumps(body), headers)
+            answer = connection.getresponse()
+            said = answer.read()
+        finally:
+            connection.close()
+        if answer.status != 200:
+            raise SystemExit(f"{path}: {answer.status} {said[:200]!r}")
+        return json.loads(said)
+
+
+def review(ledger: Ledger, server: Server, options: Any) -> tuple[list[Reviewer], float]:
+    """All reviewers at once; the server is killed when half of the answers are there. Also: seconds to come back."""
+    reviewers = [
+        Reviewer(f"reviewer {one}", sign_in(ledger, f"reviewer {one}"), server.port, options.think, random.Random(one))
+        for one in range(options.reviewers)
+    ]
+    threads = [threading.Thread(target=one.work, args=(options.answers,), daemon=True) for one in reviewers]
+    for thread in threads:
+        thread.start()
+    half = options.reviewers * options.answers // 2
+    while sum(len(one.confirmed) for one in reviewers) < half and any(thread.is_alive() for thread in threads):
+        time.sleep(0.01)
+    server.stop(signal.SIGKILL)
+    back = server.start()
+    for thread in threads:
+        thread.join()
+    return reviewers, back
+
+
+def lost_or_doubled(ledger: Ledger, reviewers: list[Reviewer]) -> dict[str, int]:
+    """Every confirmed answer is one vote of that label; nobody has two on one picture; no vote was never sent."""
+    names = [one.name for one in reviewers]
+    with ledger.transaction() as connection:
+        asks = {row.id: row for row in connection.execute(select(Ask).where(Ask.person.in_(names)))}
+        votes = connection.execute(select(Vote).where(Vote.person.in_(names))).all()
+    labels = {vote.id: vote.label for vote in votes}
+    confirmed = {ask: label for one in reviewers for ask, label in one.confirmed.items()}
+    kept = [asks[ask] for ask in confirmed if asks[ask].repeat_of is None]
+    counted = Counter((vote.attempt_id, vote.person) for vote in votes)
+    return {
+        "confirmed": len(confirmed),
+        "votes": len(votes),
+        "lost": sum(labels.get(ask.vote_id) != confirmed[ask.id] for ask in kept),
+        "doubled": sum(count - 1 for count in counted.values()),
+        "not_sent": len(votes) - len(kept),
+    }
+
+
+def milliseconds(times: list[float]) -> dict[str, float]:
+    """Median and 99th percentile."""
+    found = np.percentile(np.array(times) * 1000, [50, 99])
+    return {"median": round(float(found[0]), 1), "p99": round(float(found[1]), 1), "count": len(times)}
+
+
+# A PostgreSQL server for the while
+
+
+@contextmanager
+def postgres(folder: Path) -> Iterator[str]:
+    """The URL of a fresh database in a server on loopback, with its usual settings. Debian's package suffices."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+    if not programs:
+        raise SystemExit("there is no PostgreSQL here (Debian: apt-get install postgresql)")
+    root = os.geteuid() == 0
+    if root:
+        folder.chmod(0o755)
+        (folder / "pg").mkdir()
+        shutil.chown(folder / "pg", "postgres")
+    else:
+        (folder / "pg").mkdir()
+    port, data = free_port(), str(folder / "pg" / "data")
+
+    def run(program: str, *words: str) -> None:
+        prefix = ["runuser", "-u", "postgres", "--"] if root else []
+        done = subprocess.run([*prefix, str(programs[-1].with_name(program)), "-D", data, *words], capture_output=True)
+        if done.returncode:
+            raise SystemExit(f"{program}: {done.stderr.decode()[-300:]}")
+
+    run("initdb", "-U", "goodeye", "-A", "trust", "-E", "UTF8")
+    options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder / 'pg'}"
+    run("pg_ctl", "-w", "-l", str(folder / "pg" / "log"), "-o", options, "start")
+    try:
+        yield f"postgresql://goodeye@127.0.0.1:{port}/postgres"
+    finally:
+        run("pg_ctl", "-w", "-m", "fast", "stop")
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def measure(place: str, folder: Path, options: Any) -> dict[str, Any]:
+    """Fills the ledger, serves it, has it reviewed."""
+    images = folder / "images"
+    with Ledger.open(place, images) as ledger:
+        began = time.monotonic()
+        fill(ledger, options.attempts, options.attempts // 5 if options.votes is None else options.votes, options.seed)
+        filled = time.monotonic() - began
+        server = Server(place, images, free_port())
+        first = server.start()
+        try:
+            reviewers, back = review(ledger, server, options)
+        finally:
+            server.stop(signal.SIGINT)
+        with ledger.transaction() as connection:
+            rows = {
+                table.__tablename__: connection.scalar(select(func.count()).select_from(table))
+                for table in (Attempt, Vote)
+            }
+        return {
+            "database": ledger.engine.dialect.name,
+            "rows": rows,
+            "next_item_ms": milliseconds([one for who in reviewers for one in who.next_item]),
+            "vote_stored_ms": milliseconds([one for who in reviewers for one in who.stored]),
+            "sent_again": sum(one.repeated for one in reviewers),
+            **lost_or_doubled(ledger, reviewers),
+            "seconds": {
+                "to_fill": round(filled, 1),
+                "first_start": round(first, 1),
+                "start_after_kill": round(back, 1),
+            },
+        }
+
+
+def main() -> None:
+    parser = new_parser(__doc__)
+    parser.add_argument("--attempts", type=int, default=1_000_000)
+    parser.add_argument("--votes", type=int, help="there before; a fifth of the attempts if not given")
+    parser.add_argument("--reviewers", type=int, default=32)
+    parser.add_argument("--answers", type=int, default=60, help="of each reviewer")
+    parser.add_argument("--think", type=float, default=1.0, help="mean seconds that a person looks at a picture")
+    parser.add_argument("--postgres", action="store_true", help="on a PostgreSQL server started for this, not SQLite")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="goodeye-review-") as scratch:
+        folder = Path(scratch)
+        if options.postgres:
+            with postgres(folder) as url:
+                result = measure(url, folder, options)
+        else:
+            result = measure(str(folder / "ledger"), folder, options)
+    finish(result, options)
+    if result["lost"] or result["doubled"] or result["not_sent"]:
+        raise SystemExit("votes were lost, doubled or invented")
+
+
+if __name__ == "__main__":
+    main()

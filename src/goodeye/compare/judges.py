@@ -1,0 +1,146 @@
+"""The seam through which any judge compares: one question in one order, one word on each axis."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from goodeye.compare.sides import Answer
+from goodeye.errors import BadInput
+from goodeye.images import open_image, resize_rgba, to_tensor
+from goodeye.judging.large import BadAnswer, LargeModel
+from goodeye.judging.pixels import on_white
+from goodeye.judging.protocol import Context, Judge, check_scores
+from goodeye.judging.ranker import AXES, BRIEF_AXES, brief_ranked, prompts_version, ranked
+
+Preferred = Literal["first", "second", "similar"]
+Placed = Callable[[Path, int], Tensor]  # a cut-out's file and the picture's side: [4, S, S], where it stands in it
+LONG_SIDE = 1024  # larger pictures are made smaller first
+
+
+@dataclass(frozen=True)
+class Question:
+    """Two answers to one brief, in the order in which they are shown."""
+
+    first: Answer
+    second: Answer
+
+
+class PairJudge(Protocol):
+    """Says which of two answers is better. `ordered`: what it sees first may sway it, so it is asked both ways."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def axes(self) -> tuple[str, ...]: ...
+    @property
+    def ordered(self) -> bool: ...
+
+    def prefer(self, questions: Sequence[Question]) -> list[dict[str, Preferred | None]]:
+        """By axis what is better in each question; None where there is no usable answer."""
+
+
+@dataclass(eq=False)
+class ByScore:
+    """A judge of single pictures as a judge of pairs: the higher mean over a row is better on the judge's main axis.
+
+    Each picture is scored once, alone, so no order can sway it. placed: puts a product on the canvas, for judges that
+    look at it; without it they need scores on record.
+    """
+
+    judge: Judge
+    placed: Placed | None = None
+    ordered: bool = field(default=False, init=False)
+    known: dict[int, float] = field(default_factory=dict, init=False)
+
+    @property
+    def name(self) -> str:
+        return self.judge.name
+
+    @property
+    def version(self) -> str:
+        return self.judge.version
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        return (self.judge.axes[0].name,)
+
+    def prefer(self, questions: Sequence[Question]) -> list[dict[str, Preferred | None]]:
+        """Raises BadInput for a picture that cannot be read, and for a brief that lacks what the judge needs."""
+        said: list[dict[str, Preferred | None]] = []
+        for one in questions:
+            ahead = self._score(one.first) - self._score(one.second)
+            if not self.judge.axes[0].higher_is_better:
+                ahead = -ahead
+            said.append({self.axes[0]: "first" if ahead > 0 else "second" if ahead < 0 else "similar"})
+        return said
+
+    def _score(self, answer: Answer) -> float:
+        if answer.attempt not in self.known:
+            recorded = answer.scores.get((self.name, self.version), {}).get(self.axes[0])
+            self.known[answer.attempt] = self._look(answer) if recorded is None else recorded
+        return self.known[answer.attempt]
+
+    @torch.no_grad()
+    def _look(self, answer: Answer) -> float:
+        scores = []
+        for file in answer.pictures:
+            image = open_image(file)
+            shrink = min(1.0, LONG_SIDE / max(image.size))
+            pixels = to_tensor(resize_rgba(image, tuple(max(1, round(side * shrink)) for side in image.size)))  # type: ignore[arg-type]
+            pixels = on_white(pixels[None])[0] if len(pixels) == 4 else pixels
+            context = Context(self._product(answer, pixels), answer.title, answer.prompt)
+            found = check_scores(self.judge, self.judge.score(pixels[None], [context]), 1)
+            scores.append(float(found[self.axes[0]][0]))
+        return sum(scores) / len(scores)
+
+    def _product(self, answer: Answer, pixels: Tensor) -> Tensor | None:
+        if self.placed is None:
+            return None
+        if answer.product is None:
+            raise BadInput(f"{self.name} looks at the product, and {answer.title!r} has none. Use another judge.")
+        return self.placed(answer.product, pixels.shape[-1])
+
+
+@dataclass(eq=False)
+class ByLargeModel:
+    """A large model as a judge of pairs: it sees both rows in one picture and answers on every axis at once.
+
+    rows: of several pictures, as in search, where diversity is asked for, too. failures: what could not be used, why.
+    """
+
+    model: LargeModel
+    rows: bool = False
+    ordered: bool = field(default=True, init=False)
+    failures: list[str] = field(default_factory=list, init=False)
+
+    @property
+    def name(self) -> str:
+        return self.model.server.model
+
+    @property
+    def version(self) -> str:
+        """Of the words in which it is asked; another model has another name."""
+        return prompts_version(self.rows)
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        return AXES if self.rows else BRIEF_AXES
+
+    def prefer(self, questions: Sequence[Question]) -> list[dict[str, Preferred | None]]:
+        """Raises BadInput where the server fails; an answer that cannot be used is None."""
+        ask = ranked if self.rows else brief_ranked
+        said: list[dict[str, Preferred | None]] = []
+        for one in questions:
+            both = [[open_image(file) for file in side.pictures] for side in (one.first, one.second)]
+            try:
+                said.append({**ask(self.model, one.first.wanted, both[0], both[1])})
+            except BadAnswer as error:
+                self.failures.append(f"{one.first.wanted}: {error}")
+                said.append(dict.fromkeys(self.axes))
+        return said

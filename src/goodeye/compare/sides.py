@@ -1,0 +1,142 @@
+"""What is set against each other: the pictures of runs, or of folders, by brief."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from goodeye.errors import BadInput
+from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.rows import AttemptRow, BriefRow, RunRow
+from goodeye.ledger.store import SUFFIXES, encode_file
+
+CONFIG = "config.json"  # of a run folder: it names the run and its ledger
+FOLDER_JOB = "pictures"  # the job of a run that is a folder of pictures
+MAIN_AXIS = "available"  # of verdicts; where a judge has no such axis, its first
+Key = tuple[str, int]  # a brief's key and the slot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What one run delivers for one slot of a brief. pictures: one, or a row of several.
+
+    scores: what judges have said of it, by their name and version.
+    """
+
+    attempt: int
+    pictures: tuple[Path, ...]
+    title: str
+    prompt: str
+    product: Path | None
+    scores: Mapping[tuple[str, str], Mapping[str, float]]
+
+    @property
+    def wanted(self) -> str:
+        """What was asked for, in words."""
+        return self.prompt or self.title
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One run with its answers."""
+
+    name: str
+    run: int
+    answers: dict[Key, Answer]
+
+
+def ledger_of(places: Sequence[str | Path], given: str | None = None) -> str | None:
+    """The ledger that all named run folders are on; `given` goes before. Raises BadInput where they are on several."""
+    if given is not None:
+        return given
+    named = {str(config["ledger"]) for place in places if (config := _config(Path(place)))}
+    if len(named) > 1:
+        raise BadInput(f"the runs are on {len(named)} ledgers: {', '.join(sorted(named))}. Compare runs of one ledger.")
+    return next(iter(named), None)
+
+
+def read_side(ledger: Ledger, place: str | Path) -> Side:
+    """The side that a run folder, a folder of pictures, or the number of a run on the ledger names.
+
+    A folder of pictures is put on the ledger as a run of its own, once; a picture that changed is a new attempt. Its
+    briefs are the file names without ending, in lower case with dashes. Raises BadInput for what is none of them.
+    """
+    path, words = Path(place), str(place)
+    if config := _config(path):
+        run = ledger.run(int(config["run"]))
+    elif re.fullmatch(r"[1-9][0-9]{0,17}", words) and not path.exists():
+        run = ledger.run(int(words))
+    elif path.is_dir():
+        run = _taken_in(ledger, path)
+    else:
+        raise BadInput(f"{words} is neither a run's folder, a folder of pictures, nor a run's number. Name one.")
+    answers = _answers(ledger, run)
+    if not answers:
+        raise BadInput(f"{words} (run {run.id}) has no pictures to compare. Name another run.")
+    return Side(name=f"{run.id}" if config is None and not path.exists() else path.name, run=run.id, answers=answers)
+
+
+def _config(folder: Path) -> dict[str, object] | None:
+    """A run folder's config; None for any other folder."""
+    if not (folder / CONFIG).is_file():
+        return None
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{folder / CONFIG} cannot be read ({error}). Name another run.") from error
+    if not isinstance(config, dict) or not isinstance(config.get("run"), int) or "ledger" not in config:
+        raise BadInput(f"{folder / CONFIG} names no run on a ledger. Name a run's folder, or one of pictures alone.")
+    return config
+
+
+def _answers(ledger: Ledger, run: RunRow) -> dict[Key, Answer]:
+    """The best attempt at each slot: the one kept, else the one with the highest main score of the first judge."""
+    kept = {pick.attempt_id: pick.kept for pick in ledger.picks(run.id)}
+    briefs = {brief.id: brief for brief in ledger.briefs(run.id)}
+    best: dict[Key, AttemptRow] = {}
+    for row in ledger.attempts(run.id):
+        if not row.image_sha:
+            continue
+        key = row.brief_key, row.slot
+        if key not in best or _rank(row, kept) >= _rank(best[key], kept):
+            best[key] = row
+    return {key: _answer(ledger, row, briefs[row.brief_id]) for key, row in best.items()}
+
+
+def _rank(row: AttemptRow, kept: Mapping[int, bool]) -> tuple[bool, float]:
+    scores = row.verdicts[0].scores if row.verdicts else {}
+    return kept.get(row.id, False), scores.get(MAIN_AXIS, next(iter(scores.values()), 0.0))
+
+
+def _answer(ledger: Ledger, row: AttemptRow, brief: BriefRow) -> Answer:
+    return Answer(
+        attempt=row.id,
+        pictures=tuple(ledger.image_path(sha) for sha in row.shown or (row.image_sha,)),
+        title=str(brief.content.get("title") or brief.key),
+        prompt=str(brief.content.get("prompt") or ""),
+        product=ledger.image_path(brief.product_sha) if brief.product_sha else None,
+        scores={(verdict.judge, verdict.version): verdict.scores for verdict in row.verdicts},
+    )
+
+
+def _taken_in(ledger: Ledger, folder: Path) -> RunRow:
+    """The run that a folder of pictures is, with whatever is new in it recorded."""
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in (*SUFFIXES.values(), ".jpeg"))
+    if not files:
+        raise BadInput(f"{folder} holds no PNG, JPEG or WebP pictures and no {CONFIG} of a run. Name another folder.")
+    command = {"folder": str(folder.resolve())}
+    known = next((run.id for run in ledger.runs(FOLDER_JOB) if run.command == command), None)
+    run = known if known is not None else ledger.start_run(FOLDER_JOB, command, seed=0)
+    newest = {row.brief_key: row for row in ledger.attempts(run)}
+    for file in files:
+        key = re.sub(r"[\W_]+", "-", file.stem.lower()).strip("-") or file.stem
+        data = file.read_bytes()
+        before = newest.get(key)
+        if before is not None and before.image_sha == encode_file(data, str(file)).sha256:
+            continue
+        brief = ledger.add_brief(run, key, {"title": key.replace("-", " ")})
+        number = before.number + 1 if before else 1
+        ledger.record_attempt(brief, 0, number, 0, data, detail={"path": str(file.resolve())})
+    ledger.finish_run(run)
+    return ledger.run(run)

@@ -1,0 +1,128 @@
+"""COCO: pictures with boxes of named things, and the votes on them beside."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from goodeye.errors import BadInput
+from goodeye.exchange.intake import Imported, Intake, moment, number, word
+from goodeye.exchange.outlet import Exported, Outlet, Subject, read_json
+from goodeye.ledger.schema import Image
+from goodeye.ledger.sql import portions
+
+FILE = "instances.json"
+_KEPT = ("segmentation", "iscrowd", "area")  # of an annotation, as they are
+
+
+def export_coco(outlet: Outlet) -> Exported:
+    """instances.json and images/: every attempt with a picture, and boxes where its `detail` or brief names some.
+
+    Boxes are {"name": …, "bbox": [x, y, width, height]} in pixels. Votes stand beside each image, under a key that
+    readers of COCO leave alone.
+    """
+    subjects = [one for one in outlet.subjects() if one.attempt.image_sha]
+    sizes = _sizes(outlet, [one.attempt.image_sha for one in subjects])
+    names = sorted({str(box["name"]) for one in subjects for box in _boxes(one)})
+    categories = {name: place for place, name in enumerate(names, start=1)}
+    images, annotations = [], list[dict[str, Any]]()
+    for one in subjects:
+        width, height = sizes[one.attempt.image_sha]
+        votes = [
+            {"person": vote.person, "label": vote.label, "axes": vote.axes, "seconds": vote.seconds,
+             "created": vote.created.isoformat()}
+            for vote in one.votes
+        ]  # fmt: skip
+        file = outlet.copy(one.attempt.image_sha)
+        about = {"brief": one.brief.key, "title": one.title, "prompt": one.prompt}
+        size = {"width": width, "height": height}
+        images.append({"id": one.attempt.id, "file_name": file, **size, **about, "votes": votes})
+        for box in _boxes(one):
+            more = {"area": box["bbox"][2] * box["bbox"][3], "iscrowd": 0}
+            more |= {name: box[name] for name in _KEPT if name in box}
+            ids = {"image_id": one.attempt.id, "category_id": categories[str(box["name"])]}
+            annotations.append({"id": len(annotations) + 1, **ids, "bbox": box["bbox"], **more})
+    outlet.write_json(
+        FILE,
+        {
+            "info": {"description": "exported by goodeye"},
+            "images": images,
+            "annotations": annotations,
+            "categories": [{"id": place, "name": name} for name, place in categories.items()],
+        },
+    )
+    return outlet.done(len(images))
+
+
+def _boxes(one: Subject) -> list[dict[str, Any]]:
+    found = one.attempt.detail.get("boxes", one.brief.content.get("boxes", []))
+    return [box for box in found if isinstance(box, dict) and "name" in box and "bbox" in box]
+
+
+def _sizes(outlet: Outlet, shas: Sequence[str]) -> dict[str, tuple[int, int]]:
+    from sqlalchemy import select
+
+    found = {}
+    with outlet.ledger.transaction() as connection:
+        for some in portions(sorted(set(shas))):
+            query = select(Image.sha256, Image.width, Image.height).where(Image.sha256.in_(some))
+            found |= {row.sha256: (row.width, row.height) for row in connection.execute(query)}
+    return found
+
+
+def import_coco(intake: Intake, person: str) -> Imported:
+    """An annotation file, or a folder with instances.json; pictures are looked for beside it and in images/."""
+    file = intake.source / FILE if intake.source.is_dir() else intake.source
+    data = read_json(file, dict, "an object with images, annotations and categories")
+    names = {one.get("id"): str(one.get("name")) for one in _listed(data, "categories", file)}
+    boxes: dict[Any, list[dict[str, Any]]] = {one.get("id"): [] for one in _listed(data, "images", file)}
+    for count, given in enumerate(_listed(data, "annotations", file), start=1):
+        with intake.row(f"{file.name} annotation {given.get('id', count)}"):
+            if given.get("image_id") not in boxes:
+                raise BadInput(f"its image {given.get('image_id')!r} is not among the images. Correct image_id.")
+            if given.get("category_id") not in names:
+                raise BadInput(f"its category {given.get('category_id')!r} is not listed. Correct category_id.")
+            kept = {name: given[name] for name in _KEPT if name in given}
+            box = {"name": names[given["category_id"]], "bbox": _bbox(given.get("bbox")), **kept}
+            boxes[given["image_id"]].append(box)
+    for count, given in enumerate(data["images"], start=1):
+        with intake.row(f"{file.name} image {given.get('id', count)}"):
+            _import_image(intake, given, boxes[given.get("id")], file.parent, person)
+    return intake.done()
+
+
+def _import_image(
+    intake: Intake, given: Mapping[str, Any], boxes: Sequence[Mapping[str, Any]], folder: Path, person: str
+) -> None:
+    name = word(given.get("file_name"), "file_name")
+    path = next((place for place in (folder / name, folder / "images" / name) if place.is_file()), folder / name)
+    things = ", ".join(dict.fromkeys(str(box["name"]) for box in boxes))
+    content = {key: str(given[key]) for key in ("title", "prompt") if given.get(key)} or {"title": things}
+    votes = [_vote(vote, person) for vote in given.get("votes") or []]
+    key = str(given.get("brief") or Path(name).stem)
+    attempt = intake.attempt(key, content, path, detail={"boxes": list(boxes)})
+    for vote in votes:
+        intake.vote(attempt, *vote)
+
+
+def _vote(given: Any, person: str) -> tuple[Any, ...]:
+    if not isinstance(given, dict):
+        raise BadInput("a vote is no object. Write person and label.")
+    who, label = word(given.get("person") or person, "person"), word(given.get("label"), "label")
+    axes = {str(axis): number(score, f"the axis {axis}") for axis, score in (given.get("axes") or {}).items()}
+    return who, label, axes, number(given.get("seconds") or 0, "seconds"), moment(given.get("created"))
+
+
+def _bbox(given: Any) -> list[float]:
+    if not isinstance(given, list) or len(given) != 4:
+        raise BadInput(f"its bbox is {given!r}. Write [x, y, width, height] in pixels.")
+    box = [number(one, "a side of bbox") for one in given]
+    if box[2] < 0 or box[3] < 0:
+        raise BadInput(f"its bbox is {given!r}, of negative size. Correct it.")
+    return box
+
+
+def _listed(data: Mapping[str, Any], name: str, file: Path) -> list[dict[str, Any]]:
+    listed = data.get(name)
+    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        raise BadInput(f"{file} has no list of {name}. COCO has images, annotations and categories.")
+    return listed

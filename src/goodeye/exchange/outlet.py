@@ -1,0 +1,129 @@
+"""Giving out what is on the ledger: attempts with their briefs, votes and comparisons, and copies of their pictures."""
+
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from goodeye.atomic import write_bytes
+from goodeye.errors import BadInput
+from goodeye.judging.tables import Skipped
+from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.rows import AttemptRow, BriefRow, ComparisonRow, RunRow, VoteRow
+
+PICTURES = "images"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What an export wrote, how many rows of it, and what the format could not hold, each with why."""
+
+    path: Path
+    written: int
+    left_out: list[Skipped]
+
+    def summary(self) -> str:
+        """For a terminal."""
+        return f"{self.path}: {self.written} rows; {len(self.left_out)} that the format cannot hold."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """One attempt with all that belongs to it; votes of people set aside are not among them."""
+
+    run: RunRow
+    brief: BriefRow
+    attempt: AttemptRow
+    votes: list[VoteRow]
+
+    @property
+    def title(self) -> str:
+        return str(self.brief.content.get("title") or "")
+
+    @property
+    def prompt(self) -> str:
+        return str(self.brief.content.get("prompt") or "")
+
+    @property
+    def last_votes(self) -> list[VoteRow]:
+        """The last word of each person."""
+        return list({vote.person: vote for vote in self.votes}.values())
+
+
+@dataclass(eq=False)
+class Outlet:
+    """Reads runs of a ledger and copies pictures into a folder; one run is in memory at a time."""
+
+    ledger: Ledger
+    out: Path
+    runs: Sequence[RunRow]
+    left_out: list[Skipped] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, ledger: Ledger, out: Path, runs: Sequence[int] = ()) -> "Outlet":
+        """Of these runs, or of all. Raises BadInput for a folder that holds something, and for a run that is not."""
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise BadInput(f"{out} is not an empty folder. Name another one, so that nothing is mixed.")
+        found = [ledger.run(run) for run in runs] or ledger.runs()
+        out.mkdir(parents=True, exist_ok=True)
+        return cls(ledger, out, found)
+
+    def subjects(self) -> Iterator[Subject]:
+        """Every attempt of the runs."""
+        for run in self.runs:
+            votes: dict[int, list[VoteRow]] = defaultdict(list)
+            for vote in self.ledger.votes(run.id):
+                votes[vote.attempt_id].append(vote)
+            briefs = {brief.id: brief for brief in self.ledger.briefs(run.id)}
+            for row in self.ledger.attempts(run.id):
+                yield Subject(run=run, brief=briefs[row.brief_id], attempt=row, votes=votes[row.id])
+
+    def compared(self) -> Iterator[tuple[ComparisonRow, Subject, Subject]]:
+        """Every comparison of two attempts of the runs, with both."""
+        subjects = {one.attempt.id: one for one in self.subjects()}
+        seen: set[int] = set()
+        for run in self.runs:
+            for row in self.ledger.comparisons(run.id):
+                if row.id in seen:
+                    continue
+                seen.add(row.id)
+                if row.left_attempt in subjects and row.right_attempt in subjects:
+                    yield row, subjects[row.left_attempt], subjects[row.right_attempt]
+
+    def copy(self, sha: str, name: str = "") -> str:
+        """Copies a picture to `name` (without ending), else to images/ by its hash; its path as the files write it."""
+        source = self.ledger.image_path(sha)
+        place = self.out / (f"{name}{source.suffix}" if name else f"{PICTURES}/{source.name}")
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, place)
+        return place.relative_to(self.out).as_posix()
+
+    def leave_out(self, name: str, why: str) -> None:
+        """Notes what the format cannot hold."""
+        self.left_out.append(Skipped(name, f"{name} {why}"))
+
+    def write_json(self, name: str, data: Any) -> Path:
+        """Writes a JSON file, whole or not at all."""
+        write_bytes(self.out / name, (json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        return self.out / name
+
+    def done(self, written: int) -> Exported:
+        """What was written."""
+        return Exported(path=self.out, written=written, left_out=self.left_out)
+
+
+def read_json(path: Path, kind: type, what: str) -> Any:
+    """The content of a JSON file. Raises BadInput where it is none, or not a list or object as it should be."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}. Check the path.") from error
+    except ValueError as error:
+        raise BadInput(f"{path} is not JSON ({error}). Give {what}.") from error
+    if not isinstance(data, kind):
+        raise BadInput(f"{path} is not {what}. Give one.")
+    return data

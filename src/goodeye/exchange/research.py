@@ -1,0 +1,248 @@
+"""What papers publish: RF1M's labels, HPIR's benchmark, RewardEdit's rewards."""
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Container, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from goodeye.atomic import write_bytes
+from goodeye.errors import BadInput
+from goodeye.exchange.intake import Imported, Intake, number, word
+from goodeye.exchange.outlet import Exported, Outlet, Subject, read_json
+from goodeye.judging import rf1m
+from goodeye.judging.tables import PICTURES, Cell, Skipped
+from goodeye.ledger.rows import Choice, ComparisonRow, VerdictRow
+
+HPIR = "hpir.json"
+HPIR_AXES = ("accuracy", "aesthetic")
+REWARDS = "rewards.json"
+PERSPECTIVES = ("following", "preserving", "quality")
+
+
+# RF1M (ads paper): label.txt with a digit a picture
+
+
+def export_rf1m(outlet: Outlet) -> Exported:
+    """label.txt, pictures/ and products/: of each picture the label that most people gave it, names not among it.
+
+    A picture is named after its product, as the published ones are: products/12.png, pictures/12_345.png.
+    """
+    lines, products = [], dict[str, int]()
+    for one in outlet.subjects():
+        name = f"attempt {one.attempt.id}"
+        counts = Counter(vote.label for vote in one.last_votes)
+        if not counts:
+            continue
+        (label, most), *others = counts.most_common()
+        if others and others[0][1] == most:
+            outlet.leave_out(name, f"has as many votes for {label} as for {others[0][0]}.")
+        elif label not in rf1m.DIGITS:
+            outlet.leave_out(name, f"is labelled {label}, which is no class of RF1M.")
+        elif not one.attempt.image_sha:
+            outlet.leave_out(name, "has no picture.")
+        else:
+            stem = str(one.attempt.id)
+            if (sha := one.brief.product_sha) is not None:
+                product = products.setdefault(sha, len(products) + 1)
+                outlet.copy(sha, f"products/{product}")
+                stem = f"{product}_{stem}"
+            place = outlet.copy(one.attempt.image_sha, f"pictures/{stem}")
+            lines.append(f"{Path(place).name}\t{rf1m.DIGITS.index(label) + 1}\n")
+    write_bytes(outlet.out / rf1m.LABELS, "".join(lines).encode())
+    return outlet.done(len(lines))
+
+
+def import_rf1m(intake: Intake, person: str) -> Imported:
+    """A folder in the layout of the published data (see `goodeye.judging.rf1m`): a vote a line, by `person`."""
+    if not (intake.source / rf1m.LABELS).is_file():
+        raise BadInput(f"{intake.source} holds no {rf1m.LABELS}. Name the folder of the labels.")
+    with TemporaryDirectory() as scratch:
+        for row in rf1m.rows(intake.source, Path(scratch)):
+            if isinstance(row, Skipped):
+                intake.skipped.append(row)
+                continue
+            with intake.row(row.name):
+                image, product = row.cells["image"], row.cells.get("product")
+                key = Path(product.name if product else image.name).stem
+                attempt = intake.attempt(key, {}, image, product=product)
+                intake.vote(attempt, person or "rf1m", row.words["label"])
+    return intake.done()
+
+
+# HPIR (search paper): two rows of pictures a query, counts of votes
+
+
+def export_hpir(outlet: Outlet) -> Exported:
+    """hpir.json, as `goodeye search hpir` reads it: of every pair of rows how many people chose which, on both axes."""
+    entries = []
+    for (left_id, right_id), said in _by_pair(outlet).items():
+        left, right = said[0][1], said[0][2]
+        words = [one for one, _left, _right in said]
+        counts = {axis: _count(words, axis) for axis in HPIR_AXES}
+        similar = sum(one.choice == "similar" for one in words)
+        if similar:
+            outlet.leave_out(f"{left.brief.key}", f"has {similar} votes that found both similar.")
+        if not all(sum(votes) for votes in counts.values()):
+            outlet.leave_out(f"the pair of attempts {left_id} and {right_id}", "lacks votes on one of the axes.")
+            continue
+        rows = {
+            name: [outlet.copy(sha) for sha in one.attempt.shown or [one.attempt.image_sha]]
+            for name, one in (("A", left), ("B", right))
+        }
+        query = left.prompt or left.title or left.brief.key
+        votes = {axis: {"votes": list(found)} for axis, found in counts.items()}
+        entries.append({"id": left.brief.key, "query": query, **rows, **votes})
+    outlet.write_json(HPIR, entries)
+    return outlet.done(len(entries))
+
+
+def _by_pair(outlet: Outlet) -> dict[tuple[int, int], list[tuple[ComparisonRow, Subject, Subject]]]:
+    """The last word of each person on each axis of a pair; what judges said is not a vote."""
+    last = {
+        (said.left_attempt, said.right_attempt, said.person, said.axis): (said, left, right)
+        for said, left, right in outlet.compared()
+        if said.person is not None and said.axis in HPIR_AXES
+    }
+    found = defaultdict(list)
+    for (left, right, _person, _axis), row in last.items():
+        found[left, right].append(row)
+    return found
+
+
+def _count(words: Sequence[ComparisonRow], axis: str) -> tuple[int, int]:
+    chosen = Counter(one.choice for one in words if one.axis == axis)
+    return chosen["left"], chosen["right"]
+
+
+def import_hpir(intake: Intake, person: str) -> Imported:
+    """A benchmark file, or a folder with hpir.json. Its votes have no names: voter 1, 2, … of each query, A's first."""
+    file = intake.source / HPIR if intake.source.is_dir() else intake.source
+    for count, entry in enumerate(read_json(file, list, "a list of queries with two groups of pictures"), start=1):
+        name = f"{file.name} entry {count}"
+        with intake.row(name):
+            _import_query(intake, entry, file.parent, str(count), person or "hpir voter")
+    return intake.done()
+
+
+def _import_query(intake: Intake, entry: Any, folder: Path, place: str, person: str) -> None:
+    if not isinstance(entry, dict):
+        raise BadInput("it is no query with two groups. Write an object.")
+    query = word(entry.get("query"), "query")
+    votes = {axis: _pair_of_counts(entry.get(axis), axis) for axis in HPIR_AXES}
+    groups = {name: entry.get(name) for name in ("A", "B")}
+    for name, listed in groups.items():
+        if not isinstance(listed, list) or not listed or not all(isinstance(one, str) and one for one in listed):
+            raise BadInput(f"group {name} is not a list of pictures. Name at least one.")
+    key = str(entry.get("id", place))
+    sides = []
+    for name, listed in groups.items():
+        cells = [Cell(one, path=folder / one) for one in listed or ()]
+        content = {"title": query, "prompt": query}
+        sides.append(intake.attempt(key, content, cells[0], shown=cells, run=name, number=1))
+    for axis, counts in votes.items():
+        chosen: list[Choice] = [*["left"] * counts[0], *["right"] * counts[1]]  # type: ignore[list-item]
+        for voter, choice in enumerate(chosen, start=1):
+            intake.comparison(*sides, f"{person} {voter}", axis, choice, run="A")
+
+
+def _pair_of_counts(given: Any, axis: str) -> tuple[int, int]:
+    listed = given.get("votes") if isinstance(given, dict) else None
+    right = isinstance(listed, list) and len(listed) == 2 and all(type(one) is int and one >= 0 for one in listed)
+    if not right or listed is None or not sum(listed):
+        raise BadInput(f'{axis} has no votes. Write {{"votes": [for A, for B]}}, counts of people, not both 0.')
+    return listed[0], listed[1]
+
+
+# RewardEdit (edit paper): three scores with failure texts an edited picture
+
+
+def export_rewardedit(outlet: Outlet) -> Exported:
+    """rewards.json and a folder a sample, as InsPix2Pix has them: original, edited picture and instruction."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in outlet.subjects():
+        verdicts = [said for said in one.attempt.verdicts if any(axis in said.scores for axis in PERSPECTIVES)]
+        if not verdicts:
+            continue
+        if len(verdicts) > 1:
+            outlet.leave_out(f"attempt {one.attempt.id}", f"has {len(verdicts)} such verdicts; the last is written.")
+        name, said = _sample(one, found), verdicts[-1]
+        found[name] = [
+            {"Score": said.scores.get(axis), "Negative Prompt": _failure(said, axis)} for axis in PERSPECTIVES
+        ]
+        if one.brief.product_sha:
+            outlet.copy(one.brief.product_sha, f"{name}/{one.attempt.seed}_0")
+        if one.attempt.image_sha:
+            outlet.copy(one.attempt.image_sha, f"{name}/{one.attempt.seed}_1")
+            outlet.write_json(f"{name}/prompt.json", {"edit": one.brief.content.get("instruction") or one.prompt})
+    outlet.write_json(REWARDS, found)
+    return outlet.done(len(found))
+
+
+def _sample(one: Subject, taken: Container[str]) -> str:
+    """A folder's name: the brief's key without what leads elsewhere, with the attempt's id where that is taken."""
+    name = re.sub(r"[^\w.-]", "_", one.brief.key).lstrip(".") or str(one.attempt.id)
+    return f"{name}-{one.attempt.id}" if name in taken else name
+
+
+def _failure(said: VerdictRow, axis: str) -> str:
+    return next((text.partition(": ")[2] for text in said.failures if text.startswith(f"{axis}: ")), "")
+
+
+def import_rewardedit(intake: Intake, person: str) -> Imported:
+    """The published JSON, or a folder with rewards.json: a verdict of judge `person` (rewardedit) for each sample.
+
+    Pictures are looked for in a folder of the sample's name beside the file: the first pair of SEED_0, the original,
+    and SEED_1, the edited one. Where there is none, the attempt is on record without a picture.
+    """
+    file = intake.source / REWARDS if intake.source.is_dir() else intake.source
+    for name, given in read_json(file, dict, "an object of samples with three scores each").items():
+        with intake.row(f"{file.name} {name}"):
+            verdict = _rewards(given, person or "rewardedit")
+            folder = file.parent / name
+            original, edited, seed = _edit_pair(folder)
+            words = _instruction(folder / "prompt.json")
+            content = {"title": words, "instruction": words} if words else {}
+            detail = None if edited else {"why": f"no pair of pictures in {folder.name}"}
+            intake.attempt(
+                name, content, edited, product=original, number=1, seed=seed, verdicts=[verdict], detail=detail
+            )
+    return intake.done()
+
+
+def _rewards(given: Any, judge: str) -> VerdictRow:
+    rows = list(given.values()) if isinstance(given, dict) else given
+    if not isinstance(rows, list) or len(rows) != 3 or not all(isinstance(one, dict) for one in rows):
+        raise BadInput('it has not three rewards. Give following, preserving, quality: {"Score", "Negative Prompt"}.')
+    scores, failures = {}, []
+    for axis, row in zip(PERSPECTIVES, rows, strict=True):
+        if row.get("Score") not in (None, ""):  # missing is left out, and no number
+            scores[axis] = number(row["Score"], f"the score of {axis}")
+            if not 0 <= scores[axis] <= 5:
+                raise BadInput(f"the score of {axis} is {row['Score']!r}. Scores go from 0 to 5.")
+        if text := str(row.get("Negative Prompt") or "").strip():
+            failures.append(f"{axis}: {text}")
+    return VerdictRow(judge=judge, version="published", label="", scores=scores, failures=failures)
+
+
+def _edit_pair(folder: Path) -> tuple[Path | None, Path | None, int]:
+    """The first original with its edited picture, by name, and the seed that both are named by."""
+    files: Mapping[str, Path] = {
+        file.stem: file for file in sorted(folder.glob("*_[01].*")) if file.suffix.lower() in PICTURES
+    }
+    for stem in sorted(files):
+        pair = stem[:-1]
+        if stem.endswith("_0") and f"{pair}1" in files:
+            seed = pair.rstrip("_")
+            return files[stem], files[f"{pair}1"], int(seed) if seed.isdecimal() and len(seed) < 19 else 0
+    return None, next((files[stem] for stem in sorted(files) if stem.endswith("_1")), None), 0
+
+
+def _instruction(file: Path) -> str:
+    try:
+        given = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return str(given.get("edit") or "") if isinstance(given, dict) else ""

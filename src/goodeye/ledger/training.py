@@ -1,0 +1,123 @@
+"""What people said, as the tables that training reads: labels of pictures, and taste."""
+
+import csv
+import io
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from goodeye.atomic import write_bytes
+from goodeye.errors import BadInput
+from goodeye.ledger.ledger import DATABASE, Ledger
+from goodeye.ledger.rows import AttemptRow
+
+TASTE = ("aesthetic", "aesthetics", "beauty", "overall")  # axes of comparisons that say what people find beautiful
+PRODUCTS = "products"
+Placed = Callable[[Path, Path], Image]  # a cut-out's file and the picture's: the cut-out where it stands in the picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """A table of labelled pictures. even: attempts on which as many said one thing as another; they are left out."""
+
+    table: Path
+    count: int
+    even: int
+
+
+def is_ledger(place: str | Path) -> bool:
+    """Whether that names a ledger rather than a table or a folder of pictures."""
+    return "://" in str(place) or (Path(place) / DATABASE).is_file()
+
+
+def label_table(ledger: Ledger, folder: Path, placed: Placed, job: str = "ads") -> Labels:
+    """Writes folder/metadata.csv with image, product, title and label of every attempt of a job that people labelled.
+
+    The last vote of each person counts, and what most say; votes of people set aside do not. Products are placed as
+    they stand in the picture and kept in folder/products, once for each size. Raises BadInput where there are no votes.
+    """
+    rows: list[dict[str, str]] = []
+    even = 0
+    for run in ledger.runs(job):
+        said: dict[int, dict[str, str]] = defaultdict(dict)
+        for vote in ledger.votes(run.id):
+            said[vote.attempt_id][vote.person] = vote.label
+        briefs = {brief.id: brief for brief in ledger.briefs(run.id)} if said else {}
+        for row in ledger.attempts(run.id) if said else ():
+            (label, most), *others = Counter(said[row.id].values()).most_common() or [("", 0)]
+            if not label or not row.image_sha:
+                continue
+            if others and others[0][1] == most:
+                even += 1
+                continue
+            image, brief = ledger.image_path(row.image_sha), briefs[row.brief_id]
+            product = brief.product_sha and _product(ledger.image_path(brief.product_sha), image, folder, placed)
+            title = str(brief.content.get("title") or "")
+            rows.append({"image": str(image.resolve()), "product": product or "", "title": title, "label": label})
+    if not rows:
+        raise BadInput(f"The ledger {ledger.where} holds no labels of {job}. Ask people with `goodeye review`.")
+    write_table(folder / "metadata.csv", rows)
+    return Labels(table=folder / "metadata.csv", count=len(rows), even=even)
+
+
+def _product(cutout: Path, image: Path, folder: Path, placed: Placed) -> str:
+    import PIL.Image
+
+    with PIL.Image.open(image) as opened:
+        side = opened.width
+    place = folder / PRODUCTS / f"{cutout.stem}-{side}.png"
+    if not place.is_file():
+        buffer = io.BytesIO()
+        placed(cutout, image).save(buffer, format="PNG")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(place, buffer.getvalue())
+    return str(place.resolve())
+
+
+def taste_table(ledger: Ledger, table: Path) -> int:
+    """Writes a table of image, up and down, from people's comparisons of pictures and rows; returns its rows.
+
+    Each picture of the chosen side gets a vote up, each of the other one a vote down; of each person the last word on a
+    pair counts, and similar says nothing. A picture is named by the file that it was taken in from, if that is on
+    record, else by the ledger's own. Raises BadInput where nobody compared.
+    """
+    words = {
+        (one.person, one.left_attempt, one.right_attempt, one.axis): one
+        for one in ledger.comparisons()
+        if one.person is not None and one.axis in TASTE
+    }
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    names: dict[int, list[str]] = {}
+    for one in words.values():
+        if one.choice == "similar":
+            continue
+        sides = (one.left_attempt, one.right_attempt)
+        for attempt, vote in zip(sides, ("up", "down") if one.choice == "left" else ("down", "up"), strict=True):
+            if attempt not in names:
+                names[attempt] = _names(ledger, ledger.attempt(attempt))
+            for name in names[attempt]:
+                counts[name][vote] += 1
+    if not counts:
+        raise BadInput(f"The ledger {ledger.where} holds no comparisons of beauty. Ask people with `goodeye review`.")
+    write_table(table, [{"image": name, "up": votes["up"], "down": votes["down"]} for name, votes in counts.items()])
+    return len(counts)
+
+
+def _names(ledger: Ledger, row: AttemptRow) -> list[str]:
+    if (path := row.detail.get("path")) and not row.shown:
+        return [str(path)]
+    return [str(ledger.image_path(sha).resolve()) for sha in row.shown or (row.image_sha,) if sha]
+
+
+def write_table(table: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Writes rows as CSV, whole or not at all."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    table.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(table, text.getvalue().encode(errors="backslashreplace"))

@@ -1,0 +1,144 @@
+"""Runs against each other: asked once, both ways, kept, and ranked by what is on the ledger."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from goodeye.compare.judges import Preferred, Question
+from goodeye.compare.report import number, percent, summary, write_report
+from goodeye.compare.sides import Side, read_side
+from goodeye.compare.tournament import by_judge, by_people, pairs
+from goodeye.errors import BadInput
+from goodeye.ledger.ledger import Ledger
+
+
+@dataclass(eq=False)
+class Reds:
+    """Prefers more red; between answers as red as each other, whatever is shown first. Missing for what is black."""
+
+    name: str = "reds"
+    version: str = "1"
+    axes: tuple[str, ...] = ("overall",)
+    ordered: bool = True
+    asked: list[tuple[int, int]] = field(default_factory=list)
+
+    def prefer(self, questions: Sequence[Question]) -> list[dict[str, Preferred | None]]:
+        said: list[dict[str, Preferred | None]] = []
+        for one in questions:
+            self.asked.append((one.first.attempt, one.second.attempt))
+            red = [Image.open(side.pictures[0]).getpixel((0, 0))[0] for side in (one.first, one.second)]  # type: ignore[index]
+            said.append({"overall": None if 0 in red else "first" if red[0] >= red[1] else "second"})
+        return said
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger.open(tmp_path / "ledger") as opened:
+        yield opened
+
+
+def made(ledger: Ledger, reds: Sequence[int], keys: Sequence[str] = "abcdefgh") -> Side:
+    """A run whose picture for each brief is as red as told."""
+    run = ledger.start_run("ads", {}, seed=0)
+    for key, red in zip(keys, reds, strict=False):
+        brief = ledger.add_brief(run, key, {"title": key})
+        ledger.record_attempt(brief, 0, 1, 0, Image.new("RGB", (4, 4), (red, len(ledger.runs()), 0)))
+    return read_side(ledger, str(run))
+
+
+def test_two_runs_are_asked_both_ways_and_disagreement_is_similar(ledger: Ledger) -> None:
+    one, other = made(ledger, [200, 50, 90, 0]), made(ledger, [100, 60, 90, 10])
+    judge = Reds()
+    found = by_judge(ledger, [one, other], judge)
+    (match,) = found.matches
+    assert match.wins.counts == {"win": 1, "similar": 1, "lose": 1} and match.wins.missing == 1
+    assert match.flipped == pytest.approx(1 / 3) and match.coverage == 3 / 4 and match.pairs == 4
+    assert len(judge.asked) == 8 and {tuple(sorted(pair)) for pair in judge.asked} == {(1, 5), (2, 6), (3, 7), (4, 8)}
+    assert found.asked == 8 and len(ledger.comparisons()) == 6  # what has no answer is not on record
+    turned = by_judge(ledger, [other, one], Reds())
+    assert turned.matches[0].wins.counts == {"win": 1, "similar": 1, "lose": 1}
+
+
+def test_a_third_run_adds_only_its_own_pairs(ledger: Ledger) -> None:
+    one, other = made(ledger, [200, 50, 90]), made(ledger, [100, 60, 91])
+    by_judge(ledger, [one, other], Reds())
+    third = made(ledger, [250, 251, 252])
+    judge = Reds()
+    found = by_judge(ledger, [one, other, third], judge)
+    assert (found.asked, found.kept) == (12, 6) and len(judge.asked) == 12
+    assert all(7 in pair or 8 in pair or 9 in pair for pair in judge.asked)
+    again = Reds()
+    assert by_judge(ledger, [third, one, other], again).asked == 0 and again.asked == []
+    assert by_judge(ledger, [one, other, third], Reds(version="2")).asked == 18
+    assert found.rankings["overall"][0].run == third.run
+
+
+def test_a_judge_that_no_order_sways_is_asked_once(ledger: Ledger) -> None:
+    judge = Reds(ordered=False)
+    (match,) = by_judge(ledger, [made(ledger, [200, 50]), made(ledger, [100, 60])], judge).matches
+    assert len(judge.asked) == 2 and match.flipped is None and match.wins.counts == {"win": 1, "similar": 0, "lose": 1}
+
+
+def test_who_was_stopped_goes_on(ledger: Ledger) -> None:
+    class Stopping(Reds):
+        def prefer(self, questions: Sequence[Question]) -> list[dict[str, Preferred | None]]:
+            if self.asked:
+                raise KeyboardInterrupt
+            return super().prefer(questions)
+
+    keys = [f"brief {number}" for number in range(12)]
+    sides = [made(ledger, [100 + number for number in range(12)], keys), made(ledger, [90] * 12, keys)]
+    with pytest.raises(KeyboardInterrupt):
+        by_judge(ledger, sides, Stopping())
+    found = by_judge(ledger, sides, Reds())
+    assert (found.asked, found.kept) == (8, 16) and found.matches[0].wins.counts["win"] == 12
+
+
+def test_the_ranking_is_the_closed_form_of_two_runs(ledger: Ledger) -> None:
+    """Without a prior it would be ln(6/2); the half similar against a mean rival brings both a little nearer."""
+    found = by_judge(ledger, [made(ledger, [200] * 6 + [50] * 2), made(ledger, [100] * 8)], Reds())
+    best, last = found.rankings["overall"]
+    assert 0.8 * math.log(3) < best.strength - last.strength < math.log(3)
+    assert best.low < best.strength < best.high and best.comparisons == 8
+
+
+def test_people_count_once_each_and_not_when_set_aside(ledger: Ledger) -> None:
+    from goodeye.review.votes import set_aside
+
+    one, other = made(ledger, [200, 50]), made(ledger, [100, 60])
+    for person, choice in (("ann", "right"), ("ann", "left"), ("bo", "left"), ("eve", "right")):
+        ledger.compare(1, 3, person, "overall", choice)  # type: ignore[arg-type]
+    ledger.vote(1, "eve", "available")
+    set_aside(ledger, "eve", True, "asleep", decided_by="ann")
+    ledger.compare(1, 3, "reds", "overall", "right", version="1")
+    (match,) = by_people(ledger, [one, other]).matches
+    assert match.wins.counts == {"win": 2, "similar": 0, "lose": 0} and match.coverage == 0.5
+    assert by_people(ledger, [one, made(ledger, [1])]).matches == []
+
+
+def test_what_cannot_be_compared_is_refused(ledger: Ledger) -> None:
+    one, other = made(ledger, [1]), made(ledger, [1], ["z"])
+    for sides, message in (([one], "two or more"), ([one, one], "twice"), ([one, other], "brief in common")):
+        with pytest.raises(BadInput, match=message):
+            by_judge(ledger, sides, Reds())
+
+
+def test_the_report_is_one_file_and_its_numbers_those_of_the_json(ledger: Ledger, tmp_path: Path) -> None:
+    sides = [made(ledger, [200, 50, 90], ["<b>a", "b", "c"]), made(ledger, [100, 60, 90], ["<b>a", "b", "c"])]
+    found = [by_judge(ledger, sides, Reds()), by_people(ledger, sides)]
+    page = write_report(tmp_path / "out", sides, found).read_text()
+    assert page.count("data:image/jpeg") == 6 and "<b>a" not in page and "http" not in page
+    (data, people) = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert data["matches"][0]["win"] and data["rankings"]["overall"][0]["comparisons"] == 3 and people["matches"] == []
+    assert "win 1, similar 1, lose 1" in summary(found[0]) and "100 % of 3 pairs" in summary(found[0])
+    assert (percent(float("nan")), number(float("nan")), percent(None)) == ("–", "–", "–")
+
+
+def test_pairs_are_of_the_same_brief_and_slot(ledger: Ledger) -> None:
+    one, other = made(ledger, [1, 2, 3], "abc"), made(ledger, [1, 2, 3], "cbx")
+    assert [(left.title, right.title) for left, right in pairs([one, other])] == [("b", "b"), ("c", "c")]

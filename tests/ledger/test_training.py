@@ -1,0 +1,89 @@
+"""Votes become tables: labels for the judge, ups and downs for taste."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from sqlalchemy import insert
+
+from goodeye.errors import BadInput
+from goodeye.judging.rfnet_data import find_labelled
+from goodeye.judging.tables import read_table
+from goodeye.ledger import schema
+from goodeye.ledger.asks import Person
+from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.training import is_ledger, label_table, taste_table
+from ledger.recorder import picture
+
+
+@pytest.fixture
+def voted(ledger: Ledger) -> Iterator[Ledger]:
+    """One brief, four attempts: agreed, changed, even, and one that only someone set aside voted on."""
+    brief = ledger.add_brief(ledger.start_run("ads", {}, 0), "cup", {"title": "a cup"}, picture(9).convert("RGBA"))
+    for number in range(4):
+        ledger.record_attempt(brief, 0, number, 0, picture(number, 32))
+    ledger.record_attempt(brief, 0, 5, 0, None)
+    for attempt, person, label in (
+        (1, "ann", "available"), (1, "bo", "available"), (1, "cy", "size_mismatch"),
+        (2, "ann", "available"), (2, "ann", "shape_hallucination"),
+        (3, "ann", "available"), (3, "bo", "size_mismatch"),
+        (4, "eve", "available"), (5, "ann", "available"),
+    ):  # fmt: skip
+        ledger.vote(attempt, person, label)
+    aside = {"name": "eve", "aside": True, "why": "", "decided_by": "x", "decided": schema.now()}
+    with ledger.transaction() as connection:
+        connection.execute(insert(Person).values(**aside))
+    yield ledger
+
+
+def test_labels_are_what_most_last_say(voted: Ledger, tmp_path: Path) -> None:
+    placed = []
+
+    def place(cutout: Path, image: Path) -> Image.Image:
+        placed.append((cutout, image))
+        return Image.new("RGBA", (32, 32))
+
+    made = label_table(voted, tmp_path / "out", place)
+    assert (made.count, made.even) == (2, 1)
+    found, skipped = find_labelled(made.table)
+    assert [(row.label, row.title) for row in found] == [(0, "a cup"), (4, "a cup")] and skipped == []
+    first, second = voted.attempts(1)[:2]
+    assert [row.image.path for row in found] == [voted.image_path(one.image_sha).resolve() for one in (first, second)]
+    assert len(placed) == 1 and found[0].product == found[1].product  # one size, one cut-out
+    assert found[0].product and found[0].product.open().size == (32, 32)
+    with pytest.raises(BadInput, match="no labels of edit"):
+        label_table(voted, tmp_path / "out", place, job="edit")
+
+
+def test_taste_counts_who_was_chosen(voted: Ledger, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no comparisons"):
+        taste_table(voted, tmp_path / "votes.csv")
+    voted.compare(1, 2, "ann", "overall", "left")
+    voted.compare(1, 2, "ann", "overall", "right")  # thought again
+    voted.compare(1, 3, "ann", "aesthetic", "left")
+    voted.compare(1, 3, "bo", "aesthetic", "similar")
+    voted.compare(1, 3, "bo", "accuracy", "right")
+    voted.compare(1, 3, "eve", "aesthetic", "right")
+    voted.compare(1, 3, "clip", "aesthetic", "right", version="1")
+    assert taste_table(voted, tmp_path / "votes.csv") == 3
+    counts = {
+        row.cells["image"].name: (row.words["up"], row.words["down"]) for row in read_table(tmp_path / "votes.csv")
+    }
+    names = [str(voted.image_path(one.image_sha).resolve()) for one in voted.attempts(1)[:3]]
+    assert counts == dict(zip(names, (("1", "1"), ("1", "0"), ("0", "1")), strict=True))
+
+
+def test_each_picture_of_a_row_is_voted_on_and_named_by_its_own_file(ledger: Ledger, tmp_path: Path) -> None:
+    brief = ledger.add_brief(ledger.start_run("search", {}, 0), "q", {})
+    rows = [ledger.record_attempt(brief, 0, 0, 0, None, shown=[picture(1), picture(2)]),
+            ledger.record_attempt(brief, 0, 1, 0, picture(3), detail={"path": "/pictures/3.jpg"})]  # fmt: skip
+    ledger.compare(*rows, "ann", "aesthetic", "right")
+    assert taste_table(ledger, tmp_path / "votes.csv") == 3
+    counts = {row.cells["image"].name: row.words["up"] for row in read_table(tmp_path / "votes.csv")}
+    assert counts["/pictures/3.jpg"] == "1" and sorted(counts.values()) == ["0", "0", "1"]
+
+
+def test_what_names_a_ledger(ledger: Ledger, tmp_path: Path) -> None:
+    assert is_ledger(ledger.where) and is_ledger("postgresql://me@db/ads")
+    assert not is_ledger(tmp_path) and not is_ledger(tmp_path / "votes.csv")
