@@ -6,12 +6,12 @@ import json
 from importlib.resources import files
 from pathlib import Path
 
-from goodeye.ads.folder import RunFolder
 from goodeye.ads.make import make
 from goodeye.ads.results import Result
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
 from goodeye.judging.tables import PICTURES
+from goodeye.runfolder import RunFolder
 
 PRODUCTS = 3
 

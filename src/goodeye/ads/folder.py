@@ -1,9 +1,7 @@
-"""A run's folder: what was asked for, how it went, and what came of it, so that a killed run can go on."""
+"""What a run's folder says of it: what was asked of `make`, and the run that began with that."""
 
-import json
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +10,11 @@ from goodeye.ads.calibrate import Calibration
 from goodeye.ads.cutout import Remover
 from goodeye.ads.early import Rule
 from goodeye.ads.recurrent import Restart
-from goodeye.atomic import append, mend, write_bytes
 from goodeye.errors import BadInput
 from goodeye.judging.tables import Skipped
+from goodeye.runfolder import CONFIG, RunFolder
 
-CONFIG, BRIEFS, METRICS, RESULTS = "config.json", "briefs.json", "metrics.jsonl", "results.json"
+BRIEFS = "briefs.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,25 +64,6 @@ class Command:
             return None
         return Restart(strength=self.restart, times=self.restart_times, stopped=self.restart_stopped)
 
-    def going_on(self, given: "Command") -> "Command":
-        """This command, resumed by `given`, which may leave everything away. Raises BadInput where they differ."""
-        changed = {}
-        for field in fields(self):
-            new, old = getattr(given, field.name), getattr(self, field.name)
-            if field.default is not MISSING and new == field.default or new == old:
-                continue
-            if field.name not in ("batch", "device"):
-                raise BadInput(
-                    f"The run was started with {field.name} {_shown(old)}, and a resumed run keeps it. "
-                    f"Leave {field.name} away, or start a new run in another folder."
-                )
-            changed[field.name] = new
-        return Command(**{**asdict(self), **changed})
-
-
-def _shown(value: Any) -> str:
-    return " ".join(map(str, value[:3])) + (" …" if len(value) > 3 else "") if isinstance(value, tuple) else str(value)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Begun:
@@ -102,54 +81,35 @@ class Begun:
     early: Rule | None = None
     promise: Calibration | None = None
 
-
-@dataclass(frozen=True)
-class RunFolder:
-    """The folder named by --out."""
-
-    path: Path
-
-    def holds_a_run(self) -> bool:
-        return (self.path / CONFIG).exists()
-
-    def require_free(self) -> None:
-        """Raises BadInput if the folder holds a run already, or cannot be written."""
-        if self.holds_a_run():
-            raise BadInput(
-                f"{self.path} already holds a run. Go on with it by --resume, or name another folder with --out."
-            )
-        write_bytes(self.path / METRICS, b"")
-
-    def begin(self, begun: Begun, settings: Mapping[str, Any], version: str) -> None:
+    def save(self, folder: RunFolder, settings: Mapping[str, Any], version: str) -> None:
         """Writes briefs.json, then config.json: once that is there, the run can be resumed."""
-        self.write_json(
+        folder.write_json(
             BRIEFS,
             {
-                "briefs": [{**asdict(brief), "image": str(brief.image)} for brief in begun.briefs],
-                "problems": [asdict(problem) for problem in begun.problems],
+                "briefs": [{**asdict(brief), "image": str(brief.image)} for brief in self.briefs],
+                "problems": [asdict(problem) for problem in self.problems],
             },
         )
-        self.write_json(
-            CONFIG,
+        folder.begin(
             {
                 "goodeye": version,
-                "run": begun.run,
-                "ledger": begun.ledger,
-                "command": asdict(begun.command),
-                "threshold": begun.threshold,
+                "run": self.run,
+                "ledger": self.ledger,
+                "command": asdict(self.command),
+                "threshold": self.threshold,
                 "settings": dict(settings),
-                "early": begun.early.as_json() if begun.early else None,
-                "promise": begun.promise.as_json() if begun.promise else None,
-            },
+                "early": self.early.as_json() if self.early else None,
+                "promise": self.promise.as_json() if self.promise else None,
+            }
         )
 
-    def begun(self) -> Begun:
+    @classmethod
+    def load(cls, folder: RunFolder) -> "Begun":
         """The run that the folder holds. Raises BadInput if its files are damaged."""
+        config, listed = folder.config(), folder.read_json(BRIEFS)
         try:
-            config = json.loads((self.path / CONFIG).read_text(encoding="utf-8"))
-            listed = json.loads((self.path / BRIEFS).read_text(encoding="utf-8"))
             command = config["command"]
-            return Begun(
+            return cls(
                 run=config["run"],
                 ledger=config["ledger"],
                 command=Command(**{**command, "inputs": tuple(command["inputs"])}),
@@ -159,23 +119,5 @@ class RunFolder:
                 early=Rule.from_json(config["early"]) if config.get("early") else None,
                 promise=Calibration.from_json(config["promise"]) if config.get("promise") else None,
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadInput(
-                f"{self.path} cannot be resumed: its {CONFIG} or {BRIEFS} is damaged. Start another run elsewhere."
-            ) from error
-
-    def forget(self) -> None:
-        """Takes back `begin`, for a run in which nothing could be used: the folder is free again."""
-        for name in (CONFIG, BRIEFS, METRICS):
-            (self.path / name).unlink(missing_ok=True)
-
-    def mend_metrics(self) -> None:
-        """Cuts off a last line that a kill left half written."""
-        mend(self.path / METRICS)
-
-    def metric(self, **values: Any) -> None:
-        """Adds a line to metrics.jsonl."""
-        append(self.path / METRICS, {"time": round(time.time(), 3), **values})
-
-    def write_json(self, name: str, data: Any) -> None:
-        write_bytes(self.path / name, (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode())
+        except (ValueError, KeyError, TypeError) as error:
+            raise folder.damaged(CONFIG, BRIEFS) from error

@@ -18,7 +18,7 @@ from goodeye.ads.brief import read_briefs
 from goodeye.ads.calibrate import PROMISE, Calibration, maker_of
 from goodeye.ads.cutout import Remover
 from goodeye.ads.early import Rule
-from goodeye.ads.folder import RESULTS, Begun, Command, RunFolder
+from goodeye.ads.folder import BRIEFS, Begun, Command
 from goodeye.ads.report import grid, write_contact_sheets, write_report
 from goodeye.ads.results import AttemptResult, BriefResult, Result, SlotResult, slot_results, why
 from goodeye.ads.trajectories import setting_of
@@ -32,6 +32,7 @@ from goodeye.ledger.ledger import DEFAULT_FOLDER, Ledger
 from goodeye.ledger.rows import AttemptRow
 from goodeye.progress import Advance
 from goodeye.progress import progress as show_progress
+from goodeye.runfolder import RESULTS, RunFolder, going_on
 from goodeye.scheduler import grouped_batches, open_slots, send
 
 if TYPE_CHECKING:
@@ -104,8 +105,8 @@ def make(
     command.check()
     folder = RunFolder(Path(out))
     if resume and folder.holds_a_run():
-        begun = folder.begun()
-        begun = replace(begun, command=begun.command.going_on(command))
+        begun = Begun.load(folder)
+        begun = replace(begun, command=going_on(begun.command, command))
         studio = _studio(models, begun.command, inspector)
         _require_promise_for(studio, begun.promise, begun.command.promise)
         _require_rule_for(studio, begun.early, begun.threshold)
@@ -136,7 +137,7 @@ def make(
             early=rule,
             promise=made,
         )
-        folder.begin(begun, asdict(studio.settings), goodeye.__version__)
+        begun.save(folder, asdict(studio.settings), goodeye.__version__)
         return _run(begun, studio, folder, book, progress)
 
 
@@ -297,7 +298,7 @@ def _conclude(begun: Begun, refused: Mapping[str, Skipped], folder: RunFolder, l
         promise=begun.promise,
     )
     if not briefs:  # nothing could be used: the folder is free for the next command
-        folder.forget()
+        folder.forget(BRIEFS)
         return result
     folder.write_json(RESULTS, result.as_json())
     write_contact_sheets(result)
