@@ -1,16 +1,13 @@
 """A run of `align` as something to look at: report.html, one file with curves and pictures in it."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
 
 from goodeye.atomic import write_bytes
-from goodeye.images import open_image
+from goodeye.html import page, picture, plot
 from goodeye.training.loop import read_metrics
 
 GREEN, ORANGE, GREY = "#1a7f4b", "#c2410c", "#a8a29e"
@@ -31,18 +28,19 @@ def write_report(out: Path, settings: Mapping[str, Any], stopped: str = "", best
     for row in rows:
         first = {**row, **first}
         last = {**last, **row}
-    environment = Environment(loader=PackageLoader("goodeye.ads", "."), autoescape=True, trim_blocks=True)
-    page = environment.get_template("align_report.html.j2").render(
+    filled = page(
+        "goodeye.ads",
+        "align_report.html.j2",
         settings=settings,
         steps=int(last.get("step", 0)),
         measures=[(name, first[name], last[name]) for name in ("trained", "held_out", "diversity", "fidelity")
                   if name in last],
         stopped=stopped,
         best=best,
-        curves=_svg(curves_figure(rows, best)),
-        sheets=[(int(path.stem), _picture(path)) for path in _shown(out / "samples", best)],
+        curves=plot(curves_figure(rows, best)),
+        sheets=[(int(path.stem), picture(path)) for path in _shown(out / "samples", best)],
     )  # fmt: skip
-    write_bytes(out / "report.html", page.encode())
+    write_bytes(out / "report.html", filled)
     return out / "report.html"
 
 
@@ -73,15 +71,3 @@ def _shown(samples: Path, best: int | None) -> list[Path]:
     sheets = sorted(path for path in samples.glob("*.png") if path.stem.isdigit())
     chosen = [path for path in sheets if best is not None and int(path.stem) == best]
     return list(dict.fromkeys([*chosen, *sheets[-1:]]))
-
-
-def _picture(path: Path) -> str:
-    buffer = io.BytesIO()
-    open_image(path).save(buffer, format="WEBP", quality=88)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _svg(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,16 +1,12 @@
 """A proof as something to look at: a table for the terminal, and report.html with a strip of pictures."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
-from torch import Tensor
 
 from goodeye.atomic import write_bytes
-from goodeye.images import to_pil
+from goodeye.html import page, two_lines
 
 if TYPE_CHECKING:
     from goodeye.ads.prove import Proof
@@ -51,16 +47,17 @@ def _notes(numbers: Mapping[str, Any]) -> list[str]:
 
 def write_report(proof: "Proof", titles: Sequence[str]) -> None:
     """Writes report.html: self-contained, light and dark, without JavaScript."""
-    environment = Environment(loader=PackageLoader("goodeye.ads", "."), autoescape=True, trim_blocks=True)
-    environment.filters.update(cell=_two_lines, picture=_picture)
-    page = environment.get_template("prove.html.j2").render(
+    filled = page(
+        "goodeye.ads",
+        "prove.html.j2",
+        {"cell": _two_lines},
         numbers=proof.numbers,
         columns=[column for column in COLUMNS if _has(proof.numbers, column[0])],
         strip=proof.strip,
         titles=titles,
         notes=_notes(proof.numbers),
     )
-    write_bytes(proof.report, page.encode())
+    write_bytes(proof.report, filled)
 
 
 def _has(numbers: Mapping[str, Any], measure: str) -> bool:
@@ -78,7 +75,7 @@ def _cell(value: Mapping[str, float | None] | None, signed: bool = False) -> str
 def _two_lines(value: Mapping[str, float | None] | None) -> Markup:
     """The same for the page: the interval on a small line of its own, so that all columns fit."""
     number, _, rest = _cell(value).partition(" (")
-    return Markup("{}<small>{}</small>").format(number, rest.rstrip(")"))
+    return two_lines(number, rest.rstrip(")"))
 
 
 def _number(value: float | None, signed: bool) -> str:
@@ -86,12 +83,3 @@ def _number(value: float | None, signed: bool) -> str:
         return "-"
     digits = 3 if abs(value) < 10 else 1
     return f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
-
-
-def _picture(image: Tensor) -> str:
-    """A picture [3, S, S] as a data URI."""
-    buffer = io.BytesIO()
-    img = to_pil(image)
-    img.thumbnail((192, 192))
-    img.save(buffer, format="WEBP", quality=88)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,17 +1,15 @@
 """A run as something to look at: report.html, one file with everything in it, and a contact sheet of every attempt."""
 
-import base64
-import io
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from goodeye.ads.results import AttemptResult, BriefResult, Result, count, failed_as
 from goodeye.atomic import write_bytes
-from goodeye.images import resize_rgba, save_png
+from goodeye.html import page
+from goodeye.images import save_png
 
 REPORT_BRIEFS = 60  # products shown in report.html; more would make it too heavy to open
 LARGE, SMALL = 512, 128  # pixels of the pictures in it
@@ -33,9 +31,10 @@ PASSED, FAILED, INK, FAINT, PAPER = "#1a7f4b", "#c2410c", "#1c1917", "#78716c", 
 
 def write_report(result: Result) -> Path:
     """Writes report.html into the run's folder: self-contained, light and dark, without JavaScript."""
-    environment = Environment(loader=PackageLoader("goodeye.ads", "."), autoescape=True, trim_blocks=True)
-    environment.filters.update(picture=_picture, percent=_percent, label=label)
-    page = environment.get_template("report.html.j2").render(
+    filled = page(
+        "goodeye.ads",
+        "report.html.j2",
+        {"percent": _percent, "label": label},
         result=result,
         briefs=result.briefs[:REPORT_BRIEFS],
         reasons=reasons(result),
@@ -46,7 +45,7 @@ def write_report(result: Result) -> Path:
         large=LARGE,
         small=SMALL,
     )
-    write_bytes(result.report, page.encode())
+    write_bytes(result.report, filled)
     return result.report
 
 
@@ -74,18 +73,6 @@ def _percent(share: float) -> str:
     if share > 0 and whole == 0:
         return "< 1 %"
     return f"{whole} %"
-
-
-def _picture(path: Path, side: int) -> str:
-    """A picture file as a data URI, its long side at most `side` pixels."""
-    with Image.open(path) as file:
-        img = file.convert("RGBA" if file.has_transparency_data else "RGB")
-    if max(img.size) > side:
-        shrink = side / max(img.size)
-        img = resize_rgba(img, (max(1, round(img.width * shrink)), max(1, round(img.height * shrink))))
-    buffer = io.BytesIO()
-    img.save(buffer, format="WEBP", quality=88, lossless=max(img.size) < 200 and side == LARGE)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def write_contact_sheets(result: Result) -> list[Path]:

@@ -1,18 +1,14 @@
 """The report of a training: a table for the terminal, and report.html with its plots and pictures inside."""
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from goodeye.atomic import write_bytes
-from goodeye.images import to_pil
+from goodeye.html import page, picture, plot
 from goodeye.judging.metrics import METRICS, Array, Interval
 from goodeye.judging.pixels import on_white
 from goodeye.judging.rfnet import CLASSES
@@ -66,20 +62,21 @@ def write_report(
 ) -> Path:
     """Writes out/report.html; probabilities are RFNet's for the held-out samples. Returns its path."""
     labels = held_out.label_tensor().numpy()
-    environment = Environment(loader=PackageLoader("goodeye.judging", "."), autoescape=True, trim_blocks=True)
-    environment.filters.update(span=_span, words=lambda name: name.replace("_", " "))
-    page = environment.get_template("rfnet_report.html.j2").render(
+    filled = page(
+        "goodeye.judging",
+        "rfnet_report.html.j2",
+        {"span": _span, "words": lambda name: name.replace("_", " ")},
         rows=rows,
         metrics=METRICS,
         full=rows[0].agreement,
-        curves=_svg(curves_figure(out)),
-        ranking=_svg(ranking_figure(probabilities, labels)),
-        confusion=_svg(confusion_figure(rows[0].agreement.confusion, rows[0].agreement.names)),
+        curves=plot(curves_figure(out)),
+        ranking=plot(ranking_figure(probabilities, labels)),
+        confusion=plot(confusion_figure(rows[0].agreement.confusion, rows[0].agreement.names)),
         mistakes=mistakes(held_out, probabilities),
         wrong=int((probabilities.argmax(1) != labels).sum()),
         skipped=skipped,
     )
-    write_bytes(out / "report.html", page.encode())
+    write_bytes(out / "report.html", filled)
     return out / "report.html"
 
 
@@ -145,10 +142,10 @@ def _mistake(held_out: Samples, number: int, said: int, sure: float) -> Mistake:
     batch = held_out.batch([number])
     pictures = {name: batch[name].float() / 255 for name in ("products", "images", "depth", "saliency")}
     return Mistake(
-        product=_picture(on_white(pictures["products"])[0]),
-        image=_picture(pictures["images"][0]),
-        depth=_picture(pictures["depth"][0]),
-        saliency=_picture(pictures["saliency"][0]),
+        product=picture(on_white(pictures["products"])[0], SIDE),
+        image=picture(pictures["images"][0], SIDE),
+        depth=picture(pictures["depth"][0], SIDE),
+        saliency=picture(pictures["saliency"][0], SIDE),
         title=held_out.titles[int(batch["row"])],
         truth=CLASSES[int(batch["labels"])],
         said=CLASSES[said],
@@ -156,22 +153,7 @@ def _mistake(held_out: Samples, number: int, said: int, sure: float) -> Mistake:
     )
 
 
-def _picture(tensor: Tensor) -> str:
-    image = to_pil(tensor)
-    if image.width > SIDE:
-        image = image.resize((SIDE, SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, format="WEBP", quality=85)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
 def _figure(width: float, height: float, columns: int) -> tuple[Figure, Sequence]:
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(1, columns, squeeze=False)[0]
     return figure, axes
-
-
-def _svg(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
