@@ -134,7 +134,11 @@ def test_the_report_is_one_file_and_its_numbers_those_of_the_json(ledger: Ledger
     page = write_report(tmp_path / "out", sides, found).read_text()
     assert page.count("data:image/jpeg") == 6 and "<b>a" not in page and "http" not in page
     (data, people) = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert data["matches"][0]["win"] and data["rankings"]["overall"][0]["comparisons"] == 3 and people["matches"] == []
+    assert (
+        data["matches"][0]["counts"] == {"win": 1, "similar": 1, "lose": 1}
+        and data["rankings"]["overall"][0]["comparisons"] == 3
+        and people["matches"] == []
+    )
     assert "win 1, similar 1, lose 1" in summary(found[0]) and "100 % of 3 pairs" in summary(found[0])
     assert (percent(float("nan")), number(float("nan")), percent(None)) == ("–", "–", "–")
 

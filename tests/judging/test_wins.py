@@ -40,7 +40,7 @@ def test_missing_answers_are_counted_and_are_no_number():
     assert (found.missing, found.counts) == (2, {"win": 1, "similar": 0, "lose": 1})
     nothing = count_wins([None, None])
     assert nothing.missing == 2 and math.isnan(nothing.win.mean)
-    assert nothing.to_json()["win"] == [None] * 3
+    assert nothing.to_json()["win"] == [None] * 3 and nothing.to_json()["counts"] == dict.fromkeys(nothing.counts, 0)
     assert math.isnan(count_wins(["similar"]).win.mean) and count_wins(["similar"]).win_and_similar.mean == 1
 
 

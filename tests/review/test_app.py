@@ -1,10 +1,12 @@
 """The app over HTTP: work gets done, and whatever no page of ours sends is refused and leaves nothing behind."""
 
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from sqlalchemy import func, select
 from starlette.testclient import TestClient
 
@@ -13,7 +15,7 @@ from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.schema import Comparison
 from goodeye.review.app import create_app
 from goodeye.review.auth import Guard, Limit
-from goodeye.review.items import reading
+from goodeye.review.items import catch_up, reading
 from review.conftest import ORIGIN, Browser, fill
 
 Start = Callable[..., Browser]
@@ -55,6 +57,21 @@ def test_comparing_over_http(ledger: Ledger, browser: Start) -> None:
         assert ada.answer(ask["id"], "similar").json() == {"outcome": "answered"}
     with reading(ledger) as connection:
         assert set(connection.scalars(select(Comparison.choice))) == {"similar"}
+
+
+def test_a_picture_file_is_served_as_what_it_is_and_a_missing_one_is_said(ledger: Ledger, browser: Start) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, format="JPEG")
+    brief = ledger.add_brief(ledger.start_run("edit", {}, 0), "cup", {})
+    ledger.record_attempt(brief, 0, 1, 0, file.getvalue())
+    ledger.record_attempt(brief, 0, 2, 0, None, detail={"said": "<b>prose"})
+    catch_up(ledger)
+    ada = browser("Ada")
+    picture = ada.client.get(f"/image/{ledger.attempt(1).image_sha}")
+    assert picture.headers["content-type"] == "image/jpeg" and picture.content == file.getvalue()
+    assert ada.client.get("/look").text.count("no picture") == 1
+    page = ada.client.get("/look/2").text
+    assert "no picture" in page and "<b>prose" not in page and ada.client.get("/runs/1").status_code == 200
 
 
 @pytest.mark.parametrize("page", [*PAGES, "/sign-in"])

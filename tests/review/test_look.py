@@ -1,10 +1,13 @@
 """Filters, orders and pages of attempts, and that each of them runs on an index."""
 
+from datetime import timedelta
+
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 
 from goodeye.ledger.asks import Item
 from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.schema import Attempt, Run, now
 from goodeye.review import look
 from goodeye.review.items import catch_up, reading
 from review.conftest import fill
@@ -104,3 +107,16 @@ def test_one_attempt_and_one_run(ledger: Ledger) -> None:
     for nothing in (look.attempt, look.run):
         with pytest.raises(look.NotThere):
             nothing(ledger, 99)
+
+
+def test_a_run_of_which_nothing_was_heard_for_an_hour_is_shown_as_stopped(ledger: Ledger) -> None:
+    silent, _heard = fill(ledger, [0.5], runs=2)
+    started = ledger.start_run("ads", {}, seed=0)
+    with ledger.transaction() as connection:
+        connection.execute(update(Run).where(Run.id != started).values(started=now() - timedelta(days=2)))
+        late = {"created": now() - timedelta(minutes=61)}
+        connection.execute(update(Attempt).where(Attempt.id == silent).values(**late))
+    assert {row["id"]: row["status"] for row in look.runs(ledger)} == {1: "stopped", 2: "running", 3: "running"}
+    assert (look.run(ledger, 1)["status"], ledger.run(1).status) == ("stopped", "running")  # the record stays
+    ledger.finish_run(1, "failed")
+    assert look.run(ledger, 1)["status"] == "failed"

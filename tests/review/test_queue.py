@@ -5,14 +5,17 @@ from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 
+from PIL import Image
 from sqlalchemy import select, update
 
 from goodeye.ledger.asks import Ask, Pair
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.schema import Comparison, now
-from goodeye.review.items import reading, writing
+from goodeye.review import look
+from goodeye.review.items import catch_up, reading, writing
 from goodeye.review.queue import Rules, hand_out
 from goodeye.review.votes import answer, undo
+from goodeye.review.votes import shown as shown_to
 from review.conftest import PLAIN, fill
 
 
@@ -191,3 +194,26 @@ def test_undo_asks_the_same_again(ledger: Ledger) -> None:
     assert ledger.votes() == []
     answer(ledger, "Ada", again, "answered", "size_mismatch")
     assert [vote.label for vote in ledger.votes()] == ["size_mismatch"]
+
+
+def test_nobody_is_asked_about_a_try_without_a_picture(ledger: Ledger) -> None:
+    (pictured,) = fill(ledger, [0.5])
+    brief = ledger.briefs(1)[0].id
+    ledger.record_attempt(brief, 1, 1, 0, None, detail={"why": "prose"})
+    catch_up(ledger)
+    assert label_all(ledger, "Ada") == [pictured]
+    assert draw(ledger, "Ada", "compare") == [] and look.attempt(ledger, 2)["detail"] == {"why": "prose"}
+
+
+def test_rows_that_begin_alike_are_compared_whole(ledger: Ledger) -> None:
+    rows = []
+    for run in range(2):
+        brief = ledger.add_brief(ledger.start_run("search", {}, run), "q", {"prompt": "a red shoe"})
+        shown = [Image.new("RGB", (4, 4), (one, 0, 0)) for one in (0, run + 1, run + 3)]
+        rows.append(ledger.record_attempt(brief, 0, 1, 0, None, shown=shown))
+    catch_up(ledger)
+    (ask,) = draw(ledger, "Ada", "compare")
+    (page,) = shown_to(ledger, "Ada", [ask.id])
+    attempts = [ledger.attempt(number) for number in (rows[::-1] if ask.swapped else rows)]
+    assert page["axis"] == "accuracy" and page["rows"] == [list(one.shown) for one in attempts]
+    assert page["images"] == [sha for row in page["rows"] for sha in row]

@@ -49,7 +49,7 @@ class Wins:
         """Plain lists and numbers; a rate that does not exist is None."""
         rates = {"win": self.win, "win_and_similar": self.win_and_similar}
         return {
-            **{str(name): count for name, count in self.counts.items()},
+            "counts": {str(name): count for name, count in self.counts.items()},
             "missing": self.missing,
             "consistent": _plain(self.consistent),
             **{name: [_plain(value) for value in rate] for name, rate in rates.items()},
