@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 
-from goodeye.diffusion.denoiser import branches, guided
+from goodeye.diffusion.denoiser import Condition, branches, guided, mix, mixed
 
 TEXT, NEGATIVE = torch.full((2, 3, 5), 2.0), torch.full((1, 3, 5), -1.0)
 LATENTS = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -45,6 +45,61 @@ def test_guidance_mixes_both_branches_of_one_call():
     assert unet.batches == [4]
 
 
+def test_guidance_is_mixed_as_it_is_written_to_the_bit():
+    without, with_text = LATENTS, LATENTS.flip(0) / 3
+    for scale in (1.1, 3.0, 7.5, 0.3):
+        assert torch.equal(mix((without, with_text), (1 - scale, scale)), without + scale * (with_text - without))
+
+
+class Asking(UNet):
+    """Takes joined channels and more arguments, and keeps what it was asked."""
+
+    def __call__(self, latents, t, encoder_hidden_states, return_dict, boxes=None, **more):
+        self.asked = latents, boxes, more
+        (output,) = super().__call__(latents[:, :4], t, encoder_hidden_states, return_dict)
+        shift = 0 if latents.shape[1] == 4 else latents[:, 4:].mean((1, 2, 3)).view(-1, 1, 1, 1)
+        return (output + shift,)
+
+
+def test_three_branches_go_in_one_call_each_with_its_own_channels_and_arguments():
+    unet, picture = Asking(), torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+
+    def with_boxes(value):
+        row = torch.full((1, 5), value)
+        return lambda t: {"boxes": {"positions": row, "at": t}} if t > 5 else {}
+
+    nothing, image = torch.zeros(1, 3, 8, 8), picture
+    conditions = [
+        Condition(text=NEGATIVE, joined=nothing, more=with_boxes(0.0)),
+        Condition(text=NEGATIVE, joined=image, more=with_boxes(1.0)),
+        Condition(text=TEXT, joined=image, more=with_boxes(2.0)),
+    ]
+    s_image, s_text = 1.5, 7.5
+    output = mixed(unet, conditions, (1 - s_image, s_image - s_text, s_text))(LATENTS, 10)
+    neither, seen, both = -LATENTS, -LATENTS + image.mean((1, 2, 3)).view(-1, 1, 1, 1), 2 * LATENTS
+    both = both + image.mean((1, 2, 3)).view(-1, 1, 1, 1)
+    assert torch.allclose(output, neither + s_image * (seen - neither) + s_text * (both - seen), atol=1e-4)
+    latents, boxes, _ = unet.asked
+    assert unet.batches == [6] and latents.shape == (6, 7, 8, 8) and boxes["at"] == 10
+    assert boxes["positions"][:, 0].tolist() == [0, 0, 1, 1, 2, 2]
+    mixed(unet, conditions, (0.0, 0.0, 1.0))(LATENTS, 3)
+    assert unet.asked[1] is None
+
+
+def test_branches_that_do_not_go_together_are_refused():
+    plain, joined = Condition(text=NEGATIVE), Condition(text=TEXT, joined=torch.zeros(1, 3, 8, 8))
+    with pytest.raises(ValueError, match="sum to 1"):
+        mixed(UNet(), [plain, plain], (1.0, 1.0))
+    with pytest.raises(ValueError, match="2 branches need"):
+        mixed(UNet(), [plain, plain], (1.0,))
+    with pytest.raises(ValueError, match="joined"):
+        branches(Asking(), [plain, joined])(LATENTS, 3)
+    for more, words in ((lambda t: {}, "same arguments"), (lambda t: {"boxes": 2}, "no tensor")):
+        two = [Condition(text=TEXT, more=lambda t: {"boxes": 1}), Condition(text=TEXT, more=more)]
+        with pytest.raises(ValueError, match=words):
+            branches(Asking(), two)(LATENTS, 3)
+
+
 def test_both_networks_are_called_once_a_step():
     unet, controlnet = UNet(), ControlNet()
     denoise = guided(
@@ -66,7 +121,7 @@ def test_without_guidance_there_is_no_second_branch():
 
 
 def test_branches_gives_what_guidance_mixes():
-    without, with_text = branches(UNet(), TEXT, NEGATIVE)(LATENTS, 10)
+    without, with_text = branches(UNet(), [Condition(text=NEGATIVE), Condition(text=TEXT)])(LATENTS, 10)
     assert torch.equal(without, -LATENTS) and torch.equal(with_text, 2 * LATENTS)
 
 

@@ -1,11 +1,19 @@
 """The samplers against diffusers' scheduler loops, and what hooks and gradient rules promise."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import (
+    DDIMScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+)
 
+from goodeye.diffusion.batch import step_noise
 from goodeye.diffusion.predict import target
-from goodeye.diffusion.samplers import SAMPLERS, chain, ddim, euler
+from goodeye.diffusion.samplers import SAMPLERS, chain, ddim, euler, euler_ancestral
 from goodeye.diffusion.schedule import from_config
 
 FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}
@@ -44,6 +52,38 @@ def test_euler_equals_diffusers(prediction, spacing, steps):
     theirs = diffusers_loop(EulerDiscreteScheduler(**config), NOISE, steps)
     schedule = from_config(config, steps, "euler")
     assert torch.allclose(euler(denoise, NOISE * schedule.start_scale, schedule), theirs, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers with NumPy 2
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("steps", [1, 5, 30])
+def test_euler_ancestral_equals_diffusers(prediction, spacing, steps, monkeypatch):
+    config = {"prediction_type": prediction, "timestep_spacing": spacing, "beta_schedule": "scaled_linear"}
+    schedule, noise = from_config(config, steps, "euler"), step_noise([1, 2, 3], NOISE)
+    drawn = iter([noise(step) for step in schedule])
+    where = "diffusers.schedulers.scheduling_euler_ancestral_discrete.randn_tensor"
+    monkeypatch.setattr(where, lambda shape, **_: next(drawn))
+    theirs = diffusers_loop(EulerAncestralDiscreteScheduler(**config), NOISE, steps)
+    ours = euler_ancestral(denoise, NOISE * schedule.start_scale, schedule, noise=noise)
+    assert torch.allclose(ours, theirs, atol=1e-4)
+    if steps > 1:
+        assert (ours - euler(denoise, NOISE * schedule.start_scale, schedule)).abs().max() > 0.1
+
+
+def test_noise_on_the_way_is_each_picture_s_own_in_any_batch_and_in_legs():
+    schedule = from_config({}, 6, "euler")
+    whole = euler_ancestral(denoise, NOISE, schedule, noise=step_noise([1, 2, 3], NOISE))
+    alone = euler_ancestral(denoise, NOISE[1:2], schedule, noise=step_noise([2], NOISE[1:2]))
+    half = euler_ancestral(denoise, NOISE, schedule.head(3), noise=step_noise([1, 2, 3], NOISE))
+    rest = replace(schedule, steps=schedule.steps[3:])
+    assert torch.allclose(whole[1:2], alone, atol=1e-6)
+    assert torch.equal(euler_ancestral(denoise, half, rest, noise=step_noise([1, 2, 3], NOISE)), whole)
+    many = torch.zeros(1, 64, 64, 4)
+    one, other = (step_noise([1], many)(step) for step in schedule.steps[:2])
+    assert abs(float((one * other).mean())) < 0.03 and abs(float(one.std()) - 1) < 0.03
+    with pytest.raises(ValueError, match="flow"):
+        euler_ancestral(denoise, NOISE, from_config(FLOW, 3), noise=step_noise([1, 2, 3], NOISE))
 
 
 @pytest.mark.parametrize("steps", [1, 5, 30])

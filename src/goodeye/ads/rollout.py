@@ -18,7 +18,7 @@ from goodeye.ads.canvas import Canvas, compose
 from goodeye.ads.generate import GREY, latent_mask
 from goodeye.diffusion import vae
 from goodeye.diffusion.batch import Prompts, noise_of
-from goodeye.diffusion.denoiser import branches, guided
+from goodeye.diffusion.denoiser import Condition, branches, guided, mix
 from goodeye.diffusion.inpaint import blend
 from goodeye.diffusion.predict import Latents, predict_x0, to_epsilon
 from goodeye.diffusion.samplers import SAMPLERS, chain
@@ -173,10 +173,11 @@ class Studio:
             output = guided(called["unet"], given.text, **control)(latents, step.t)
             noise = to_epsilon(latents, output, step, self.schedule)
             return Prediction(predict_x0(latents, output, step, self.schedule), noise, None)
-        without, with_text = branches(called["unet"], given.text, given.negative, **control)(latents, step.t)
-        mixed = without + scale * (with_text - without)
+        both = [Condition(text=given.negative), Condition(text=given.text)]
+        without, with_text = branches(called["unet"], both, **control)(latents, step.t)
+        output = mix((without, with_text), (1 - scale, scale))
         return Prediction(
-            predict_x0(latents, mixed, step, self.schedule),
+            predict_x0(latents, output, step, self.schedule),
             to_epsilon(latents, with_text, step, self.schedule),
             to_epsilon(latents, without, step, self.schedule),
         )

@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from goodeye.diffusion import text
+from goodeye.diffusion.predict import Latents
+from goodeye.diffusion.schedule import Step
 
 if TYPE_CHECKING:
     from goodeye.modelset import Models
@@ -31,6 +33,16 @@ def attempt_seed(run_seed: int, brief: str, slot: int, number: int) -> int:
 def noise_of(seed: int, shape: Sequence[int]) -> Float[Tensor, "C h w"]:
     """Standard normal noise of one picture, drawn on the CPU: the same on every device and in every batch."""
     return torch.randn(tuple(shape), generator=torch.Generator("cpu").manual_seed(seed))
+
+
+def step_noise(seeds: Sequence[int], like: Latents) -> Callable[[Step], Latents]:
+    """What a sampler that adds noise adds at a step: for each picture its own, by its seed and the step's index."""
+
+    def noise(step: Step) -> Latents:
+        each = [noise_of(attempt_seed(seed, "step", step.index, 1), like.shape[1:]) for seed in seeds]
+        return torch.stack(each).to(like)
+
+    return noise
 
 
 @dataclass

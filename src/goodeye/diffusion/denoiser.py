@@ -1,7 +1,8 @@
 """A U-Net, with text, guidance and ControlNet, as the one callable that samplers want."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,8 +13,22 @@ from goodeye.diffusion.predict import Latents
 from goodeye.diffusion.samplers import Denoiser
 
 TextStates = Float[Tensor, "N L D"]
-Branches = Callable[[Latents, float], tuple[Latents, Latents]]
+Branches = Callable[[Latents, float], tuple[Latents, ...]]
 Residuals = Callable[[Latents, float, TextStates], dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Condition:
+    """What one branch of guidance goes by; one row serves a whole batch.
+
+    text: the text encoder's states. joined: [N, c, h, w], put beside the noisy latents on the channel axis, for U-Nets
+    that take a picture so. more: at a timestep, what else the U-Net's call takes: tensors of a row for each picture, or
+    tables of them; anything that is no tensor must be the same in all branches.
+    """
+
+    text: TextStates
+    joined: Latents | None = None
+    more: Callable[[float], Mapping[str, Any]] | None = None
 
 
 def guided(
@@ -32,57 +47,100 @@ def guided(
     states; one row serves a whole batch. control: the ControlNet's picture in [0, 1], its effect times control_scale.
     Both branches go through the networks in one call. With guidance_scale <= 1 there is no negative branch, as in
     diffusers. Latents of another dtype than the text's are cast to it and back. A frozen ControlNet embeds its picture
-    once, for all steps.
+    once, for all steps: for another picture, make another callable.
     """
+    shown: dict[str, Any] = {"controlnet": controlnet, "control": control, "control_scale": control_scale}
     if guidance_scale <= 1:
-        return _network(unet, text, _residuals(controlnet, control, control_scale))
+        return mixed(unet, [Condition(text=text)], [1.0], **shown)
     if negative is None:
         raise ValueError("guidance_scale > 1 needs the negative text states")
-    both = branches(unet, text, negative, controlnet=controlnet, control=control, control_scale=control_scale)
+    both = [Condition(text=negative), Condition(text=text)]
+    return mixed(unet, both, [1 - guidance_scale, guidance_scale], **shown)
 
-    def denoise(latents: Latents, t: float) -> Latents:
-        without, with_text = both(latents, t)
-        return without + guidance_scale * (with_text - without)
 
-    return denoise
+def mixed(
+    unet: Any,
+    conditions: Sequence[Condition],
+    weights: Sequence[float],
+    *,
+    controlnet: Any = None,
+    control: Float[Tensor, "N 3 H W"] | None = None,
+    control_scale: float = 1.0,
+) -> Denoiser:
+    """Guidance of any number of branches: the sum of weight * output, from one batched call. The weights sum to one.
+
+    (1 - s, s) of (negative, text) is classifier-free guidance; (1 - s_I, s_I - s_T, s_T) of (neither, image, image and
+    text) is that of InstructPix2Pix (Brooks et al. 2023, eq. 3). Other arguments as of `guided`.
+    """
+    if len(weights) != len(conditions) or abs(sum(weights) - 1) > 1e-6:
+        raise ValueError(f"{len(conditions)} branches need as many weights that sum to 1, not {list(weights)}")
+    call = branches(unet, conditions, controlnet=controlnet, control=control, control_scale=control_scale)
+    return lambda latents, t: mix(call(latents, t), weights)
+
+
+def mix(outputs: Sequence[Latents], weights: Sequence[float]) -> Latents:
+    """The sum of weight * output for weights that sum to one, as the first output and steps from each to the next.
+
+    So two branches are mixed as guidance is written, without + scale * (with - without), to the bit.
+    """
+    found = outputs[0]
+    for at in range(1, len(outputs)):
+        found = found + sum(weights[at:]) * (outputs[at] - outputs[at - 1])
+    return found
 
 
 def branches(
     unet: Any,
-    text: TextStates,
-    negative: TextStates,
+    conditions: Sequence[Condition],
     *,
     controlnet: Any = None,
     control: Float[Tensor, "N 3 H W"] | None = None,
     control_scale: float = 1.0,
 ) -> Branches:
-    """The two outputs that guidance mixes, (negative, text), from one batched call. Arguments as of `guided`."""
+    """The outputs that guidance mixes, one for each condition, from one batched call. Arguments as of `mixed`.
 
-    residuals = _residuals(controlnet, control, control_scale, times=2)
+    One call of the ControlNet, if there is one, which sees the noisy latents alone, and one of the U-Net.
+    """
+    times = len(conditions)
+    residuals = _residuals(controlnet, control, control_scale, times)
 
-    def call(latents: Latents, t: float) -> tuple[Latents, Latents]:
+    def call(latents: Latents, t: float) -> tuple[Latents, ...]:
         count = len(latents)
-        states = torch.cat([_rows(negative, count), _rows(text, count)])
-        without, with_text = _network(unet, states, residuals)(torch.cat([latents, latents]), t).chunk(2)
-        return without, with_text
+        states = torch.cat([_rows(one.text, count) for one in conditions])
+        noisy = torch.cat([latents] * times).to(states.dtype)
+        joined = [_rows(one.joined, count) for one in conditions if one.joined is not None]
+        if joined and len(joined) != times:
+            raise ValueError("either all branches have joined latents or none has")
+        sample = torch.cat([noisy, torch.cat(joined).to(noisy)], 1) if joined else noisy
+        more = _together([dict(one.more(t)) if one.more else {} for one in conditions], count)
+        more |= residuals(noisy, t, states)
+        output = unet(sample, t, encoder_hidden_states=states, return_dict=False, **more)[0]
+        return output.to(latents.dtype).chunk(times)
 
     return call
 
 
-def _network(unet: Any, text: TextStates, residuals: Residuals) -> Denoiser:
-    """One call of the ControlNet, if there is one, and one of the U-Net."""
-
-    def denoise(latents: Latents, t: float) -> Latents:
-        states = _rows(text, len(latents))
-        noisy = latents.to(states.dtype)
-        output = unet(noisy, t, encoder_hidden_states=states, return_dict=False, **residuals(noisy, t, states))[0]
-        return output.to(latents.dtype)
-
-    return denoise
+def _together(given: Sequence[Mapping[str, Any]], count: int) -> dict[str, Any]:
+    """The branches' arguments as those of one call: tensors one after the other, tables part by part."""
+    first = given[0]
+    if any(one.keys() != first.keys() for one in given):
+        raise ValueError(f"all branches need the same arguments, not {[sorted(one) for one in given]}")
+    found: dict[str, Any] = {}
+    for name, value in first.items():
+        values = [one[name] for one in given]
+        if isinstance(value, Mapping):
+            found[name] = _together(values, count)
+        elif isinstance(value, Tensor):
+            found[name] = torch.cat([_rows(one, count) for one in values])
+        elif all(one == value for one in values):
+            found[name] = value
+        else:
+            raise ValueError(f"{name} is no tensor, so it must be the same in all branches")
+    return found
 
 
 def _residuals(
-    controlnet: Any, control: Float[Tensor, "N 3 H W"] | None, control_scale: float, times: int = 1
+    controlnet: Any, control: Float[Tensor, "N 3 H W"] | None, control_scale: float, times: int
 ) -> Residuals:
     """What the ControlNet adds to the U-Net, as arguments of its call. The pictures are shown `times` times over."""
     if (controlnet is None) != (control is None):
@@ -109,7 +167,7 @@ def _residuals(
 def _shown(controlnet: Any, control: Float[Tensor, "N 3 H W"]) -> Callable[[torch.dtype], tuple[Any, Tensor]]:
     """For a dtype: the network to call, and what to show it.
 
-    No step changes the picture's embedding, so it is made once, for all steps and both branches, and shown to a twin of
+    No step changes the picture's embedding, so it is made once, for all steps and branches, and shown to a twin of
     the ControlNet that embeds nothing. Where the embedding learns, each call makes it anew, with gradient.
     """
     twin, made = _without_embedding(controlnet), {}

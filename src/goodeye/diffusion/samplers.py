@@ -1,5 +1,6 @@
 """Samplers as functions over a denoiser callable, with a hook after each step and a rule for where gradient flows."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -10,6 +11,7 @@ from goodeye.diffusion.schedule import Schedule, Step
 Denoiser = Callable[[Latents, float], Latents]  # latents and t -> the model's output, after guidance
 Hook = Callable[[Latents, Step, Latents], Latents]  # latents after the step, the step, its x0 -> latents to go on with
 GradRule = Callable[[Step], bool]
+StepNoise = Callable[[Step], Latents]
 StepRule = Callable[[Latents, Latents, Step, Schedule, Latents], Latents]
 
 
@@ -57,6 +59,30 @@ def euler(
     return _sample(_euler_step, denoise, latents, schedule, after_step, grad)
 
 
+def euler_ancestral(
+    denoise: Denoiser,
+    latents: Latents,
+    schedule: Schedule,
+    *,
+    noise: StepNoise,
+    after_step: Hook = keep,
+    grad: GradRule = no_grad,
+) -> Latents:
+    """Runs the schedule of `euler` by Euler steps that go too far down and add noise up to the next level again
+    (k-diffusion's ancestral sampling with eta = 1). Otherwise like `ddim`.
+
+    noise: standard normal, like the latents, for each step but the last; `goodeye.diffusion.batch.step_noise` draws it
+    so that batches and resumption change nothing. Raises ValueError for flow schedules, whose noise is another.
+    """
+    if schedule.prediction == "flow":
+        raise ValueError("euler_ancestral is for diffusion; flow schedules have no ancestral step here")
+
+    def advance(sample: Latents, output: Latents, step: Step, schedule: Schedule, x0: Latents) -> Latents:
+        return _ancestral_step(sample, step, x0, noise)
+
+    return _sample(advance, denoise, latents, schedule, after_step, grad)
+
+
 SAMPLERS = {"ddim": ddim, "euler": euler}
 
 
@@ -82,3 +108,12 @@ def _euler_step(sample: Latents, output: Latents, step: Step, schedule: Schedule
     scaled = sample / step.alpha
     slope = (scaled - x0) / ratio
     return step.alpha_prev * (scaled + (ratio_prev - ratio) * slope)
+
+
+def _ancestral_step(sample: Latents, step: Step, x0: Latents, noise: StepNoise) -> Latents:
+    ratio, ratio_prev = step.sigma / step.alpha, step.sigma_prev / step.alpha_prev
+    up = ratio_prev * math.sqrt(1 - (ratio_prev / ratio) ** 2)
+    down = math.sqrt(ratio_prev**2 - up**2)
+    scaled = sample / step.alpha
+    moved = scaled + (down - ratio) * (scaled - x0) / ratio
+    return step.alpha_prev * (moved if step.last else moved + up * noise(step))
