@@ -1,6 +1,7 @@
 """The oracle: each rule by itself, on readings made by hand; and the shipped reader on pictures nobody trained on."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from goodeye.judging.protocol import Context, Judge, check_scores
 from goodeye.showroom import degrade as D
 from goodeye.showroom import facts as X
 from goodeye.showroom import oracle as Q
-from goodeye.showroom import oracle_fit as O
 from goodeye.showroom import scenes as S
+from goodeye.showroom.looks import contrast
 from goodeye.showroom.places import LIGHTS, PLACES
 
 
@@ -128,8 +129,10 @@ def test_noise_does_not_make_a_product_stand_out(made):
         made.image[faint] + 0.1 * torch.randn(len(faint), 3, 128, 128, generator=torch.Generator().manual_seed(0))
     ).clamp(0, 1)
     product = made.product[faint]
-    raw = Q.quiet_contrast(noisy, product, 0) - made.contrast[faint]
-    quiet = Q.quiet_contrast(noisy, product, 2) - made.contrast[faint]
+    rules = Q.Rules()
+    true = contrast(made.image[faint], product[:, :3], product[:, 3:], (rules.near, rules.far))
+    raw = Q.quiet_contrast(noisy, product, replace(rules, smooth=0)) - true
+    quiet = Q.quiet_contrast(noisy, product, replace(rules, smooth=2)) - true
     assert quiet.abs().mean() < 0.4 * raw.abs().mean()
 
 
@@ -201,7 +204,7 @@ def contexts_of(made):
 def spoilt(made, lost=False):
     images, alphas = (made.image * 255).byte().numpy(), (made.product[:, 3:] * 255).byte().numpy()
     rngs = (np.random.default_rng((6, n)) for n in range(len(images)))
-    return torch.from_numpy(np.stack([O.degraded(i, a, r, lost) for i, a, r in zip(images, alphas, rngs, strict=True)]))
+    return torch.from_numpy(np.stack([D.imitated(i, a, r, lost) for i, a, r in zip(images, alphas, rngs, strict=True)]))
 
 
 def shares(oracle, made, images):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from goodeye.showroom import degrade as D
 from goodeye.showroom import facts as X
 from goodeye.showroom import oracle_fit as O
 from goodeye.showroom import scenes as S
@@ -62,7 +63,7 @@ def test_the_product_of_a_spoilt_picture_is_whole(made):
     image = (made.image[0] * 255).round().byte().numpy()
     alpha = (made.product[0, 3:] * 255).round().byte().numpy()
     for lost in (False, True):
-        spoilt = O.degraded(image, alpha, np.random.default_rng(1), lost)
+        spoilt = D.imitated(image, alpha, np.random.default_rng(1), lost)
         inside = np.broadcast_to(alpha == 255, image.shape)
         assert np.allclose(spoilt[inside], image[inside] / 255, atol=1e-6)
         assert np.abs(spoilt - image / 255).max() > 0.05

@@ -28,7 +28,21 @@ class SingleImage(nn.Module):
         attention_mask: Tensor | None = None,
     ) -> Tensor:
         """image: [N, 3, H, W] in [0, 1]. Returns logits [N, classes]."""
-        return self.model(pixel_values=self.pixels(image)).logits
+        return self.trunk(product, image, depth, saliency)[0]
+
+    def trunk(
+        self,
+        product: Tensor | None,
+        image: Tensor,
+        depth: Tensor | None,
+        saliency: Tensor | None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The logits, and what they are made of: the pooled map [N, width], and the map's cells [N, L, width]."""
+        seen = self.model.resnet(self.pixels(image))
+        pooled, cells = seen.pooler_output, seen.last_hidden_state.flatten(2).transpose(1, 2)
+        return self.model.classifier(pooled), pooled.flatten(1), cells
 
     def save_pretrained(self, folder: str | Path) -> None:
         """A transformers folder of ResNetForImageClassification."""

@@ -217,14 +217,29 @@ class RFNet(PreTrainedModel):
 
         attention_mask: 1 where a title has a word, 0 where it is padded; a row of zeros is a picture without a title.
         """
+        return self.trunk(product, image, depth, saliency, input_ids, attention_mask)[0]
+
+    def trunk(
+        self,
+        product: Tensor | None,
+        image: Tensor,
+        depth: Tensor | None,
+        saliency: Tensor | None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> tuple[Float[Tensor, "N classes"], Float[Tensor, "N width"], Tokens]:
+        """The logits, and what they are made of: the pooled tokens, and those of the generated image."""
         groups = self.tokens(product, image, depth, saliency, input_ids, attention_mask)
         tokens = torch.cat([group for group, _ in groups.values()], 1)
         present = torch.cat([mask for _, mask in groups.values()], 1)
         padding = None if "title" not in groups else ~present
         for layer in self.layers:
             tokens = layer(tokens, src_key_padding_mask=padding)
+        tokens = self.norm(tokens)
         weight = present[..., None].to(tokens.dtype)
-        return self.head((self.norm(tokens) * weight).sum(1) / weight.sum(1))
+        pooled = (tokens * weight).sum(1) / weight.sum(1)
+        first = list(groups).index("image") * self.config.part_tokens
+        return self.head(pooled), pooled, tokens[:, first : first + self.config.part_tokens]
 
     def tokens(
         self,

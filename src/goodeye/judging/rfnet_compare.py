@@ -1,12 +1,13 @@
 """RFNet against its baseline and against itself with a modality left out: the table of the ads paper."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from goodeye.judging.baseline import SingleImage, baseline_for
@@ -44,8 +45,11 @@ def compare(
     run_dir: str | Path | None = None,
     resume: bool = False,
     device: str = "cpu",
+    beside: Callable[[RFNet | SingleImage], nn.Module] | None = None,
 ) -> tuple[list[Row], Fitted, Array]:
     """Trains each variant on the same samples for as long, RFNet first, and measures each on the same held-out ones.
+
+    beside: makes for each variant what learns along (see `fit_rfnet`).
 
     Returns the rows, RFNet as fitted and its held-out probabilities.
     """
@@ -67,6 +71,7 @@ def compare(
             resume=resume,
             device=device,
             label=f"training {variant}",
+            beside=beside(model) if beside is not None else None,
         )
         probabilities = predict(fitted.model, fitted.tokenizer, held_out)
         first = first or (fitted, probabilities)

@@ -50,7 +50,8 @@ class RFNetTraining:
     epochs: float = 10.0
     batch_size: int = 64
     lr: float = 1e-4
-    drop_at: float = 0.5  # the part of training after which the rate is multiplied by drop_to
+    schedule: Literal["step", "cosine"] = "step"
+    drop_at: float = 0.5  # for "step": the part of training after which the rate is multiplied by drop_to
     drop_to: float = 0.1
     warmup: int = 0  # steps
     weight_decay: float = 1e-2
@@ -69,7 +70,7 @@ class RFNetTraining:
             steps=steps,
             lr=self.lr,
             weight_decay=self.weight_decay,
-            schedule="step",
+            schedule=self.schedule,
             milestones=(max(1, round(self.drop_at * steps)),),
             gamma=self.drop_to,
             warmup=self.warmup,
@@ -126,12 +127,15 @@ def fit_rfnet(
     resume: bool = False,
     device: str = "cpu",
     label: str = "training RFNet",
+    beside: nn.Module | None = None,
 ) -> Fitted:
     """Trains RFNet on pictures in memory: cross-entropy, AdamW.
 
-    model, tokenizer: where to start; without them `build_rfnet` makes new ones for the pictures' size and the classes
-    that occur. run_dir: gets config.json, metrics.jsonl and checkpoints/, from which the same call with resume=True
-    goes on; without it nothing is kept. Raises BadInput where there are no samples.
+    model, tokenizer: where to start; without them `build_rfnet` makes new ones for the pictures' size and the
+    classes that occur. beside: a module that learns along and is thrown away afterwards; called with the trunk's
+    pooled tokens [N, width], the image's tokens [N, L, width] and the batch (with the samples' facts), it gives
+    losses by name. run_dir: gets config.json, metrics.jsonl and checkpoints/, from which the same call with
+    resume=True goes on; without it nothing is kept. Raises BadInput where there are no samples.
     """
     if not len(samples):
         raise BadInput("there is nothing to train on. Give labelled pictures.")
@@ -152,9 +156,8 @@ def fit_rfnet(
         return batch | words.of(batch["row"])
 
     def step(modules: Any, batch: dict[str, Tensor], number: int) -> dict[str, Tensor]:
-        logits = modules["judge"](**as_inputs(batch), **_words_of(batch)).float()
-        loss = F.cross_entropy(logits, batch["labels"], label_smoothing=config.label_smoothing)
-        return {"loss": loss, "accuracy": (logits.argmax(1) == batch["labels"]).float().mean()}
+        losses: dict[str, Tensor] = modules["judge"](batch)
+        return losses
 
     def evaluate(number: int) -> dict[str, float]:
         assert held_out is not None
@@ -163,7 +166,7 @@ def fit_rfnet(
     _arrange(model, torch.channels_last)  # convolutions on a CPU take about two thirds of the time so
     with nullcontext(run_dir) if run_dir else tempfile.TemporaryDirectory() as folder:
         result = fit(
-            {"judge": model},
+            {"judge": _Learner(model, beside, config.label_smoothing)},
             step,
             data,
             loop,
@@ -176,6 +179,22 @@ def fit_rfnet(
         )
     _arrange(model, torch.contiguous_format)
     return Fitted(model.eval(), tokenizer, result.last, result.seconds)
+
+
+class _Learner(nn.Module):
+    """The judge and what learns beside it, called with a batch for its losses."""
+
+    def __init__(self, judge: RFNet | SingleImage, beside: nn.Module | None, label_smoothing: float) -> None:
+        super().__init__()
+        self.judge, self.beside, self.label_smoothing = judge, beside, label_smoothing
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        logits, pooled, tokens = self.judge.trunk(**as_inputs(batch), **_words_of(batch))
+        logits, labels = logits.float(), batch["labels"]
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        losses = self.beside(pooled, tokens, batch) if self.beside is not None else {}
+        right = (logits.argmax(1) == labels).float().mean()
+        return {"loss": loss + sum(losses.values()), "accuracy": right, **losses}
 
 
 def _arrange(model: nn.Module, order: torch.memory_format) -> None:

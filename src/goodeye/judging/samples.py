@@ -1,7 +1,7 @@
 """Labelled pictures as tensors in memory (or mapped from disk): what RFNet learns from."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -14,7 +14,8 @@ from goodeye.judging.pixels import on_white
 class Samples:
     """N samples. `rows` says which rows of the tensors they are, and in which order; None: all of them.
 
-    products: straight-alpha RGBA on the image's canvas. labels: numbers of rfnet.CLASSES.
+    products: straight-alpha RGBA on the image's canvas. labels: numbers of rfnet.CLASSES. facts: what else is known of
+    the pictures, [M, ...] each by name, for side tasks; maps have four dimensions.
     """
 
     products: UInt8[Tensor, "M 4 H W"]
@@ -23,6 +24,7 @@ class Samples:
     saliency: UInt8[Tensor, "M 1 H W"]
     titles: Sequence[str]
     labels: Int[Tensor, " M"]
+    facts: Mapping[str, Tensor] = field(default_factory=dict)
     rows: Int[Tensor, " N"] | None = None
 
     def __post_init__(self) -> None:
@@ -49,11 +51,12 @@ class Samples:
         return self.labels if self.rows is None else self.labels[self.rows]
 
     def batch(self, items: Sequence[int]) -> dict[str, Tensor]:
-        """Copies of the pictures (uint8), of the labels, and "row", the samples' rows in the tensors."""
+        """Copies of the pictures (uint8), of labels and facts, and "row", the samples' rows in the tensors."""
         rows = torch.as_tensor(items, dtype=torch.long)
         rows = rows if self.rows is None else self.rows[rows]
         pictures = {name: getattr(self, name)[rows] for name in ("products", "images", "depth", "saliency")}
-        return pictures | {"labels": self.labels[rows].long(), "row": rows}
+        facts = {name: values[rows] for name, values in self.facts.items()}
+        return pictures | facts | {"labels": self.labels[rows].long(), "row": rows}
 
 
 def mirrored(batch: dict[str, Tensor], which: Tensor) -> dict[str, Tensor]:

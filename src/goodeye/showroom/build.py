@@ -25,7 +25,9 @@ from goodeye.judging.rfnet_fit import RFNetTraining, fit_rfnet
 from goodeye.judging.samples import Samples
 from goodeye.modelset import Models, ModelSet, showroom
 from goodeye.showroom import generator, perception, vae
-from goodeye.showroom.inspected import joined, plain_world, remade_world
+from goodeye.showroom.inspected import borderline_world, joined, remade_world
+from goodeye.showroom.scenes import CLASSES
+from goodeye.showroom.side_tasks import side_tasks
 from goodeye.showroom.words import build_tokenizer
 from goodeye.showroom.world import World, world
 from goodeye.training.loop import Loop, Result
@@ -43,7 +45,7 @@ class Build:
     generated: int = 16384  # scenes for U-Net and ControlNet
     available: float = 0.85  # how many of those are good; the rest have a defect, so that the generator fails as well
     inspected: int = 2048  # pictures for RFNet, remade by the generator
-    plain: int = 4096  # and as rendered
+    borderline: int = 10240  # and on both sides of the guideline's lines, as rendered or degraded
     inspected_held: int = 384
     vae: Loop = Loop(
         steps=2000,
@@ -103,12 +105,15 @@ class Build:
         log_every=20,
     )
     rfnet: RFNetTraining = RFNetTraining(
-        epochs=4,
-        batch_size=16,
-        lr=3e-4,
+        epochs=8,
+        batch_size=32,
+        lr=1e-3,
+        schedule="cosine",
         warmup=100,
+        ema=0.995,
+        weight_decay=2e-2,
         seed=7,
-        rfnet={"width": 128, "heads": 4, "feature_stride": 16, "image_size": 96, "classes": 5},
+        rfnet={"width": 128, "heads": 4, "feature_stride": 16, "image_size": 96, "classes": 5, "dropout": 0.05},
     )
 
 
@@ -318,7 +323,18 @@ def _clip(shop: Shop) -> dict[str, Any]:
 def _rfnet(shop: Shop) -> dict[str, Any]:
     samples, held = _inspected(shop)
     config = shop.config.rfnet
-    fitted = fit_rfnet(samples, config, held_out=held, run_dir=shop.out / "rfnet", resume=True, label="RFNet")
+    model, tokenizer = rfnet_compare.build_variant("RFNet", samples, config, len(CLASSES))
+    fitted = fit_rfnet(
+        samples,
+        config,
+        held_out=held,
+        model=model,
+        tokenizer=tokenizer,
+        run_dir=shop.out / "rfnet",
+        resume=True,
+        label="RFNet",
+        beside=side_tasks(model),
+    )
     fitted.model.half().save_pretrained(shop.weights("rfnet"))
     assert fitted.tokenizer is not None
     fitted.tokenizer.save_pretrained(shop.weights("rfnet"))
@@ -331,11 +347,12 @@ def _rfnet(shop: Shop) -> dict[str, Any]:
 
 
 def _inspected(shop: Shop) -> tuple[Samples, Samples]:
-    """RFNet's pictures: remade by the generator and as rendered; the held-out ones are all remade."""
+    """RFNet's pictures: remade by the generator, and near the guideline's lines; the held-out ones are all remade."""
     models = shop.models()
     made = remade_world(models, shop.world("rfnet"), shop.out / "rfnet_pictures", 13, say=shop.say)
     held = remade_world(models, shop.world("rfnet_held"), shop.out / "rfnet_held_pictures", 14, say=shop.say)
-    return joined(made, plain_world(models, shop.world("train"), shop.out / "rfnet_pictures", shop.config.plain)), held
+    near = borderline_world(models, shop.out / "rfnet_borderline", 17, shop.config.borderline, say=shop.say)
+    return joined(made, near), held
 
 
 def compare_rfnet(out: str | Path, config: Build | None = None, say: Say = print) -> list[rfnet_compare.Row]:
@@ -344,7 +361,7 @@ def compare_rfnet(out: str | Path, config: Build | None = None, say: Say = print
     shop = Shop(Path(out), config or Build(), say)
     samples, held = _inspected(shop)
     rows, _, _ = rfnet_compare.compare(
-        samples, held, shop.config.rfnet, run_dir=shop.out / "rfnet_compare", resume=True
+        samples, held, shop.config.rfnet, run_dir=shop.out / "rfnet_compare", resume=True, beside=side_tasks
     )
     return rows
 
@@ -374,8 +391,8 @@ ABOUT = {
     "depth": "GLPNForDepthEstimation on the renderer's depth.",
     "saliency": "SegformerForSemanticSegmentation, one label, on the renderer's saliency.",
     "clip": "CLIPModel trained by the contrastive loss with smoothed targets and a queue.",
-    "rfnet": "RFNet (ads paper, section 3.2) on pictures as the generator makes them and as rendered, with"
-    " estimated depth and saliency.",
+    "rfnet": "RFNet (ads paper, section 3.2) on pictures as the generator makes them, and as rendered near"
+    " the guideline's lines and degraded, with estimated depth and saliency; the scenes' true facts learned beside.",
 }
 
 

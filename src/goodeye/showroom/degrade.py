@@ -1,7 +1,7 @@
 """What generation does to pictures, imitated: noise, blur, blocks, wobble, wrong light; and backgrounds that are none.
 
-The oracle's reader learns on pictures that went through these, so that it also reads what a small generator makes.
-Everything here is made of plain arithmetic: no network of the house has a part in it. Pictures are [H,W,3] in [0,1].
+The oracle's reader and RFNet learn on pictures that went through these, so that they also read what a small generator
+makes. Everything here is plain arithmetic: no network of the house has a part in it. Pictures are [H,W,3] in [0,1].
 """
 
 from __future__ import annotations
@@ -13,6 +13,23 @@ import numpy as np
 
 Picture = np.ndarray
 Change = Callable[[Picture, np.random.Generator, float], Picture]
+
+
+def imitated(image: np.ndarray, alpha: np.ndarray, rng: np.random.Generator, lost: bool = False) -> np.ndarray:
+    """A picture as a generator might have made it, the product's own pixels pasted back: [3,H,W] in [0,1].
+
+    image: uint8 [3,H,W]; alpha: uint8 [1,H,W]. `lost`: the place is exchanged for none.
+    """
+    clean = image.transpose(1, 2, 0).astype(np.float32) / 255
+    mask = alpha.transpose(1, 2, 0).astype(np.float32) / 255
+    picture = clean
+    if lost:
+        picture = mask * clean + (1 - mask) * no_place(clean, rng)
+    if not lost or rng.random() < 0.5:
+        picture = degrade(picture, rng)
+        if rng.random() < 0.5:
+            picture = bleed(picture, clean, mask, rng)
+    return np.ascontiguousarray((mask * clean + (1 - mask) * picture).transpose(2, 0, 1))
 
 
 def degrade(picture: Picture, rng: np.random.Generator, strength: float = 1.0) -> Picture:
@@ -28,7 +45,7 @@ def _noise(x: Picture, rng: np.random.Generator, s: float) -> Picture:
 
 
 def _blurred(x: Picture, rng: np.random.Generator, s: float) -> Picture:
-    return cv2.GaussianBlur(x.astype(np.float32), (0, 0), 0.3 + 1.3 * s)
+    return cv2.GaussianBlur(x.astype(np.float32), (0, 0), 0.3 + 1.9 * s)
 
 
 def _jpeg(x: Picture, rng: np.random.Generator, s: float) -> Picture:
@@ -121,9 +138,9 @@ def field(rng: np.random.Generator, cells: int, size: int, channels: int) -> np.
 
 
 def bleed(picture: Picture, clean: Picture, mask: np.ndarray, rng: np.random.Generator) -> Picture:
-    """The product's colours (from `clean`, where mask [H,W,1] is 1) run a few pixels into what surrounds it, unevenly,
-    as codes of patches make them do: no extension, only an unclean edge."""
-    reach = float(rng.uniform(0.8, 3.0))
+    """The product's colours (from `clean`, where mask [H,W,1] is 1) run into what surrounds it, unevenly, from a pixel
+    to a glow of some ten, as small generators make them do: no extension, only an unclean edge."""
+    reach = float(np.exp(rng.uniform(np.log(0.8), np.log(6.0))))
     weight = cv2.GaussianBlur(mask, (0, 0), reach)[:, :, None]
     colour = cv2.GaussianBlur(clean * mask, (0, 0), reach) / np.maximum(weight, 1e-3)
     uneven = field(rng, int(rng.integers(4, 20)), picture.shape[0], 1).clip(0, 1) * float(rng.uniform(0.3, 1.0))

@@ -3,7 +3,8 @@
 A judge trained on clean renders fails on generated pictures: their edges, textures and estimated maps are different. So
 each rendered scene, whose label is exact, goes through the house's own machinery: into latents, up to a middle noise
 level, down again by the sampler with text, ControlNet and product, through the decoder, and the product is pasted. The
-level is low enough that what is wrong with the scene stays wrong.
+level is low enough that what is wrong with the scene stays wrong. Beside them stand scenes on both sides of the
+guideline's lines, degraded by plain arithmetic.
 """
 
 from __future__ import annotations
@@ -26,12 +27,16 @@ from goodeye.diffusion.inpaint import blend
 from goodeye.diffusion.samplers import ddim
 from goodeye.diffusion.schedule import from_config
 from goodeye.judging.samples import Samples
+from goodeye.showroom import scenes as S
+from goodeye.showroom.degrade import imitated
+from goodeye.showroom.guideline import Facts, borderline, facts_of, labels
 from goodeye.showroom.world import World
 
 if TYPE_CHECKING:
     from goodeye.modelset import Models
 
 STRENGTHS = (0.2, 0.35, 0.1, 0.3)  # how much of the schedule is run again; from 0.5 on, faults are often mended
+DEGRADED, LOST = 0.65, 0.05  # shares of the borderline pictures that are degraded, and that also lose their place
 
 
 def canvas_of(product: np.ndarray, thresholds: tuple[int, int] = (100, 200)) -> Canvas:
@@ -82,7 +87,7 @@ def remade_world(
     Each batch takes its strength in turn from STRENGTHS. Kept in `folder` batch by batch: a killed run goes on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    count, size = len(world), world.image.shape[-1]
+    count = len(world)
     for at in range(0, count, batch):
         path = folder / f"{at:06d}.npy"
         if path.exists():
@@ -93,53 +98,77 @@ def remade_world(
         pictures = torch.from_numpy(world.image[ids]).float() / 255
         prompts = [world.captions[i] if i % 2 else world.short_captions[i] for i in ids]
         made = remade(models, pictures, canvases, prompts, [seed * 1_000_003 + i for i in ids], strength)
-        maps = [models.depth(made), models.saliency(made)]
-        scratch = path.with_suffix(".tmp")
-        with scratch.open("wb") as file:
-            np.save(file, (torch.cat([made, *maps], 1) * 255).round().byte().numpy())
-        scratch.replace(path)
+        _keep(path, _with_maps(models, made))
         say(f"pictures for RFNet: {ids[-1] + 1}/{count}")
     planes = np.concatenate([np.load(folder / f"{at:06d}.npy") for at in range(0, count, batch)])
-    assert planes.shape == (count, 5, size, size)
-    return Samples(
-        products=torch.from_numpy(np.asarray(world.product)),
-        images=torch.from_numpy(planes[:, :3].copy()),
-        depth=torch.from_numpy(planes[:, 3:4].copy()),
-        saliency=torch.from_numpy(planes[:, 4:].copy()),
-        titles=world.titles,
-        labels=torch.from_numpy(world.label),
-    )
+    assert planes.shape == (count, 5, *world.image.shape[-2:])
+    facts = [facts_of(made) for made in S.render_many(world.scenes)]
+    return _samples(planes, np.asarray(world.product), world.titles, torch.from_numpy(world.label), facts)
+
+
+def borderline_world(
+    models: Models, folder: Path, seed: int, count: int, batch: int = 64, say: Callable[[str], None] = print
+) -> Samples:
+    """`guideline.borderline` scenes with the guideline's labels, most of them degraded by plain arithmetic, and some
+    without their place, with estimated depth and saliency. Kept in `folder` batch by batch: a killed run goes on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    scenes, planes, products, facts = borderline(seed, count), [], [], []
+    for at, made in enumerate(S.render_many(scenes, batch=batch)):
+        first = at * batch
+        path = folder / f"{first:06d}.npy"
+        draws = [np.random.default_rng((seed, first + i, 12)) for i in range(len(made.image))]
+        kinds = torch.tensor([draw.random() for draw in draws])
+        lost = kinds < LOST
+        product = (made.product * 255).round().byte().numpy()
+        if not path.exists():
+            clean = (made.image * 255).round().byte().numpy()
+            pictures = [
+                imitated(c, p[3:], draw, bool(gone)) if kind < DEGRADED else c.astype(np.float32) / 255
+                for c, p, draw, gone, kind in zip(clean, product, draws, lost, kinds, strict=True)
+            ]
+            _keep(path, _with_maps(models, torch.from_numpy(np.stack(pictures))))
+            say(f"borderline pictures for RFNet: {first + len(product)}/{count}")
+        planes.append(np.load(path))
+        products.append(product)
+        facts.append(facts_of(made, lost))
+    titles = [scene.product.title for scene in scenes]
+    return _samples(np.concatenate(planes), np.concatenate(products), titles, None, facts)
 
 
 @torch.no_grad()
-def plain_world(models: Models, world: World, folder: Path, count: int, batch: int = 64) -> Samples:
-    """The first `count` scenes as they were rendered, with estimated maps: clean pictures beside the remade ones."""
-    path = folder / f"plain_maps_{count}.npy"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        maps = []
-        for at in range(0, count, batch):
-            images = torch.from_numpy(world.image[at : min(at + batch, count)]).float() / 255
-            maps.append(torch.cat([models.depth(images), models.saliency(images)], 1))
-        scratch = path.with_suffix(".tmp")
-        with scratch.open("wb") as file:
-            np.save(file, (torch.cat(maps) * 255).round().byte().numpy())
-        scratch.replace(path)
-    planes = torch.from_numpy(np.load(path))
+def _with_maps(models: Models, pictures: Tensor) -> np.ndarray:
+    """Pictures [N,3,S,S] in [0,1] -> bytes [N,5,S,S]: them, their estimated depth and saliency."""
+    maps = [models.depth(pictures), models.saliency(pictures)]
+    planes: np.ndarray = (torch.cat([pictures, *maps], 1) * 255).round().byte().numpy()
+    return planes
+
+
+def _keep(path: Path, planes: np.ndarray) -> None:
+    scratch = path.with_suffix(".tmp")
+    with scratch.open("wb") as file:
+        np.save(file, planes)
+    scratch.replace(path)
+
+
+def _samples(
+    planes: np.ndarray, products: np.ndarray, titles: list[str], label: Tensor | None, facts: list[Facts]
+) -> Samples:
+    """Pictures with maps as RFNet's samples; the guideline labels them where no label is given."""
+    joint = Facts(**{name: torch.cat([getattr(f, name) for f in facts]) for name in vars(facts[0])})
     return Samples(
-        products=torch.from_numpy(world.product[:count]),
-        images=torch.from_numpy(world.image[:count]),
-        depth=planes[:, :1],
-        saliency=planes[:, 1:],
-        titles=world.titles[:count],
-        labels=torch.from_numpy(world.label[:count]),
+        products=torch.from_numpy(products),
+        images=torch.from_numpy(planes[:, :3].copy()),
+        depth=torch.from_numpy(planes[:, 3:4].copy()),
+        saliency=torch.from_numpy(planes[:, 4:].copy()),
+        titles=titles,
+        labels=labels(joint) if label is None else label,
+        facts=joint.tensors(),
     )
 
 
 def joined(first: Samples, second: Samples) -> Samples:
     """The samples of both, one after the other."""
-    parts = [
-        (getattr(first, name), getattr(second, name)) for name in ("products", "images", "depth", "saliency", "labels")
-    ]
-    products, images, depth, saliency, labels = (torch.cat(pair) for pair in parts)
-    return Samples(products, images, depth, saliency, [*first.titles, *second.titles], labels)
+    names = ("products", "images", "depth", "saliency", "labels")
+    products, images, depth, saliency, numbers = (torch.cat([getattr(first, n), getattr(second, n)]) for n in names)
+    facts = {name: torch.cat([first.facts[name], second.facts[name]]) for name in first.facts}
+    return Samples(products, images, depth, saliency, [*first.titles, *second.titles], numbers, facts)

@@ -33,30 +33,34 @@ def _greatest(x: Tensor, width: int, dim: int) -> Tensor:
     return x
 
 
-def ring_distance(image: Tensor, product: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+RING = (0.01, 0.045)  # where the ring around a product begins and ends, canvas widths outside of it
+
+
+def ring_distance(
+    image: Tensor, product: Tensor, alpha: Tensor, ring: tuple[float, float] = RING
+) -> tuple[Tensor, Tensor]:
     """How unlike the surroundings are the product's edge, pixel by pixel.
 
     image, product: rgb [N,3,H,W]; alpha [N,1,H,W]. Returns the distance [N,H,W] between each pixel and the product's
-    mean colour nearby (Euclidean in rgb, 0 to 1.73), and the ring [N,H,W] on which it counts: about 4 % of the canvas
-    wide, beginning 1 % outside of the product.
+    mean colour nearby (Euclidean in rgb, 0 to 1.73), and the ring [N,H,W] on which it counts.
     """
     size = image.shape[-1]
     solid = (alpha[:, 0] > 0.5).float()
-    near, wide = max(1, round(0.01 * size)), max(2, round(0.045 * size))
-    ring = grow(solid, wide) - grow(solid, near)
+    near, wide = max(1, round(ring[0] * size)), max(2, round(ring[1] * size))
+    around = grow(solid, wide) - grow(solid, near)
     reach = 2 * wide + 1
     inside = torch.cat([product * solid[:, None], solid[:, None]], 1)
     local = box(inside, reach)
     colour = local[:, :3] / local[:, 3:].clamp(min=1e-4)
-    return (image - colour).square().sum(1).clamp(min=1e-12).sqrt(), ring
+    return (image - colour).square().sum(1).clamp(min=1e-12).sqrt(), around
 
 
-def contrast(image: Tensor, product: Tensor, alpha: Tensor) -> Tensor:
+def contrast(image: Tensor, product: Tensor, alpha: Tensor, ring: tuple[float, float] = RING) -> Tensor:
     """How well the product stands out, [N]: the ring's distances, the mean over their lower half (a product that
     vanishes along half of its outline is hard to see, however bright the rest)."""
-    distance, ring = ring_distance(image, product, alpha)
+    distance, around = ring_distance(image, product, alpha, ring)
     out = []
-    for d, r in zip(distance, ring, strict=True):
+    for d, r in zip(distance, around, strict=True):
         values = d[r > 0].sort().values
         out.append(values[: max(1, len(values) // 2)].mean() if len(values) else d.new_zeros(()))
     return torch.stack(out)

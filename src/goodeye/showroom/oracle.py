@@ -41,14 +41,17 @@ SIZES = {"miniature": MINIATURE, "giant": GIANT}
 class Rules:
     """Where the rules draw their lines; set on the world of seed 33 (ours).
 
-    contrast: what best parts indistinct pictures from others; of 600 scenes (worlds 35 and 36), 1 % of either lie on
-    its wrong side. reach: set on world 33 together with 32 generated pictures that a person had looked at.
+    contrast, near, far: what best parts indistinct pictures from others among 512 degraded scenes of that world: 1 % of
+    the others and none of the indistinct lie on the wrong side. The surroundings begin where a generator's glow around
+    the product ends. reach: set on world 33 together with 32 generated pictures that a person had looked at.
     """
 
     horizon_slack: float = 0.0  # canvas widths by which the horizon may lie under the product's base
     place: float = 0.5  # least probability of the likeliest place
     size_ratio: float = 1.6  # largest factor by which a reference thing may be too large or too small
     contrast: float = 0.2  # least contrast of the product with what surrounds it
+    near: float = 0.025  # its surroundings begin here, canvas widths outside of it
+    far: float = 0.06  # and end here
     grown: float = 0.04  # largest area of an extension, as a share of the product's
     reach: float = 0.08  # how far from the product an extension must come; less is an unclean edge
     smooth: int = 1  # pixels over which the background is averaged before its contrast is taken
@@ -177,7 +180,7 @@ class Oracle:
             height=height,
             ratio=ratio,
             misfit=misfit,
-            contrast=quiet_contrast(images, products, self.rules.smooth),
+            contrast=quiet_contrast(images, products, self.rules),
             grown=extensions(seen.extension.sigmoid() > 0.5, products[:, 3], self.rules.reach) / area.clamp(min=1e-4),
         )
         return Reading(**{name: value.cpu() for name, value in vars(reading).items()})
@@ -187,7 +190,7 @@ class Oracle:
 
         reference [N,5] and heights [N,B]: probabilities; per_cm [N]: canvas widths a centimetre at the product (NaN
         where the title does not tell the product's size). The probability sums over what the thing may be and how
-        high, so that an unsure reading is an unsure verdict.
+        high, so that an unsure reading is an unsure verdict; where most likely nothing stands there, it is 0.
         """
         logs = X.height_bins(heights.shape[1]).to(heights.device)
         mean = (heights * logs).sum(1)
@@ -198,6 +201,7 @@ class Oracle:
         thing = reference.argmax(1)
         ratio = (mean - wanted.gather(1, (thing - 1).clamp(min=0)[:, None])[:, 0]).exp()
         none = thing == 0
+        misfit = misfit.masked_fill(none, 0.0)
         height = mean.exp().masked_fill(none, math.nan)
         return height, ratio.masked_fill(none, math.nan), misfit.masked_fill(per_cm.isnan(), math.nan)
 
@@ -248,15 +252,15 @@ def extensions(found: Tensor, alpha: Float[Tensor, "N H W"], reach: float) -> Te
     return torch.tensor(areas, device=found.device)
 
 
-def quiet_contrast(images: Tensor, products: Tensor, radius: int) -> Tensor:
-    """`looks.contrast` [N] on a background averaged over 2·radius+1 pixels, so that noise is not taken for contrast.
+def quiet_contrast(images: Tensor, products: Tensor, rules: Rules) -> Tensor:
+    """`looks.contrast` [N] on a background averaged over 2·smooth+1 pixels, so that noise is not taken for contrast.
 
     The average leaves the product's own pixels out, which would otherwise bleed into its surroundings.
     """
     rgb, alpha = products[:, :3], products[:, 3:]
     around = (looks.grow((alpha[:, 0] > 0.02).float(), 1) == 0).float()[:, None]
-    mean = looks.box(images * around, radius) / looks.box(around, radius).clamp(min=1e-4)
-    return looks.contrast(torch.where(around > 0, mean, images), rgb, alpha)
+    mean = looks.box(images * around, rules.smooth) / looks.box(around, rules.smooth).clamp(min=1e-4)
+    return looks.contrast(torch.where(around > 0, mean, images), rgb, alpha, (rules.near, rules.far))
 
 
 def centimetres(title: str) -> float | None:

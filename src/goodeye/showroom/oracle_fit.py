@@ -81,23 +81,6 @@ def reading_world(folder: Path, seed: int, count: int, say: Callable[[str], None
     return ReadingWorld(**maps, truth=X.truth(scenes))
 
 
-def degraded(image: np.ndarray, alpha: np.ndarray, rng: np.random.Generator, lost: bool = False) -> np.ndarray:
-    """A picture as a generator might have made it, the product's own pixels pasted back: [3,H,W] in [0,1].
-
-    image: uint8 [3,H,W]; alpha: uint8 [1,H,W]. `lost`: the place is exchanged for none.
-    """
-    clean = image.transpose(1, 2, 0).astype(np.float32) / 255
-    mask = alpha.transpose(1, 2, 0).astype(np.float32) / 255
-    picture = clean
-    if lost:
-        picture = mask * clean + (1 - mask) * D.no_place(clean, rng)
-    if not lost or rng.random() < 0.5:
-        picture = D.degrade(picture, rng)
-        if rng.random() < 0.4:
-            picture = D.bleed(picture, clean, mask, rng)
-    return np.ascontiguousarray((mask * clean + (1 - mask) * picture).transpose(2, 0, 1))
-
-
 def batch_of(source: ReadingWorld, ids: Sequence[int], seed: int) -> Batch:
     """Pictures and targets of some scenes, degraded, mirrored and lost by a generator that `seed` starts."""
     rng = np.random.default_rng(seed)
@@ -105,7 +88,7 @@ def batch_of(source: ReadingWorld, ids: Sequence[int], seed: int) -> Batch:
     lost = torch.from_numpy(rng.random(len(ids)) < LOST)
     for i, gone in zip(ids, lost.tolist(), strict=True):
         if gone or rng.random() < DEGRADED:
-            images.append(degraded(source.image[i], source.alpha[i], rng, gone))
+            images.append(D.imitated(source.image[i], source.alpha[i], rng, gone))
         else:
             images.append(source.image[i].astype(np.float32) / 255)
     where = torch.tensor(ids)
@@ -223,7 +206,7 @@ def pictures(held: World, ids: Sequence[int], spoil: bool) -> Tensor:
     """Pictures [N,3,H,W] in [0,1] of a world, degraded by a draw of each one's own where `spoil`."""
     if not spoil:
         return torch.from_numpy(np.stack([held.image[i] for i in ids])).float() / 255
-    made = [degraded(held.image[i], held.product[i, 3:], np.random.default_rng((MEASURED_ON, i))) for i in ids]
+    made = [D.imitated(held.image[i], held.product[i, 3:], np.random.default_rng((MEASURED_ON, i))) for i in ids]
     return torch.from_numpy(np.stack(made))
 
 
@@ -291,7 +274,7 @@ and a map of what grows from the product. The oracle (`goodeye.showroom.oracle`)
 
 It measures; nothing is ever trained with it or on what it says.
 
-**Data.** {scenes} scenes rendered for it alone (world {seed}; the house's models use worlds 11 to 15), in which
+**Data.** {scenes} scenes rendered for it alone (world {seed}; the house's models use worlds 11 to 17), in which
 horizon and reference thing are in half of the scenes drawn without regard to the product. 70 % are degraded (noise,
 blur, JPEG, resampling, wrong light, stains, wobble, coarse patches), 12 % have lost their place.
 

@@ -18,7 +18,7 @@ SHARD = 512
 @dataclass(frozen=True)
 class World:
     """Scenes as bytes: image [N,3,H,W], product [N,4,H,W] (straight alpha), depth and saliency [N,1,H,W], all uint8
-    memory-mapped; label [N] (index into scenes.CLASSES); captions (full and short) and titles."""
+    memory-mapped; label [N] (index into scenes.CLASSES); captions (full and short) and titles; and their facts."""
 
     image: np.ndarray
     product: np.ndarray
@@ -29,6 +29,7 @@ class World:
     captions: list[str]
     short_captions: list[str]
     titles: list[str]
+    scenes: list[S.Scene]
 
     def __len__(self) -> int:
         return len(self.label)
@@ -83,4 +84,5 @@ def world(
         captions=[S.caption(s) for s in scenes],
         short_captions=[S.caption(s, full=False) for s in scenes],
         titles=[s.product.title for s in scenes],
+        scenes=scenes,
     )
