@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from goodeye.ledger.ledger import Ledger
 from required import absent
@@ -74,5 +75,28 @@ def test_ten_pairs_by_keyboard_then_look_and_standing(page: Any, ledger: Ledger)
     page.select_option("[name=run]", "2")
     page.wait_for_url("**/look?*run=2*")
     assert page.locator(".wall li").count() == 12
+    page.goto("/runs")
+    page.click("text=Run 2")
+    page.wait_for_url("**/runs/2")
+    assert "12 attempts" in page.inner_text(".figures") and page.locator(".strip img").count() == 24
     page.goto("/standing")
     assert "Ada" in page.inner_text("table")
+
+
+def test_rows_of_pictures_stand_above_each_other_and_a_key_chooses_one(page: Any, ledger: Ledger) -> None:
+    for run in range(2):
+        brief = ledger.add_brief(ledger.start_run("search", {}, run), "a red shoe", {"prompt": "a red shoe"})
+        shown = [Image.new("RGB", (16, 16), (80 * run, 40 * place, 9)) for place in range(5)]
+        ledger.record_attempt(brief, 0, 1, run, None, shown=shown)
+    page.goto("/compare")
+    for _skipped in range(100):  # the server looks for what is new every five seconds
+        page.wait_for_selector(".frame + .frame img")
+        if page.locator(".frame").first.locator("img").count() == 5:
+            break
+        page.keyboard.press("s")
+        page.wait_for_timeout(200)
+    above, below = (page.locator(".frame").nth(place).bounding_box() for place in (0, 1))
+    assert above["y"] + above["height"] <= below["y"] + 1
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_selector("#desk[data-unsent='0']")
+    assert [one.axis for one in ledger.comparisons() if one.axis != "overall"] == ["accuracy"]

@@ -111,9 +111,10 @@ def ledger_import(
 
     from goodeye.exchange.formats import import_into
     from goodeye.ledger.ledger import Ledger
+    from goodeye.progress import progress
 
-    with Ledger.open(place, images) as opened:
-        done = import_into(opened, format, source, person=person, job=job)
+    with Ledger.open(place, images) as opened, progress("importing", unit="rows") as advance:
+        done = import_into(opened, format, source, person=person, job=job, on_row=advance)
     complain_of("goodeye ledger import", done.skipped, "--json FILE names all of them")
     say(done.summary())
     write_json(json, asdict(done))

@@ -205,7 +205,7 @@ def said(ledger: Ledger, sides: Sequence[Side], *where: Any) -> list[Said]:
         .where(left_brief.c.run_id != right_brief.c.run_id, *where)
         .order_by(Comparison.id)
     )  # fmt: skip
-    with ledger.transaction() as connection:
+    with ledger.reading() as connection:
         return [Said(*row) for row in connection.execute(query)]
 
 

@@ -21,7 +21,6 @@ TASKS, CONFIG = "tasks.json", "label_config.xml"
 RECORDS, USERS = "records.json", "users.json"
 LABEL = "label"  # the question's name in both
 MAIN_AXIS = "available"
-_ABOUT = ("title", "prompt", "brief", "run")
 
 
 def _subjects(outlet: Outlet) -> list[Subject]:

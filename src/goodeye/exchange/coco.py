@@ -62,7 +62,7 @@ def _sizes(outlet: Outlet, shas: Sequence[str]) -> dict[str, tuple[int, int]]:
     from sqlalchemy import select
 
     found = {}
-    with outlet.ledger.transaction() as connection:
+    with outlet.ledger.reading() as connection:
         for some in portions(sorted(set(shas))):
             query = select(Image.sha256, Image.width, Image.height).where(Image.sha256.in_(some))
             found |= {row.sha256: (row.width, row.height) for row in connection.execute(query)}

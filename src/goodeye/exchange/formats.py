@@ -51,14 +51,23 @@ def export(ledger: Ledger, format: Name, out: str | Path, runs: Sequence[int] = 
     return _of(format).write(Outlet.open(ledger, Path(out), runs))
 
 
-def import_into(ledger: Ledger, format: Name, source: str | Path, *, person: str = "", job: str = "") -> Imported:
+def import_into(
+    ledger: Ledger,
+    format: Name,
+    source: str | Path,
+    *,
+    person: str = "",
+    job: str = "",
+    on_row: Callable[[], None] = lambda: None,
+) -> Imported:
     """Takes a file or folder of the format into the ledger, each vote once, however often it is imported.
 
-    person: who voted, where the rows do not say. job: of the runs; default the format's own. A row that cannot be used
+    person: who voted, where the rows do not say. job: of the runs; default the format's own. on_row: called after each
+    row, for a progress bar. A row that cannot be used
     is in `skipped`, with its name and the reason, and the rest goes on. Raises BadInput where nothing can be used.
     """
     chosen = _of(format)
-    return chosen.take(Intake(ledger, Path(source), format, job or chosen.job), person)
+    return chosen.take(Intake(ledger, Path(source), format, job or chosen.job, on_row), person)
 
 
 def _of(format: Name) -> Format:

@@ -1,7 +1,7 @@
 """Taking a file's pictures, votes and comparisons into the ledger: each once, whatever is imported how often."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -53,6 +53,7 @@ class Intake:
     source: Path
     format: str
     job: str
+    on_row: Callable[[], None] = lambda: None
     runs: dict[str, RunRow] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -67,6 +68,8 @@ class Intake:
         except BadInput as error:
             words = str(error)
             self.skipped.append(Skipped(name, words if words.startswith(name) else f"{name}: {words}"))
+        finally:
+            self.on_row()
 
     def run(self, name: str = "") -> RunRow:
         """The run of that name in the source."""
@@ -82,7 +85,7 @@ class Intake:
         for row in self.ledger.attempts(run):
             self._attempts.setdefault((run, row.brief_key, row.slot), []).append(row)
         mine = select(Attempt.id).join(Brief, Attempt.brief_id == Brief.id).where(Brief.run_id == run)
-        with self.ledger.transaction() as connection:
+        with self.ledger.reading() as connection:
             votes = select(Vote.attempt_id, Vote.person, Vote.label, Vote.created).where(Vote.attempt_id.in_(mine))
             self._known.update(tuple(one) for one in connection.execute(votes))
             compared = select(*(getattr(Comparison, name) for name in _COMPARED))

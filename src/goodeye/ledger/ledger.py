@@ -409,6 +409,10 @@ class Ledger:
         """A transaction, for who writes several things whole or not at all (by `goodeye.ledger.opinions`)."""
         return self._write()
 
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A connection to read with, for questions that no method here answers."""
+        return self._read()
+
     @contextmanager
     def _sweeping(self) -> Iterator[Connection]:
         """A transaction beside which nobody names a file."""
