@@ -230,7 +230,10 @@ class Cache:
         good = [number for number in range(len(self.rows)) if number not in self.skipped]
         tensors = {name: torch.from_numpy(np.load(self.folder / f"{name}.npy", mmap_mode="c")) for name in arrays}
         samples = Samples(
-            **tensors,
+            products=tensors["products"],
+            images=tensors["images"],
+            depth=tensors["depth"],
+            saliency=tensors["saliency"],
             titles=[row.title for row in self.rows],
             labels=torch.tensor([row.label for row in self.rows]),
             rows=torch.tensor(good, dtype=torch.long),
