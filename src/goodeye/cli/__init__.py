@@ -23,6 +23,7 @@ from goodeye.cli import (  # noqa: F401 (each puts its commands into the tree)
     prove,
     review,
     search,
+    search_train,
     showroom,
 )
 from goodeye.cli.common import AS_ESCAPES, BAD_INPUT, DONE, FAILED, Call, app, complain, say

@@ -96,3 +96,13 @@ def write_json(file: Path | None, data: Any) -> None:
 
     text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
     write_bytes(file, f"{text}\n".encode(errors=AS_ESCAPES))
+
+
+def row_of(words: str) -> tuple[str, Path]:
+    """NAME=FOLDER of a proof's --row. Raises BadInput for anything else."""
+    from goodeye.errors import BadInput
+
+    name, equals, folder = words.partition("=")
+    if not (name and equals and folder):
+        raise BadInput(f"--row {words} names no folder. Write --row NAME=FOLDER.")
+    return name, Path(folder)

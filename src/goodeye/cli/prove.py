@@ -5,8 +5,7 @@ from typing import Annotated
 
 from tyro.conf import UseAppendAction
 
-from goodeye.cli.common import DONE, Json, ModelSet, Text, ads, command, optional, say, write_json
-from goodeye.errors import BadInput
+from goodeye.cli.common import DONE, Json, ModelSet, Text, ads, command, optional, row_of, say, write_json
 
 
 @command(ads, "ads prove", resume=" ")
@@ -53,7 +52,7 @@ def ads_prove(
         fresh_briefs(seed, n),
         models=Models(resolve(models), device=device),
         held_out=the_oracle(),
-        adapters={name: folder for name, folder in shipped.items() if folder.is_dir()} | dict(map(_row, row)),
+        adapters={name: folder for name, folder in shipped.items() if folder.is_dir()} | dict(map(row_of, row)),
         config=Prove(
             seed=seed,
             attempts=attempts,
@@ -70,10 +69,3 @@ def ads_prove(
     say(f"Report: {proof.report}")
     write_json(json, proof.numbers)
     return DONE
-
-
-def _row(words: str) -> tuple[str, Path]:
-    name, equals, folder = words.partition("=")
-    if not (name and equals and folder):
-        raise BadInput(f"--row {words} names no folder. Write --row NAME=FOLDER.")
-    return name, Path(folder)

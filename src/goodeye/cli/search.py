@@ -136,7 +136,7 @@ def search_query(
     from goodeye.search.query import Weights
     from goodeye.search.sheet import write_sheet
 
-    searcher = Searcher(index, models=models, head=head, server=_server(server, model), device=device)
+    searcher = Searcher(index, models=models, head=head, server=server_named(server, model), device=device)
     answer = searcher.ask(
         query,
         k=k,
@@ -184,7 +184,7 @@ def search_rephrase(
     """
     from goodeye.search.ask import Searcher
 
-    searcher = Searcher(index, models=models, head=head, server=_server(server, model), device=device)
+    searcher = Searcher(index, models=models, head=head, server=server_named(server, model), device=device)
     notes: list[str] = []
     say(searcher.rewrite(query, method, lexicon, notes))
     for note in notes:
@@ -331,7 +331,7 @@ def search_compare(
     return BAD_INPUT if found.failures else DONE
 
 
-def _server(url: str | None, model: str | None) -> "Server | None":
+def server_named(url: str | None, model: str | None) -> "Server | None":
     """The server named on the line; None leaves it to the environment, if one is needed at all."""
     if url is None and model is None:
         return None

@@ -64,6 +64,13 @@ class Searcher:
         self.server = server
 
     @property
+    def weight(self) -> Vector:
+        """w of the head, [D]. Raises BadInput where there is none."""
+        if self.head is None:
+            raise BadInput(f"{self.index.folder} has no taste. Fit one by `goodeye search fit-taste`, or name a head.")
+        return self.head.weight.cpu().numpy()
+
+    @property
     def usual_taste(self) -> float:
         """0.3 where there is a head, else 0."""
         return TASTE if self.head is not None else 0.0
@@ -92,7 +99,7 @@ class Searcher:
         return Answer(self.index.folder, question, read, method or "", weights, tuple(avoid), found, notes)
 
     def _find(self, vector: Vector, k: int, weights: Weights, away: np.ndarray | None, groups: bool) -> Found:
-        head = self.head.weight.cpu().numpy() if self.head is not None else None
+        head = self.weight if self.head is not None else None
         bias = float(self.head.bias) if self.head is not None else 0.0
         return find(self.index, vector, k, weights, head=head, bias=bias, away=away, groups=groups)
 
@@ -116,10 +123,7 @@ class Searcher:
         if method not in METHODS:
             raise BadInput(f"there is no method {method} to rephrase by. Use one of {', '.join(METHODS)}.")
         if method == "lexicon":
-            if self.head is None:
-                raise BadInput(f"{self.index.folder} has no taste to choose phrases by. Fit one, or name a head.")
-            phrases = read_lexicon(lexicon)
-            chosen = choose_phrases(query, self.index, self.clip, self.head.weight.cpu().numpy(), phrases)
+            chosen = choose_phrases(query, self.index, self.clip, self.weight, read_lexicon(lexicon))
             if not chosen.pulls:
                 notes.append("No phrase of the lexicon makes what is found more beautiful at the same relevance.")
             return chosen.text

@@ -99,14 +99,17 @@ def _of_tokens(path: Path) -> list[tuple[str, str]]:
 
 
 def text_ranks(texts: Vectors, images: Vectors, owner: Ints) -> Ints:
-    """texts: [T, D]; images: [N, D]; owner: [T]. For each text the rank of its picture, 0 the best; ties count as
-    ranked before it, so that equal embeddings cannot look good."""
-    ranks = []
-    for start in range(0, len(texts), 1024):
-        scores = texts[start : start + 1024] @ images.T
-        own = scores[np.arange(len(scores)), owner[start : start + 1024]][:, None]
-        ranks.append((scores >= own).sum(1) - 1)
-    return np.concatenate(ranks)
+    """texts: [T, D]; images: [N, D]; owner: [T]. For each text the rank of its picture, 0 the best."""
+    starts = range(0, len(texts), 1024)
+    blocks = [slice(start, start + 1024) for start in starts]
+    return np.concatenate([text_ranks_of(texts[block] @ images.T, owner[block]) for block in blocks])
+
+
+def text_ranks_of(scores: Vectors, owner: Ints) -> Ints:
+    """scores: [T, N]; owner: [T]. For each text the rank of its picture, 0 the best; ties count as ranked before it, so
+    that equal embeddings cannot look good."""
+    own = scores[np.arange(len(scores)), owner][:, None]
+    return (scores >= own).sum(1) - 1
 
 
 def image_ranks(texts: Vectors, images: Vectors, owner: Ints) -> Ints:

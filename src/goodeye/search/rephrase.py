@@ -7,11 +7,11 @@ wanted in about 50 words; `repeat`, the query said several times, is the control
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, get_args
 
 from pydantic import Field
 
-from goodeye.judging.large import Answer, Asked, LargeModel
+from goodeye.judging.large import Answer, Asked
 from goodeye.search.embed import token_count, token_limit
 
 if TYPE_CHECKING:
@@ -35,6 +35,15 @@ HOW = {
     "kw_dict": "at least two key words of the query, each with a description, from the most to the least significant.",
     "reorg": "say the query several times, each time in other words.",
 }
+
+
+A = TypeVar("A", bound=Answer)
+
+
+class Asks(Protocol):
+    """A `LargeModel`, or what stands in for one."""
+
+    def ask(self, asked: Asked, kind: type[A]) -> A: ...
 
 
 class Detail(Answer):
@@ -67,7 +76,7 @@ class Rephrased:
     left_out: tuple[str, ...] = ()
 
 
-def rephrase(query: str, method: Method, clip: "Clip", model: LargeModel | None = None) -> Rephrased:
+def rephrase(query: str, method: Method, clip: "Clip", model: Asks | None = None) -> Rephrased:
     """Rewrites a query; every method but `repeat` asks the model. `lexicon` needs the index: see that module.
 
     What is less significant than fits into the encoder's tokens is left out and named; nothing is cut silently, and a

@@ -100,6 +100,14 @@ def gathered(rows: Tensor) -> Tensor:
     return gather(rows) if torch.distributed.is_initialized() else rows
 
 
+def own_device(device: str) -> str:
+    """The device of this process: the one named, or its own where there are several processes."""
+    from accelerate import PartialState
+
+    state = PartialState(cpu=device.startswith("cpu"))
+    return str(state.device) if state.num_processes > 1 else device
+
+
 def is_main(cpu: bool) -> bool:
     """Whether this process is the one that writes."""
     from accelerate import PartialState

@@ -1,0 +1,426 @@
+"""What each way to rank pictures gains, side by side on unseen ones: the whole job (`goodeye search prove`).
+
+Every row answers the same queries on the same pictures. Beside agreement with people on beauty stand agreement on
+accuracy, recall of captions that ask for their own picture, and the time of a query, since beauty alone can be bought
+by pictures that nobody asked for. Intervals are 95 %, by bootstrap over queries; differences are paired by query.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from goodeye.atomic import write_bytes
+from goodeye.errors import BadInput
+from goodeye.judging.clip import Clip
+from goodeye.judging.metrics import Interval, bootstrap, paired_bootstrap
+from goodeye.judging.wins import Choice, Outcome, Wins, count_wins, outcome
+from goodeye.progress import progress
+from goodeye.search.align import Align, align
+from goodeye.search.build import index_pictures
+from goodeye.search.embed import embed_items, embed_pixels, embed_text, embed_texts, prepare
+from goodeye.search.hpir import AXES, Axis, Group, Pair, choose, load, weighted
+from goodeye.search.index import Index
+from goodeye.search.lexicon import choose_phrases
+from goodeye.search.recall import load_captions, text_ranks_of
+from goodeye.search.rephrase import BY_MODEL, Asks, Method, rephrase
+from goodeye.search.shift import Scale, shift
+from goodeye.search.source import open_named
+from goodeye.search.taste import fit_taste, load_head
+from goodeye.search.vectors import Vector, Vectors
+
+Scores = Float[np.ndarray[Any, Any], "Q N"]
+Prefer = Callable[[int, Sequence[str], Sequence[str]], Mapping[str, Choice]]
+
+BASE, SHIFT = "base", "shift"
+ALIGNED = ("rrhf", "ipo", "dpo")  # the rows of aligned models that a proof is expected to have
+SHIFTED = "dpo"  # the one that is also shown with the query shift
+SHOWN = 5  # pictures of an answer
+TIMED = 30  # queries whose time is taken
+STRIP = 3  # queries in the strip of pictures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """What a proof stands on. gallery: the folder of unseen pictures that are searched, HPIR's among them; captions:
+    unseen pictures with captions; taught, votes: pictures with captions, and people's votes on them, to learn from.
+    prefer: says for a query's number which of two rows is better on each axis, one order a call. answers: a large model
+    that rephrases, or what stands in for one."""
+
+    gallery: Path
+    hpir: Path
+    captions: Path
+    taught: Path
+    votes: Path
+    prefer: Prefer
+    answers: Asks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prove:
+    """How a proof is made. All ours. train: how a row is trained that is to be trained anew."""
+
+    seed: int = 0
+    taste: float = 0.5
+    depths: tuple[int, ...] = (20, 100, 400)
+    train: Align = field(
+        default_factory=lambda: Align(
+            steps=80, warmup=10, batch=8, accumulate=2, stride=4, lr=1e-4, queue=256, evaluate_every=20, guard=False
+        )
+    )
+    queries: int = 600  # pseudo-queries that a row is trained on
+
+    def check(self) -> None:
+        """Raises BadInput for numbers that make no sense."""
+        if not np.isfinite(self.taste) or any(depth < 1 for depth in self.depths):
+            raise BadInput("taste is a finite number, and a re-ranker's depth 1 or more. Correct them.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """One way to rank pictures. depth: of the two-stage re-ranker; None lets beauty count everywhere."""
+
+    name: str
+    about: str
+    model: "Model"
+    taste: float = 0.0
+    depth: int | None = None
+    method: Method | None = None
+
+
+class Answer(Protocol):
+    """What a timed system does with a query."""
+
+    def __call__(self, query: str) -> Any: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """What came of it. numbers: as results.json has it. strip: for each row its first pictures of the first queries."""
+
+    out: Path
+    numbers: dict[str, Any]
+    strip: Mapping[str, Sequence[Sequence[str]]] = field(repr=False)
+
+    @property
+    def report(self) -> Path:
+        return self.out / "report.html"
+
+
+def prove(
+    ground: Ground,
+    *,
+    clip: Clip,
+    aligned: Mapping[str, Path] | None = None,
+    retrain: Sequence[str] = (),
+    config: Prove | None = None,
+    models: str = "showroom",
+    out: str | Path = "goodeye-search-proof",
+    resume: bool = True,
+) -> Proof:
+    """The rows base, two-stage re-ranking, query shift, each rephrasing, and one for each of `aligned` (folders as
+    `align` writes them) and `retrain` (methods that are trained first, in out/align/).
+
+    out gets results.json, report.html and the indexes; the same call goes on where it was stopped. Raises BadInput for
+    a folder that holds no model, before anything is measured.
+    """
+    from goodeye.search.prove_report import write_report
+
+    config, out, started = config or Prove(), Path(out), time.monotonic()
+    config.check()
+    base = Model(BASE, clip, ground, out, models)
+    variants = {
+        name: Model(name, _model(folder, clip), ground, out, models) for name, folder in (aligned or {}).items()
+    }
+    for name in retrain:
+        trained = _trained(name, base, ground, config, out, resume)
+        variants[name] = Model(name, trained, ground, out, models)
+    bench = _Bench(ground, base, config)
+    systems = _systems(base, variants, config)
+    rows: dict[str, dict[str, Any]] = {}
+    measured: dict[str, Measured] = {}
+    with progress("proving", len(systems), "rows") as advance:
+        for system in systems:
+            measured[system.name] = bench.measure(system)
+            rows[system.name] = _told(measured[system.name])
+            advance(note=system.name)
+    numbers = {
+        "seed": config.seed,
+        "n": len(bench.pairs),
+        "gallery": len(base.gallery),
+        "captions": len(bench.captioned.captions),
+        "taste": config.taste,
+        "models": models,
+        "rows": rows,
+        "minus_base": {name: _minus(one, measured[BASE]) for name, one in measured.items() if name != BASE},
+        "left_out": {name: "no model was given for it" for name in ALIGNED if name not in variants},
+        "about": {system.name: system.about for system in systems},
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    proof = Proof(out=out, numbers=numbers, strip={name: one.shown[:STRIP] for name, one in measured.items()})
+    write_bytes(out / "results.json", (json.dumps(numbers, indent=1, allow_nan=False) + "\n").encode())
+    write_report(proof, [pair.query for pair in bench.pairs[:STRIP]])
+    return proof
+
+
+def _systems(base: "Model", variants: Mapping[str, "Model"], config: Prove) -> list[System]:
+    found = [System(name=BASE, about="the model alone", model=base)]
+    found += [
+        System(
+            name=f"rerank_{depth}",
+            about=f"two stages: the first {depth} pictures are looked at again and re-ranked",
+            model=base,
+            taste=config.taste,
+            depth=depth,
+        )
+        for depth in config.depths
+    ]
+    found.append(System(name=SHIFT, about="one shifted query ranks all pictures", model=base, taste=config.taste))
+    for method in ("repeat", "lexicon", *BY_MODEL):
+        control = "; the control of all rephrasing" if method == "repeat" else ""
+        found.append(System(name=method, about=f"the query rewritten{control}", model=base, method=method))
+    for name, model in variants.items():
+        found.append(System(name=name, about=f"the model after {name.upper()}", model=model))
+        if name == SHIFTED:
+            about = f"the model after {name.upper()}, with a shifted query"
+            found.append(System(name=f"{name}_{SHIFT}", about=about, model=model, taste=config.taste))
+    return found
+
+
+def _model(folder: Path, like: Clip) -> Clip:
+    place = folder / "clip" if (folder / "clip").is_dir() else folder
+    if not (place / "config.json").is_file():
+        raise BadInput(f"{folder} holds no model. Name the run folder of `goodeye search align`.")
+    return Clip.from_pretrained(place, like.model.device)
+
+
+def _trained(name: str, base: "Model", ground: Ground, config: Prove, out: Path, resume: bool) -> Clip:
+    """The model after a method of `align`, on the taught pictures; their queries are rewritten by the lexicon."""
+    folder = out / "align" / name
+    if not (folder / "clip" / "config.json").is_file():
+        index, head = base.taught, base.head
+        train = replace(config.train, method=name, seed=config.seed)  # type: ignore[arg-type]
+        copy = Clip.from_pretrained(_source(base.clip, out), base.clip.model.device)
+        align(
+            index,
+            copy,
+            head,
+            folder,
+            count=config.queries,
+            rewrite=lambda query: choose_phrases(query, index, base.clip, head).text,
+            config=train,
+            resume=resume,
+            cpu=base.clip.model.device.type == "cpu",
+        )
+    return Clip.from_pretrained(folder / "clip", base.clip.model.device)
+
+
+def _source(clip: Clip, out: Path) -> Path:
+    """The start model as a folder: each method trains a copy of it."""
+    from goodeye.search.towers import save_clip
+
+    return save_clip(clip, out / "align" / "start")
+
+
+class Model:
+    """A model with what a proof knows by it: the gallery, the captioned pictures, and its own taste.
+
+    The taste is fitted anew for each model, on the same votes: embeddings of two models have nothing in common.
+    """
+
+    def __init__(self, name: str, clip: Clip, ground: Ground, out: Path, models: str) -> None:
+        self.name, self.clip, self.ground, self.models = name, clip, ground, models
+        self.out = out / "indexes" / f"{name}-{clip.version}"
+
+    def _index(self, source: Path) -> Index:
+        folder = self.out / source.name
+        index_pictures(source, folder, self.clip, self.models, duplicates=0)
+        return Index(folder)
+
+    @cached_property
+    def gallery(self) -> Index:
+        return self._index(self.ground.gallery)
+
+    @cached_property
+    def taught(self) -> Index:
+        return self._index(self.ground.taught)
+
+    @cached_property
+    def head(self) -> Vector:
+        """w of the taste, [D]."""
+        path = self.out / "taste.safetensors"
+        if not path.exists():
+            fit_taste(self.taught.folder, self.ground.votes, out=path)
+        return load_head(path, self.taught.card).weight.numpy()
+
+    @cached_property
+    def vectors(self) -> Vectors:
+        return np.asarray(self.gallery.vectors)
+
+    @cached_property
+    def row(self) -> dict[str, int]:
+        return self.gallery.names()
+
+    @cached_property
+    def captioned(self) -> Vectors:
+        items = load_captions(self.ground.captions).items
+        return np.concatenate([done.vectors for done in embed_items(items, self.clip)])
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One row's findings. right: axis -> [N, 2] of weight and 1 where right; ranks: of each caption's own picture;
+    milliseconds: of each timed query; shown: the first pictures of each query; outcomes: against base."""
+
+    right: dict[Axis, np.ndarray[Any, Any]]
+    ranks: np.ndarray[Any, Any]
+    milliseconds: np.ndarray[Any, Any]
+    shown: list[list[str]]
+    outcomes: dict[str, list[Outcome | None]]
+
+
+class _Bench:
+    """Queries, pictures and people of a proof, and what they say of a system."""
+
+    def __init__(self, ground: Ground, base: Model, config: Prove) -> None:
+        self.ground, self.base, self.config = ground, base, config
+        self.pairs: list[Pair] = load(ground.hpir)
+        self.captioned = load_captions(ground.captions)
+        self.shown_by_base: list[list[str]] = []
+
+    def measure(self, system: System) -> Measured:
+        """All of a row."""
+        model = system.model
+        texts = [self.rewritten(system, pair.query) for pair in self.pairs]
+        scores = self.scores(system, texts, model.vectors)
+        names = {at: name for name, at in model.row.items()}
+        shown = [[names[at] for at in row] for row in np.argsort(-scores, axis=1, kind="stable")[:, :SHOWN].tolist()]
+        self.shown_by_base = self.shown_by_base or shown
+        captions = [self.rewritten(system, caption) for caption in self.captioned.captions]
+        recall = self.scores(system, captions, model.captioned)
+        return Measured(
+            right={axis: self._right(axis, scores, model.row) for axis in AXES},
+            ranks=text_ranks_of(recall, np.array(self.captioned.owner)),
+            milliseconds=self._timed(system),
+            shown=shown,
+            outcomes=self._outcomes(shown),
+        )
+
+    def rewritten(self, system: System, query: str) -> str:
+        """The words that the system embeds."""
+        if system.method == "lexicon":
+            model = system.model
+            return choose_phrases(query, model.taught, model.clip, model.head).text
+        if system.method is not None:
+            return rephrase(query, system.method, system.model.clip, self.ground.answers).text
+        return query
+
+    def scores(self, system: System, texts: Sequence[str], vectors: Vectors) -> Scores:
+        """What each text gives each picture. Outside of a re-ranker's depth beauty was not looked at: it counts as the
+        middle one."""
+        clip = system.model.clip
+        queries = np.stack([embed_text(text, clip).vector for text in texts])
+        similar = queries @ vectors.T
+        if not system.taste:
+            return similar
+        head = system.model.head
+        scale = Scale(system.model.gallery.sample, head)
+        lam = np.array([scale.lam(system.taste, query) for query in queries])[:, None]
+        beauty = np.broadcast_to((vectors @ head - np.median(vectors @ head))[None], similar.shape)
+        if system.depth is not None:
+            places = np.argsort(np.argsort(-similar, axis=1, kind="stable"), axis=1)
+            beauty = np.where(places < system.depth, beauty, 0.0)
+        return similar + lam * beauty
+
+    def _right(self, axis: Axis, scores: Scores, row: Mapping[str, int]) -> np.ndarray[Any, Any]:
+        found = []
+        for pair, line in zip(self.pairs, scores, strict=True):
+            given: dict[Group, Sequence[float]] = {
+                group: [float(line[row[str(path.resolve())]]) for path in paths] for group, paths in pair.groups.items()
+            }
+            votes = pair.votes[axis]
+            found.append((votes.weight, votes.golden == choose(given)))
+        return np.array(found, dtype=float)
+
+    def _outcomes(self, shown: Sequence[Sequence[str]]) -> dict[str, list[Outcome | None]]:
+        """Against base, asked in both orders; the same pictures are similar."""
+        found: dict[str, list[Outcome | None]] = {}
+        for number, (ours, theirs) in enumerate(zip(shown, self.shown_by_base, strict=True)):
+            above = self.ground.prefer(number, ours, theirs)
+            below = self.ground.prefer(number, theirs, ours)
+            same = set(ours) == set(theirs)
+            for axis in above:
+                found.setdefault(axis, []).append("similar" if same else outcome(above[axis], below[axis]))
+        return found
+
+    def _timed(self, system: System) -> np.ndarray[Any, Any]:
+        """Milliseconds from a query's words to its first pictures, one at a time, after a first round that warms up."""
+        answer = self._answer(system)
+        answer(self.pairs[0].query)
+        found = []
+        for pair in self.pairs[:TIMED]:
+            began = time.perf_counter()
+            answer(pair.query)
+            found.append(1000 * (time.perf_counter() - began))
+        return np.array(found)
+
+    def _answer(self, system: System) -> Answer:
+        """The system as it would run: on the index, and a second stage that opens and looks at its pictures."""
+        model, index = system.model, system.model.gallery
+        scale = Scale(index.sample, model.head if system.taste else None)
+
+        def query_of(words: str) -> Vector:
+            return embed_texts([self.rewritten(system, words)], model.clip)[0]
+
+        def once(words: str) -> Any:
+            query = query_of(words)
+            moved = shift(query, scale.head, scale.lam(system.taste, query)) if system.taste else query
+            return index.search(moved[None], SHOWN)[1][0]
+
+        def twice(words: str) -> Any:
+            query = query_of(words)
+            rows = index.search(query[None], min(system.depth or 1, len(index)))[1][0]
+            pixels = torch.stack([prepare(open_named(index.row(int(row))[0]), model.clip) for row in rows])
+            seen = embed_pixels(pixels, model.clip)
+            scores = seen @ query + scale.lam(system.taste, query) * (seen @ model.head)
+            return rows[np.argsort(-scores)[:SHOWN]]
+
+        return twice if system.depth else once
+
+
+# --- the numbers
+
+
+def _share(rows: np.ndarray[Any, Any]) -> float:
+    return float((rows < 1).mean())
+
+
+def _mean(rows: np.ndarray[Any, Any]) -> float:
+    return float(rows.mean())
+
+
+def _told(one: Measured) -> dict[str, Any]:
+    """A row as JSON: every measure as {mean, low, high}."""
+    wins: dict[str, Wins] = {axis: count_wins(found) for axis, found in one.outcomes.items()}
+    intervals: dict[str, Interval] = {
+        **{f"hpir_{axis}": bootstrap(rows, weighted) for axis, rows in one.right.items()},
+        "recall_at_1": bootstrap(one.ranks, _share),
+        "ms_per_query": bootstrap(one.milliseconds, _mean),
+        **{f"win_and_similar_{axis}": found.win_and_similar for axis, found in wins.items()},
+    }
+    counts = {axis: dict(found.counts) for axis, found in wins.items()}
+    return {**{name: interval.to_json() for name, interval in intervals.items()}, "against_base": counts}
+
+
+def _minus(one: Measured, base: Measured) -> dict[str, Any]:
+    """Paired differences to base."""
+    found = {f"hpir_{axis}": paired_bootstrap(rows, base.right[axis], weighted) for axis, rows in one.right.items()}
+    found["recall_at_1"] = paired_bootstrap(one.ranks, base.ranks, _share)
+    return {name: interval.to_json() for name, interval in found.items()}
