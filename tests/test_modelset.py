@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from goodeye.errors import BadInput
-from goodeye.modelset import ROLES, SHOWROOM, Models, Settings, resolve
+from goodeye.modelset import ROLES, SHOWROOM, Models, Settings, opened, reference, resolve
 
 
 @pytest.fixture
@@ -99,6 +100,58 @@ def test_a_file_without_base_has_only_its_own_roles(tmp_path):
     assert (alone.name, list(alone.roles)) == ("mine", ["vae"])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """The settings of a job, as it would have them."""
+
+    steps: int = 100
+    image_scale: float = 1.5
+    masked: bool = False
+    words: tuple[str, ...] = ()
+    model: str | None = None
+
+
+def test_a_file_has_tables_and_roles_for_other_jobs(tmp_path):
+    (tmp_path / "taste.safetensors").write_bytes(b"")
+    mine = resolve(
+        toml(
+            tmp_path,
+            """
+            base = "sd15"
+            [roles]
+            taste = "taste.safetensors"
+            editor = "someone/an-editor#unet"
+            [edit]
+            steps = 30
+            image_scale = 2
+            words = ["a", "b"]
+            model = "m"
+            """,
+        )
+    )
+    assert (
+        mine.roles["taste"] == str(tmp_path / "taste.safetensors") and mine.roles["editor"] == "someone/an-editor#unet"
+    )
+    assert mine.table("edit", Edit) == Edit(steps=30, image_scale=2, words=("a", "b"), model="m")
+    assert mine.table("synth", Edit) == Edit() == resolve("showroom").table("edit", Edit)
+    assert mine.settings == Settings()
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("step = 3", r"the table \[edit\] of the model set mine has the unknown setting step; did you mean steps\?"),
+        ("steps = 3.5", r"has steps = 3\.5. Use a value like 100"),
+        ("steps = true", "has steps = True"),
+        ("masked = 1", "has masked = 1. Use a value like False"),
+        ("words = 'a'", "has words = 'a'"),
+    ],
+)
+def test_a_job_s_table_with_mistakes_is_refused_plainly(tmp_path, line, words):
+    with pytest.raises(BadInput, match=words):
+        resolve(toml(tmp_path, f"[edit]\n{line}")).table("edit", Edit)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -117,6 +170,8 @@ def test_a_file_without_base_has_only_its_own_roles(tmp_path):
         ("[roles]\nunet = 5", "role unet is 5"),
         ('base = "sdxl"', "base is 'sdxl'"),
         ("roles = 3", "are tables"),
+        ("edit = 3", "are tables"),
+        ("[editt]\nsteps = 3", "unknown key editt; did you mean edit?"),
         ("[roles\n", "is not TOML"),
     ],
 )
@@ -148,6 +203,44 @@ def test_every_role_loads_once_frozen_and_in_evaluation_mode(tiny_set):
     images = torch.rand(1, 3, 32, 32)
     assert models.depth(images).shape == models.saliency(images).shape == (1, 1, 32, 32)
     assert models.rfnet.depth is models.depth and models.rfnet.threshold == models.model_set.settings.threshold
+
+
+def test_a_job_brings_its_own_loader_and_it_is_called_once(tmp_path):
+    (tmp_path / "taste.json").write_text("[1, 2]")
+    models, calls = Models(resolve(toml(tmp_path, '[roles]\ntaste = "taste.json"\nrewards = "nobody/nothing"'))), []
+
+    def loader(place: str) -> list[int]:
+        calls.append(place)
+        return json.loads(Path(place).read_text())
+
+    assert models.load("taste", loader) == [1, 2] and models.load("taste", loader) is models.load("taste", loader)
+    assert calls == [str(tmp_path / "taste.json")]
+    with pytest.raises(BadInput, match="has no editor. Name a folder or a hub id, as editor under"):
+        models.load("editor", loader)
+    with pytest.raises(BadInput, match=r"role rewards of mine \(nobody/nothing\) cannot be loaded from the hub"):
+        models.load("rewards", loader)
+    (tmp_path / "taste.json").write_text("[1, ")
+    with pytest.raises(BadInput, match="role taste of mine .* cannot be loaded"):
+        Models(models.model_set).load("taste", loader)
+
+
+def test_a_network_of_a_job_s_own_role_is_frozen_and_whole(copy):
+    from diffusers import UNet2DConditionModel
+
+    text = copy.read_text().replace("[settings]", 'editor = "unet"\n[settings]')
+    models = Models(resolve(toml(copy.parent, text)))
+    editor = models.network("editor", UNet2DConditionModel)
+    assert editor is models.network("editor", UNet2DConditionModel) and editor is not models.unet
+    assert not editor.training and not any(parameter.requires_grad for parameter in editor.parameters())
+
+
+def test_loaded_models_stay_as_they_are_and_sets_are_named_as_a_config_has_them(tiny_set, monkeypatch):
+    models = opened(tiny_set)
+    assert opened(models) is models and models.model_set.name == reference(models) == "tiny"
+    monkeypatch.chdir(tiny_set.parent)
+    assert reference(tiny_set.name) == str(tiny_set) and reference("showroom") == "showroom"
+    models.require("vae", "scheduler_config")
+    assert {"vae", "scheduler_config"} <= vars(models).keys()
 
 
 def test_other_dtype(tiny_set):

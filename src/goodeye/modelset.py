@@ -9,6 +9,11 @@ A set is `showroom` (shipped, offline), `sd15` (Stable Diffusion 1.5 class, by h
     saliency = "u2net.onnx"                # a file or folder beside the TOML file, or a full path
     [settings]
     steps = 30
+    [edit]                                 # what a job other than ads goes by; its own settings say what there is
+    steps = 30
+
+Roles of all jobs stand under [roles], and a set need not hold them all. A job whose model is of a class of its own
+brings the loader: `Models.load`.
 
 Folders are in the layout of diffusers and transformers, with safetensors weights; pickles are refused.
 """
@@ -18,14 +23,14 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from goodeye.errors import BadInput
+from goodeye.hub import fetched, no_bars, require_usable, split_reference
 
 if TYPE_CHECKING:
     import torch
@@ -37,11 +42,19 @@ if TYPE_CHECKING:
     from goodeye.judging.rfnet import RFNetJudge
 
 T = TypeVar("T")
+C = TypeVar("C")
 
 ROLES = (
     *("vae", "text_encoder", "tokenizer", "unet", "controlnet", "scheduler"),
     *("depth", "saliency", "clip", "rfnet"),
 )
+JOB_ROLES: dict[str, tuple[str, ...]] = {  # what each job may need; ads has the most, and other jobs share of it
+    "ads": ROLES,
+    "search": ("taste",),
+    "synth": ("layout_unet", "detector", "segmenter"),
+    "edit": ("editor", "rewards"),
+}
+GENERATOR = ("vae", "tokenizer", "text_encoder", "unet", "controlnet", "scheduler_config")  # parts that make pictures
 SHOWROOM = Path(__file__).parent / "showroom" / "weights"
 SHOWROOM_PROMPTS = (  # in the words that its text encoder was trained on
     "a {title} on a wooden floor in a living room with beige walls, bright daylight",
@@ -58,7 +71,6 @@ SHOWROOM_PROMPTS = (  # in the words that its text encoder was trained on
 )
 STABLE_DIFFUSION = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 
-_PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?(#[\w./-]+)?")
 
 # What to do about a role that a set leaves open.
@@ -87,11 +99,28 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSet:
-    """roles: role -> full path of a folder (or an .onnx file), or `hub/id[@revision][#subfolder]`."""
+    """roles: role -> full path of a folder (or a file), or `hub/id[@revision][#subfolder]`. tables: job -> its settings
+    as the TOML file has them; `table` reads them."""
 
     name: str
     roles: dict[str, str]
     settings: Settings = field(default_factory=Settings)
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def table(self, job: str, kind: type[C]) -> C:
+        """A job's settings: `kind`, a dataclass whose fields have defaults, with what the set's table of the job says.
+
+        Raises BadInput for a key that `kind` has not, and for a value of another type than its default.
+        """
+        place, usual, found = f"the table [{job}] of the model set {self.name}", kind(), self.tables.get(job, {})
+        _require_known(found, list(vars(usual)), "setting", place)
+        given = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
+        for key, value in given.items():
+            default = getattr(usual, key)
+            alike = type(value) is type(default) or (type(default) is float and type(value) is int)
+            if default is not None and not alike:
+                raise BadInput(f"{place} has {key} = {found[key]!r}. Use a value like {default!r}.")
+        return kind(**given)
 
 
 def resolve(name_or_toml: str | Path) -> ModelSet:
@@ -118,7 +147,8 @@ def resolve(name_or_toml: str | Path) -> ModelSet:
 def showroom() -> ModelSet:
     """The small models that the package ships."""
     settings = Settings(size=128, steps=20, guidance_scale=3.0, product_scale=0.5, prompts=SHOWROOM_PROMPTS)
-    return ModelSet(name="showroom", roles={role: str(SHOWROOM / role) for role in ROLES}, settings=settings)
+    shipped = [role for roles in JOB_ROLES.values() for role in roles if role in ROLES or (SHOWROOM / role).exists()]
+    return ModelSet(name="showroom", roles={role: str(SHOWROOM / role) for role in shipped}, settings=settings)
 
 
 def sd15() -> ModelSet:
@@ -140,30 +170,36 @@ def sd15() -> ModelSet:
 
 
 def _from_table(table: Mapping[str, Any], path: Path) -> ModelSet:
-    _require_known(table, ("name", "base", "roles", "settings"), "key", path)
-    roles, settings = table.get("roles", {}), table.get("settings", {})
+    jobs = [job for job in JOB_ROLES if job != "ads"]
+    _require_known(table, ("name", "base", "roles", "settings", *jobs), "key", path)
     name, base = table.get("name", path.stem), table.get("base")
-    if not isinstance(roles, dict) or not isinstance(settings, dict) or not isinstance(name, str) or not name:
-        raise BadInput(f"{path}: name is a text, [roles] and [settings] are tables. Correct it.")
+    roles, settings, *others = (table.get(part, {}) for part in ("roles", "settings", *jobs))
+    if not all(isinstance(part, dict) for part in (roles, settings, *others)) or not isinstance(name, str) or not name:
+        raise BadInput(f"{path}: name is a text, and all else but base are tables. Correct it.")
     if base not in (None, "showroom", "sd15"):
         raise BadInput(f"{path}: base is {base!r}. Use showroom or sd15, or leave it out.")
-    _require_known(roles, ROLES, "role", path)
+    _require_known(roles, [role for known in JOB_ROLES.values() for role in known], "role", path)
     _require_known(settings, [one.name for one in fields(Settings)], "setting", path)
     below = resolve(base) if base else ModelSet(name="", roles={})
     return ModelSet(
         name=name,
         roles=below.roles | {role: _reference(value, role, path) for role, value in roles.items()},
         settings=replace(below.settings, **{key: _setting(key, value, path) for key, value in settings.items()}),
+        tables={
+            job: below.tables.get(job, {}) | found
+            for job, found in zip(jobs, others, strict=True)
+            if found or job in below.tables
+        },
     )
 
 
-def _require_known(given: Mapping[str, Any], known: Any, kind: str, path: Path) -> None:
+def _require_known(given: Mapping[str, Any], known: Sequence[str], kind: str, where: str | Path) -> None:
     for name in given:
         if name not in known:
-            raise BadInput(f"{path} has the unknown {kind} {name}{_nearest(name, known)}. Use {', '.join(known)}.")
+            raise BadInput(f"{where} has the unknown {kind} {name}{_nearest(name, known)}. Use {', '.join(known)}.")
 
 
-def _nearest(name: str, known: Any) -> str:
+def _nearest(name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name.lower(), known, 1, 0.5)
     return f"; did you mean {near[0]}?" if near else ""
 
@@ -215,6 +251,18 @@ def _setting(key: str, value: Any, path: Path) -> Any:
 # --- loading
 
 
+def opened(models: str | Path | Models, device: str | torch.device = "cpu") -> Models:
+    """The models of a set by name or TOML file, on `device`; those that are loaded already as they are."""
+    return Models(resolve(models), device=device) if isinstance(models, str | Path) else models
+
+
+def reference(models: str | Path | Models) -> str:
+    """The set as a run's config names it: a TOML file by its full path."""
+    if not isinstance(models, str | Path):
+        return models.model_set.name
+    return str(Path(models).resolve()) if str(models).endswith(".toml") else str(models)
+
+
 class Models:
     """The models of a set, each loaded when first asked for and then kept: frozen, in evaluation mode, on `device`.
 
@@ -230,6 +278,29 @@ class Models:
         self.model_set = model_set
         self.device = _device(device)
         self.dtype = dtype or torch.float32
+        self.kept: dict[str, Any] = {}
+
+    def load(self, role: str, loader: Callable[[str], T]) -> T:
+        """What `loader` makes of the role's place (a local folder or file, or a hub id), kept from then on.
+
+        So a job brings a model of a class of its own. A subfolder or revision is fetched from the hub first.
+        """
+        if role not in self.kept:
+            self.kept[role] = self._whole(role, loader)
+        kept: T = self.kept[role]
+        return kept
+
+    def network(self, role: str, kind: type[T]) -> T:
+        """A network of one of diffusers' classes, kept from then on; refused where weights are missing."""
+        if role not in self.kept:
+            self.kept[role] = self._diffusers(role, kind)
+        kept: T = self.kept[role]
+        return kept
+
+    def require(self, *parts: str) -> None:
+        """Loads these attributes now, so that what is missing is said before a run begins."""
+        for part in parts:
+            getattr(self, part)
 
     @cached_property
     def vae(self) -> AutoencoderKL:
@@ -344,8 +415,8 @@ class Models:
         place, options = split_reference(self._place(role))
         local = Path(place).is_absolute()
         where = f"the role {role} of {self.model_set.name} ({self._place(role)})"
-        if local:
-            _require_usable(Path(place), where, self.model_set.name, role)
+        if local and (role in ROLES or not Path(place).is_file()):  # a job's own role may be a file
+            require_usable(Path(place), where, self.model_set.name, role)
         try:
             with no_bars(local):
                 return load(place, options)
@@ -389,53 +460,3 @@ def _device(device: str | torch.device) -> torch.device:
         raise BadInput(
             f"the device {device} cannot be used: {why}. Use cpu or a device that this machine has."
         ) from error
-
-
-def split_reference(reference: str) -> tuple[str, dict[str, str]]:
-    """A place and from_pretrained's options for it: `id@revision#subfolder`; a local path is taken as it is."""
-    if Path(reference).is_absolute():
-        return reference, {}
-    place, _, subfolder = reference.partition("#")
-    place, _, revision = place.partition("@")
-    options = {"subfolder": subfolder, "revision": revision}
-    return place, {name: value for name, value in options.items() if value}
-
-
-def _require_usable(place: Path, where: str, name: str, role: str) -> None:
-    """Says what is wrong with a local place before a library says it less plainly."""
-    if place.suffix == ".onnx" and place.is_file():
-        return
-    if not place.is_dir():
-        hint = f"Run `goodeye showroom build FOLDER --only {role}`" if name == "showroom" else "Correct the path"
-        raise BadInput(f"{where} is not a folder. {hint}.")
-    names = [file.name for file in place.iterdir()]
-    pickles = sorted(file for file in names if file.endswith(_PICKLES))
-    if pickles and not any(file.endswith(".safetensors") for file in names):
-        raise BadInput(
-            f"{where} holds only {pickles[0]}, a pickle, which could run anything when loaded: safetensors only. "
-            "Convert it, by save_pretrained where you trust it."
-        )
-
-
-def fetched(repository: str, subfolder: str = "", revision: str | None = None, *, offline: bool = False) -> str:
-    """A local copy of what a subfolder of a hub repository needs. offline: what is here already, or an OSError."""
-    from huggingface_hub import snapshot_download
-
-    wanted = [f"{subfolder}/{end}" if subfolder else end for end in ("*.json", "*.safetensors", "*.txt", "*.md")]
-    copy = snapshot_download(repository, revision=revision, allow_patterns=wanted, local_files_only=offline)
-    return str(Path(copy) / subfolder)
-
-
-@contextmanager
-def no_bars(quiet: bool) -> Iterator[None]:
-    """Without transformers' progress bars, which a local folder does not need; downloads keep theirs."""
-    from transformers.utils import logging
-
-    quiet = quiet and logging.is_progress_bar_enabled()
-    if quiet:
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if quiet:
-            logging.enable_progress_bar()

@@ -16,7 +16,8 @@ from typing import Any, Literal
 import torch
 
 from goodeye.errors import BadInput
-from goodeye.modelset import ROLES, ModelSet, fetched, no_bars, split_reference
+from goodeye.hub import fetched, no_bars, split_reference
+from goodeye.modelset import ROLES, ModelSet
 from goodeye.progress import track
 
 CONFIGS = Path(__file__).parent / "configs" / "sd15"
@@ -146,4 +147,6 @@ def as_toml(model_set: ModelSet) -> str:
     lines += [f"{role} = {json.dumps(place)}" for role, place in model_set.roles.items()]
     lines += ["", "[settings]"]
     lines += [f"{name} = {json.dumps(value)}" for name, value in asdict(model_set.settings).items()]
+    for job, table in model_set.tables.items():
+        lines += ["", f"[{job}]", *(f"{name} = {json.dumps(value)}" for name, value in table.items())]
     return "\n".join(lines) + "\n"

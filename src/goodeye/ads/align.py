@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 
@@ -28,12 +28,10 @@ from goodeye.errors import BadInput
 from goodeye.images import open_image
 from goodeye.judging.protocol import Judge, fingerprint
 from goodeye.judging.tables import Skipped
+from goodeye.modelset import GENERATOR, Models, opened, reference
 from goodeye.progress import track
 from goodeye.training.guard import Guard, Limits
 from goodeye.training.loop import Data, Loop, Modules, Result, StepFn, fit, read_metrics, shuffled
-
-if TYPE_CHECKING:
-    from goodeye.modelset import Models
 
 Method = Literal["rfft", "refl", "dpo"]
 
@@ -150,7 +148,7 @@ def align(
     *,
     briefs: Sequence[Placed] = (),
     config: Align | None = None,
-    models: "str | Path | Models" = "showroom",
+    models: str | Path | Models = "showroom",
     out: str | Path = "runs/align",
     title: str | None = None,
     prompt: str | None = None,
@@ -192,7 +190,7 @@ def align(
     studio = Studio(loaded, settings)
     other = _rfnet(Path(held_out), loaded) if isinstance(held_out, str | Path) else held_out
     run = _Run(config=config, out=Path(out), studio=studio, judge=judge, held_out=other, briefs=briefs, cpu=cpu)
-    result, stopped = run.fit(limits, resume, _name(models))
+    result, stopped = run.fit(limits, resume, reference(models))
     return run.conclude(result, stopped, problems)
 
 
@@ -368,23 +366,14 @@ def _digest(briefs: Sequence[Placed]) -> str:
 # --- models and briefs
 
 
-def _name(models: "str | Path | Models") -> str:
-    if not isinstance(models, str | Path):
-        return models.model_set.name
-    return str(Path(models).resolve()) if str(models).endswith(".toml") else str(models)
-
-
-def _models(models: "str | Path | Models", device: str) -> "Models":
+def _models(models: str | Path | Models, device: str) -> Models:
     """The models, with all that a run needs loaded, so that what is missing is said before it begins."""
-    from goodeye.modelset import Models, resolve
-
-    loaded = Models(resolve(models), device=device) if isinstance(models, str | Path) else models
-    for role in ("vae", "tokenizer", "text_encoder", "unet", "controlnet", "scheduler_config"):
-        getattr(loaded, role)
+    loaded = opened(models, device)
+    loaded.require(*GENERATOR)
     return loaded
 
 
-def _inspector(models: "Models", aux_grad: AuxGrad) -> Reward:
+def _inspector(models: Models, aux_grad: AuxGrad) -> Reward:
     """The model set's RFNet, with gradient through depth and saliency or not."""
     from goodeye.judging.rfnet import RFNetJudge
 
@@ -394,7 +383,7 @@ def _inspector(models: "Models", aux_grad: AuxGrad) -> Reward:
     )
 
 
-def _rfnet(folder: Path, models: "Models") -> Judge:
+def _rfnet(folder: Path, models: Models) -> Judge:
     """An RFNet of its own beside the model set's, with the same depth and saliency."""
     from goodeye.judging.rfnet import RFNetConfig, RFNetJudge
 
@@ -427,7 +416,7 @@ class _Shelf(Sequence[Placed]):
 
 
 def _placed(
-    inputs: Sequence[str | Path], models: "Models", title: str | None, prompt: str | None, remover: Remover, seed: int
+    inputs: Sequence[str | Path], models: Models, title: str | None, prompt: str | None, remover: Remover, seed: int
 ) -> tuple[Sequence[Placed], list[Skipped]]:
     """The briefs of files, each tried once; those that cannot be used are problems. Raises BadInput if none can be."""
     if not inputs:

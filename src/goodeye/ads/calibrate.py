@@ -31,10 +31,10 @@ from goodeye.judging.rfnet import class_number
 from goodeye.judging.tables import TABLES, Row, Skipped, read_table
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import AttemptRow, BriefRow, RunRow
+from goodeye.modelset import Models, opened, resolve
 
 if TYPE_CHECKING:
     from goodeye.judging.rfnet import RFNetJudge
-    from goodeye.modelset import Models
 
 PROMISE = "goodeye-promise.json"
 LABELS = "available, bad, one of the judge's classes, or 1 (available) to 6"
@@ -173,7 +173,7 @@ def calibrate(
     *,
     max_bad: float = 0.05,
     confidence: float = 0.95,
-    models: "str | Path | Models" = "showroom",
+    models: str | Path | Models = "showroom",
     out: str | Path = PROMISE,
     images: str | Path | None = None,
     batch: int = 16,
@@ -189,12 +189,10 @@ def calibrate(
     The promise is written to `out`; where the votes hold none, nothing is written and `refusal` says why. Raises
     BadInput where there are no votes, or nothing can be scored.
     """
-    from goodeye.modelset import Models, resolve
-
     check_promise(max_bad, confidence)
     if batch < 1:
         raise BadInput(f"batch is {batch}. Give 1 or more.")
-    loaded = Models(resolve(models), device=device) if isinstance(models, str | Path) else models
+    loaded = opened(models, device)
     if Path(votes).suffix.lower() in TABLES:
         found = _of_table(Path(votes), loaded, batch)
     else:
@@ -215,7 +213,7 @@ def calibrate(
     return Calibrated(file=file, calibration=calibration, refusal="", counts=counts, skipped=found.skipped)
 
 
-def maker_of(models: "Models", inspector: object) -> Maker:
+def maker_of(models: Models, inspector: object) -> Maker:
     """The judge and the generator of a run. The inspector needs a name and a version, as judges have them."""
     return Maker(
         judge=str(getattr(inspector, "name", "")),
@@ -280,7 +278,7 @@ def _percent(share: float) -> str:
 # Tables
 
 
-def _of_table(path: Path, models: "Models", batch: int) -> _Found:
+def _of_table(path: Path, models: Models, batch: int) -> _Found:
     """The table's pictures, each with its rows' votes; those without a score are scored."""
     rows, said, given, skipped = _read(path, models.rfnet.version)
     wanting = {name for name in rows if name not in given}
@@ -354,7 +352,7 @@ def _product_of(row: Row) -> str:
 # The ledger
 
 
-def _of_ledger(ledger: Ledger, models: "Models", batch: int) -> _Found:
+def _of_ledger(ledger: Ledger, models: Models, batch: int) -> _Found:
     """All attempts of this model set that people voted on; the last vote of each person counts."""
     judge, skipped, date = models.rfnet, list[Skipped](), datetime.fromtimestamp(0, UTC)
     known: list[tuple[AttemptRow, BriefRow, bool]] = []
@@ -393,7 +391,7 @@ def _by(verdict: Any, judge: "RFNetJudge") -> bool:
     return (verdict.judge, verdict.version) == (judge.name, judge.version)
 
 
-def _require_ours(run: RunRow, models: "Models", name: str) -> None:
+def _require_ours(run: RunRow, models: Models, name: str) -> None:
     """Raises BadInput where the run's pictures were made by another model set."""
     made_by = _set_name(str(run.command.get("models", "")))
     if made_by != models.model_set.name:
@@ -401,8 +399,6 @@ def _require_ours(run: RunRow, models: "Models", name: str) -> None:
 
 
 def _set_name(reference: str) -> str:
-    from goodeye.modelset import resolve
-
     try:
         return resolve(reference).name
     except BadInput:  # a file that is gone
@@ -410,7 +406,7 @@ def _set_name(reference: str) -> str:
 
 
 def _rescored(
-    ledger: Ledger, rows: Sequence[tuple[AttemptRow, BriefRow]], models: "Models", batch: int, skipped: list[Skipped]
+    ledger: Ledger, rows: Sequence[tuple[AttemptRow, BriefRow]], models: Models, batch: int, skipped: list[Skipped]
 ) -> Iterator[tuple[int, float]]:
     """p(available) by the present judge of attempts that it has not judged, by their ids."""
     ready: dict[torch.Size, list[tuple[int, torch.Tensor, Context]]] = defaultdict(list)

@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING
 
 import goodeye
 from goodeye.ads.brief import read_briefs
@@ -30,13 +29,11 @@ from goodeye.judging.protocol import Inspector
 from goodeye.judging.tables import Skipped
 from goodeye.ledger.ledger import DEFAULT_FOLDER, Ledger
 from goodeye.ledger.rows import AttemptRow
+from goodeye.modelset import GENERATOR, Models, Settings, opened, reference
 from goodeye.progress import Advance
 from goodeye.progress import progress as show_progress
 from goodeye.runfolder import RESULTS, RunFolder, going_on
 from goodeye.scheduler import grouped_batches, open_slots, send
-
-if TYPE_CHECKING:
-    from goodeye.modelset import Models, Settings
 
 JOB = "ads"
 
@@ -48,7 +45,7 @@ def make(
     prompt: str | None = None,
     want: int = 4,
     attempts: int = 5,
-    models: "str | Path | Models" = "showroom",
+    models: str | Path | Models = "showroom",
     out: str | Path = "goodeye-ads",
     ledger: str | Path | None = None,
     seed: int = 0,
@@ -89,7 +86,7 @@ def make(
         prompt=prompt,
         want=want,
         attempts=attempts,
-        models=_name(models),
+        models=reference(models),
         seed=seed,
         threshold=threshold,
         remover=remover,
@@ -145,25 +142,15 @@ def make(
 class _Studio:
     """What makes and what inspects."""
 
-    models: "Models"
-    settings: "Settings"
+    models: Models
+    settings: Settings
     inspector: Inspector
 
 
-def _name(models: "str | Path | Models") -> str:
-    """The model set as config.json names it: a TOML file by its full path."""
-    if not isinstance(models, str | Path):
-        return models.model_set.name
-    return str(Path(models).resolve()) if str(models).endswith(".toml") else str(models)
-
-
-def _studio(models: "str | Path | Models", command: Command, inspector: Inspector | None) -> _Studio:
+def _studio(models: str | Path | Models, command: Command, inspector: Inspector | None) -> _Studio:
     """Loads what the run needs now, so that what cannot be loaded is said before the run begins."""
-    from goodeye.modelset import Models, resolve
-
-    loaded = Models(resolve(command.models), device=command.device) if isinstance(models, str | Path) else models
-    for role in ("vae", "tokenizer", "text_encoder", "unet", "controlnet", "scheduler_config"):
-        getattr(loaded, role)
+    loaded = opened(command.models if isinstance(models, str | Path) else models, command.device)
+    loaded.require(*GENERATOR)
     return _Studio(models=loaded, settings=loaded.model_set.settings, inspector=inspector or loaded.rfnet)
 
 

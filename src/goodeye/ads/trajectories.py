@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -38,11 +38,9 @@ from goodeye.diffusion.batch import Prompts, attempt_seed, eight_bit, lay_out
 from goodeye.errors import BadInput
 from goodeye.judging.protocol import Inspector, fingerprint
 from goodeye.judging.tables import Skipped
+from goodeye.modelset import Models, Settings, opened
 from goodeye.progress import Advance
 from goodeye.progress import progress as show_progress
-
-if TYPE_CHECKING:
-    from goodeye.modelset import Models, Settings
 
 CONFIG, READINGS = "config.json", "readings.jsonl"
 CANDIDATES = (0.2, 0.35, 0.5, 0.65)  # checks to choose from, as parts of the steps (ours)
@@ -85,7 +83,7 @@ def calibrate_early(
     lose: float = SHARE,
     confidence: float = CONFIDENCE,
     most: int = MOST,
-    models: "str | Path | Models" = "showroom",
+    models: str | Path | Models = "showroom",
     out: str | Path = "goodeye-early",
     seed: int = 0,
     batch: int = 16,
@@ -107,15 +105,13 @@ def calibrate_early(
     Raises BadInput where nothing can run, where `out` holds another recording, and where the good attempts are too few
     for the promise: it says how many it takes, and the recording stays.
     """
-    from goodeye.modelset import Models, resolve
-
     check_options(lose, confidence, most)
     if attempts < 1 or batch < 1:
         raise BadInput("attempts and batch are counts. Give 1 or more.")
     briefs, problems = read_briefs(inputs, title, prompt)
     if not briefs:
         raise BadInput(problems[0].message if problems else "No products are named. Name some to record attempts at.")
-    loaded = Models(resolve(models), device=device) if isinstance(models, str | Path) else models
+    loaded = opened(models, device)
     settings = loaded.model_set.settings
     judge = inspector or loaded.rfnet
     setting = setting_of(loaded, settings, judge, settings.threshold if threshold is None else threshold)
@@ -152,7 +148,7 @@ def candidates(steps: int) -> list[int]:
     return sorted({max(1, round(part * steps)) for part in CANDIDATES} - {steps}) if steps > 1 else []
 
 
-def setting_of(models: "Models", settings: "Settings", inspector: Inspector, threshold: float) -> Setting:
+def setting_of(models: Models, settings: Settings, inspector: Inspector, threshold: float) -> Setting:
     """What a rule calibrated with these holds for. The inspector needs a name and a version, as judges have them."""
     return Setting(
         judge=str(getattr(inspector, "name", "")),
@@ -219,8 +215,8 @@ class Tape:
 class Recorder:
     """What makes attempts and reads them on the way. A brief that cannot be used becomes a problem."""
 
-    models: "Models"
-    settings: "Settings"
+    models: Models
+    settings: Settings
     inspector: Inspector
     steps: tuple[int, ...]
     seed: int
