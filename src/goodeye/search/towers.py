@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from goodeye.errors import BadInput
+from goodeye.hub import no_bars
 from goodeye.judging.clip import Clip
-from goodeye.modelset import no_bars
 from goodeye.search.adapt import make_trainable
 from goodeye.training.loop import Data, Evaluate, Loop, Modules, Result, fit
 
