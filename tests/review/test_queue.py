@@ -212,6 +212,7 @@ def test_rows_that_begin_alike_are_compared_whole(ledger: Ledger) -> None:
         shown = [Image.new("RGB", (4, 4), (one, 0, 0)) for one in (0, run + 1, run + 3)]
         rows.append(ledger.record_attempt(brief, 0, 1, 0, None, shown=shown))
     catch_up(ledger)
+    assert draw(ledger, "Ada") == []  # a class is said of one picture
     (ask,) = draw(ledger, "Ada", "compare")
     (page,) = shown_to(ledger, "Ada", [ask.id])
     attempts = [ledger.attempt(number) for number in (rows[::-1] if ask.swapped else rows)]

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from goodeye.errors import BadInput
 from goodeye.ledger.ledger import Ledger
@@ -77,7 +78,7 @@ def read_side(ledger: Ledger, place: str | Path) -> Side:
     return Side(name=f"{run.id}" if config is None and not path.exists() else path.name, run=run.id, answers=answers)
 
 
-def _config(folder: Path) -> dict[str, object] | None:
+def _config(folder: Path) -> dict[str, Any] | None:
     """A run folder's config; None for any other folder."""
     if not (folder / CONFIG).is_file():
         return None

@@ -279,8 +279,13 @@ def _places(sides: Sequence[Side], outcomes: Sequence[_Outcome], seed: int) -> l
     )
     won = np.array([WON[one.outcome] for one in outcomes])
     ranking = rank(first, second, won, len(sides), seed=seed)
-    columns = (ranking.strength, ranking.low, ranking.high)
     return [
-        Place(sides[place].run, *(float(column[place]) for column in columns), int(ranking.comparisons[place]))
+        Place(
+            run=sides[place].run,
+            strength=float(ranking.strength[place]),
+            low=float(ranking.low[place]),
+            high=float(ranking.high[place]),
+            comparisons=int(ranking.comparisons[place]),
+        )
         for place in np.argsort(-ranking.strength, kind="stable")
     ]

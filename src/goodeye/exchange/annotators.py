@@ -71,7 +71,7 @@ def _picture(place: Any, folder: Path, name: str) -> Cell:
 
 def export_label_studio(outlet: Outlet) -> Exported:
     """tasks.json, images/ and label_config.xml: votes as annotations, verdicts as predictions, voters as e-mails."""
-    tasks = []
+    tasks = list[dict[str, Any]]()
     for one in _subjects(outlet):
         annotations = [
             {
@@ -149,7 +149,7 @@ def _said(given: Any) -> tuple[str, dict[str, float]]:
         raise BadInput("it has no result.")
     if given.get("was_cancelled"):
         raise BadInput("it was skipped by who annotated, so there is no vote in it.")
-    labels, axes = [], {}
+    labels, axes = list[Any](), dict[str, float]()
     for one in given["result"]:
         kind, value = one.get("type"), one.get("value") or {}
         if kind == "choices":
@@ -193,7 +193,7 @@ def export_argilla(outlet: Outlet) -> Exported:
 
     Each person's last vote is a response; the last judge's label is the suggestion. Argilla keeps no times.
     """
-    records, users = [], dict[str, str]()
+    records, users = list[dict[str, Any]](), dict[str, str]()
     for one in _subjects(outlet):
         responses: dict[str, list[dict[str, Any]]] = defaultdict(list)
         if len(one.votes) > len(one.last_votes):

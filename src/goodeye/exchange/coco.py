@@ -61,7 +61,7 @@ def _boxes(one: Subject) -> list[dict[str, Any]]:
 def _sizes(outlet: Outlet, shas: Sequence[str]) -> dict[str, tuple[int, int]]:
     from sqlalchemy import select
 
-    found = {}
+    found: dict[str, tuple[int, int]] = {}
     with outlet.ledger.reading() as connection:
         for some in portions(sorted(set(shas))):
             query = select(Image.sha256, Image.width, Image.height).where(Image.sha256.in_(some))

@@ -151,8 +151,7 @@ class Intake:
 
     def comparison(
         self,
-        left: int,
-        right: int,
+        sides: Sequence[int],
         by: str,
         axis: str,
         choice: Choice,
@@ -162,7 +161,8 @@ class Intake:
         created: datetime | None = None,
         run: str = "",
     ) -> None:
-        """Records a comparison, unless this import brought it before."""
+        """Records a comparison of two attempts, the left one first, unless this import brought it before."""
+        left, right = sides
         if left == right:
             raise BadInput("both sides are the same picture of one brief, so there is nothing to compare.")
         moment = created or self.run(run).started

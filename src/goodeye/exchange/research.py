@@ -145,7 +145,7 @@ def _import_query(intake: Intake, entry: Any, folder: Path, place: str, person: 
     for axis, counts in votes.items():
         chosen: list[Choice] = [*["left"] * counts[0], *["right"] * counts[1]]  # type: ignore[list-item]
         for voter, choice in enumerate(chosen, start=1):
-            intake.comparison(*sides, f"{person} {voter}", axis, choice, run="A")
+            intake.comparison(sides, f"{person} {voter}", axis, choice, run="A")
 
 
 def _pair_of_counts(given: Any, axis: str) -> tuple[int, int]:

@@ -122,7 +122,7 @@ def _import_comparison(intake: Intake, words: Mapping[str, str], folder: Path) -
     ]
     swapped = words.get("swapped") == "True"
     run = words.get("left_run", "")
-    intake.comparison(*sides, who, axis, cast(Choice, choice), swapped, version=version, created=when, run=run)
+    intake.comparison(sides, who, axis, cast(Choice, choice), swapped, version=version, created=when, run=run)
 
 
 def _has_picture(outlet: Outlet, one: Subject) -> bool:
@@ -279,7 +279,7 @@ def _import_pair(intake: Intake, row: Mapping[str, Any], person: str, name: str)
     left = row.get("chosen_is_left") in (True, None)
     both, swapped = sides if left else sides[::-1], bool(row.get("swapped"))
     choice: Choice = "left" if left else "right"
-    intake.comparison(*both, word(who, "person"), axis, choice, swapped, version=version, created=when, run=runs[0])
+    intake.comparison(both, word(who, "person"), axis, choice, swapped, version=version, created=when, run=runs[0])
 
 
 def _cell(value: Any, folder: Path, name: str) -> Cell:

@@ -109,12 +109,14 @@ def _draw_label(connection: Connection, person: str, rules: Rules, chance: rando
     asked = exists().where(Ask.attempt_id == Item.attempt_id, Ask.person == person, Ask.outcome != "lapsed")
     voted = exists().where(Vote.attempt_id == Item.attempt_id, Vote.person == person)
     pictured = exists().where(Attempt.id == Item.attempt_id, Attempt.image_sha.is_not(None))
+    row = exists().where(Shown.attempt_id == Item.attempt_id)  # a row of pictures is compared, not labelled
     still_open = select(Item.attempt_id).where(
         Item.votes < rules.votes,
         Item.flags == 0,
         ~asked,
         ~voted,
         pictured,
+        ~row,
         Item.votes + _held(Ask.attempt_id, Item.attempt_id, since) < rules.votes,
         *_within(rules),
     )
