@@ -176,6 +176,10 @@ def test_what_cannot_be_trained_is_refused(run, tmp_path):
         run(reward=judge)
     with pytest.raises(BadInput, match="its own beta"):
         run(replace(TINY, method="dpo", regulariser="cc"))
+    with pytest.raises(BadInput, match="each is 1, and a pair is two pictures"):
+        run(replace(TINY, method="dpo", each=1))
+    with pytest.raises(BadInput, match="beta is -1"):
+        run(replace(TINY, method="dpo", beta=-1.0))
     with pytest.raises(BadInput, match="batch is 0"):
         run(replace(TINY, batch=0))
 

@@ -175,7 +175,9 @@ def align(
     where, cpu = _device(device)
     loaded = _models(models, where)
     settings = loaded.model_set.settings
-    if config.method != "dpo":
+    if config.method == "dpo":
+        config.dpo().check()
+    else:
         config.rfft().check(settings.steps, settings.guidance_scale)
     problems: list[Skipped] = []
     if not briefs:

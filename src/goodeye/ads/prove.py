@@ -163,7 +163,7 @@ def prove(
         "attempts": config.attempts,
         "suffix": config.suffix,
         "models": models.model_set.name,
-        "judge": bench.judges.judge.version if hasattr(bench.judges.judge, "version") else "",
+        "judge": getattr(bench.judges.judge, "version", ""),
         "held_out": getattr(held_out, "name", ""),
         "diversity_by": bench.diversity_by,
         **summary(rows),

@@ -106,11 +106,12 @@ def fit(
     """Trains every parameter of `modules` that requires gradient, in place.
 
     step(modules, batch, number) -> the loss, or named scalars among them "loss". It calls the networks it is given;
-    batch is on their device. What else it changes from step to step must be a buffer of one of them. data(index) ->
-    the index-th batch, for ever: a function, so that a run goes on anywhere (see `shuffled`). evaluate(steps done) ->
-    numbers for metrics.jsonl, without gradient, networks in evaluation mode and with averaged weights. guard: looks at
-    the start model and at each evaluation; where it stops the run, the modules hold the best evaluation's weights.
-    together: steps that share something that is in no checkpoint; checkpoints are only written between such groups.
+    batch is on their device. What else it changes from step to step must be a buffer of one of them, changed in place
+    (`buffer.copy_`): average and checkpoint hold the tensor itself. data(index) -> the index-th batch, for ever: a
+    function, so that a run goes on anywhere (see `shuffled`). evaluate(steps done) -> numbers for metrics.jsonl,
+    without gradient, networks in evaluation mode and with averaged weights. guard: looks at the start model and at each
+    evaluation; where it stops the run, the modules hold the best evaluation's weights. together: steps that share
+    something that is in no checkpoint; checkpoints are only written between such groups.
 
     run_dir gets config.json (`about` says what else the run is a function of, as JSON), metrics.jsonl, checkpoints/
     and, with a guard, best/. Killed at any moment, the same call with resume=True goes on; Ctrl-C and SIGTERM save
