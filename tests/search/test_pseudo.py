@@ -12,8 +12,9 @@ CAPTIONS = ["a red shoe on the sand, bright daylight, beside a cup", "a blue cha
 
 def test_captions_give_beginnings_of_themselves():
     found = from_captions(CAPTIONS * 3, 50, seed=1)
-    starts = {"a lamp", "a blue chair", "a blue chair, soft light", "a red shoe on the sand",
-              "a red shoe on the sand, bright daylight", "a red shoe on the sand, bright daylight, beside a cup"}  # fmt: skip
+    shoe = "a red shoe on the sand"
+    starts = {"a lamp", "a blue chair", "a blue chair, soft light", shoe, f"{shoe}, bright daylight"}
+    starts |= {f"{shoe}, bright daylight, beside a cup"}
     assert len(set(found)) == len(found) and set(found) <= starts and "a lamp" in found
     assert from_captions(CAPTIONS * 3, 50, seed=1) == found and len(from_captions(CAPTIONS, 2)) == 2
     assert from_captions(["", " , ."], 5) == []

@@ -38,10 +38,10 @@ def sequences():
 def slow(loss, similar, reference):
     """Over every ordered pair (w before l) of every sequence of every query; the mean."""
     found = [
-        loss(similar[query][w] - similar[query][l], reference[query][w] - reference[query][l])
+        loss(similar[query][first] - similar[query][later], reference[query][first] - reference[query][later])
         for query in range(len(similar))
         for sequence in sequences()
-        for w, l in combinations(sequence, 2)
+        for first, later in combinations(sequence, 2)
     ]
     return sum(found) / len(found)
 

@@ -24,7 +24,7 @@ from goodeye.errors import BadInput
 from goodeye.progress import track
 from goodeye.search.adapt import Train, make_trainable, merged
 from goodeye.search.embed import embed_text, embed_texts, prepare, token_count, token_limit
-from goodeye.search.index import Index
+from goodeye.search.index import Index, in_milvus
 from goodeye.search.pseudo import captions_of, from_captions, from_model
 from goodeye.search.ranked import dpo, ipo, ordered_grid, preferences, reach, rrhf
 from goodeye.search.shift import Scale, shift
@@ -176,6 +176,8 @@ def align(
     """
     config, out = config or Align(), Path(out)
     config.check()
+    if in_milvus(index.folder):
+        raise BadInput(f"{index.folder} lies in Milvus. Index the pictures that shall be learned from into a folder.")
     needed = reach(config.rows, config.columns, config.stride)
     if len(index) < needed:
         raise BadInput(

@@ -14,7 +14,7 @@ from goodeye.judging.tables import PICTURES
 from goodeye.modelset import Models, resolve
 from goodeye.search.build import require_same_model
 from goodeye.search.embed import embed_image, embed_text
-from goodeye.search.index import HEAD, Index
+from goodeye.search.index import open_index
 from goodeye.search.lexicon import choose_phrases, read_lexicon
 from goodeye.search.query import Answer, Found, Weights, find
 from goodeye.search.rephrase import BY_MODEL, METHODS, Method, rephrase
@@ -54,12 +54,12 @@ class Searcher:
     ) -> None:
         from goodeye.search.taste import load_head
 
-        self.index = Index(folder)
+        self.index = open_index(folder)
         name = models or self.index.card.models
         self.clip = load_clip(name, device)
         require_same_model(self.index.folder, self.index.card, self.clip.version, name)
-        own = self.index.folder / HEAD
-        chosen = head or (own if own.exists() else None)
+        own = self.index.own_head
+        chosen = head or (own if own and own.exists() else None)
         self.head: AestheticHead | None = load_head(chosen, self.index.card) if chosen else None
         self.server = server
 

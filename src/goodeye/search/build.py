@@ -20,7 +20,21 @@ from goodeye.atomic import whole_file
 from goodeye.errors import BadInput
 from goodeye.judging.tables import Skipped
 from goodeye.progress import progress
-from goodeye.search.index import CARD, ENDS, GROUPS, REMOVED, ROWS, VECTORS, Card, Index, exact, ivf_path, read_card
+from goodeye.search.index import (
+    CARD,
+    ENDS,
+    GROUPS,
+    REMOVED,
+    ROWS,
+    VECTORS,
+    Card,
+    Index,
+    exact,
+    in_milvus,
+    ivf_path,
+    open_index,
+    read_card,
+)
 from goodeye.search.vectors import Vectors, check_unit
 
 if TYPE_CHECKING:
@@ -220,6 +234,12 @@ def _lists_to_look_at(index: Index, lists: Any, queries: int = 64) -> tuple[int,
 def writing(folder: str | Path, card: Card | None = None) -> Iterator[Writer]:
     """Locks an index for writing; with `card`, makes it where there is none. Raises BadInput where the folder holds
     something else, an index of another model, or one that another process writes."""
+    if in_milvus(folder):
+        from goodeye.search import milvus
+
+        with milvus.writing(str(folder), card) as writer:
+            yield writer
+        return
     folder = Path(folder)
     if not (folder / CARD).exists():
         if card is None:
@@ -277,7 +297,7 @@ def index_pictures(
     from goodeye.search.source import Item, find_items
 
     with writing(out, new_card(models, clip, duplicates)) as writer:
-        known = set(Index(out).names())
+        known = set(open_index(out).names())
         again = added = 0
         skipped: list[Skipped] = []
 
@@ -297,7 +317,7 @@ def index_pictures(
                 added += len(done.items)
                 advance(len(done.items) + len(done.skipped))
         writer.finish()
-    return _built(Path(out), added, again, skipped)
+    return _built(out, added, again, skipped)
 
 
 def index_stored(
@@ -319,7 +339,7 @@ def index_stored(
     stored = read_stored(source, clip.dimensions, names)
     _compare(stored, clip, models)
     with writing(out, new_card(models, clip, duplicates)) as writer:
-        known = set(Index(out).names())
+        known = set(open_index(out).names())
         added = 0
         with progress("reading embeddings", len(stored.names), "rows") as advance:
             for listed, captions, vectors in stored.blocks(BLOCK):
@@ -328,7 +348,7 @@ def index_stored(
                 added += len(new)
                 advance(len(listed))
         writer.finish()
-    return _built(Path(out), added, len(stored.names) - added, [])
+    return _built(out, added, len(stored.names) - added, [])
 
 
 def _compare(stored: Any, clip: "Clip", models: str) -> None:
@@ -355,16 +375,15 @@ def _compare(stored: Any, clip: "Clip", models: str) -> None:
 def remove(folder: str | Path, names: Sequence[str]) -> tuple[int, list[str]]:
     """Removes pictures by name (a path is also found by its full path). Returns how many, and the names not found."""
     with writing(folder) as writer:
-        known = Index(folder).names()
+        known = open_index(folder).names()
         full = [name if name in known else str(Path(name).resolve()) for name in names]
         missing = set(writer.remove(full))
     return len(set(full) - missing), [name for name, path in zip(names, full, strict=True) if path in missing]
 
 
-def _built(out: Path, added: int, known: int, skipped: list[Skipped]) -> Built:
-    index = Index(out)
-    groups = int((index.group_sizes > 1).sum()) if index.card.rows else 0
-    return Built(out, added, known, len(index), groups, skipped)
+def _built(out: str | Path, added: int, known: int, skipped: list[Skipped]) -> Built:
+    index = open_index(out)
+    return Built(Path(out), added, known, len(index), index.bursts, skipped)
 
 
 # --- files that grow

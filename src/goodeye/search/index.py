@@ -86,6 +86,11 @@ class Index:
         with (self.folder / ROWS).open("rb") as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
+    @property
+    def own_head(self) -> Path | None:
+        """Where its taste lies, or would lie; None where it has no folder of its own."""
+        return self.folder / HEAD
+
     def row(self, number: int) -> tuple[str, str]:
         """Name and caption."""
         start = int(self._ends[number - 1]) if number else 0
@@ -110,6 +115,11 @@ class Index:
         """Indexed by the first row of a group: how many pictures it has that were not removed."""
         left = np.delete(self.groups, self.removed) if len(self.removed) else self.groups
         return np.bincount(left, minlength=self.card.rows)
+
+    @property
+    def bursts(self) -> int:
+        """How many near-duplicate groups have two pictures or more."""
+        return int((self.group_sizes > 1).sum()) if self.card.rows else 0
 
     @cached_property
     def sample(self) -> Vectors:
@@ -157,7 +167,21 @@ class Index:
         _, rows = self._ivf.search(queries, min(wanted, self.card.sealed), params=parameters)
         scores = np.einsum("qcd,qd->qc", self.vectors[rows], queries)
         scores[rows < 0] = -np.inf
-        return _padded(scores, rows, k)
+        return padded(scores, rows, k)
+
+
+def in_milvus(where: str | Path) -> bool:
+    """Whether an index is named that lies in Milvus: by URL, or by a file of Milvus Lite."""
+    return str(where).startswith(("http:/", "https:/")) or str(where).endswith(".db")
+
+
+def open_index(where: str | Path) -> Index:
+    """An index to read: in a folder, or in Milvus. Raises BadInput where there is none."""
+    if not in_milvus(where):
+        return Index(where)
+    from goodeye.search.milvus import MilvusIndex
+
+    return MilvusIndex(str(where))
 
 
 def exact(vectors: Vectors, queries: Vectors, k: int, start: int, removed: Ints) -> tuple[Vectors, Ints]:
@@ -167,14 +191,14 @@ def exact(vectors: Vectors, queries: Vectors, k: int, start: int, removed: Ints)
     gone = removed[np.searchsorted(removed, start) :]
     wanted = min(k + len(gone), len(vectors) - start)
     if wanted < 1:
-        return _padded(np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64), k)
+        return padded(np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64), k)
     scores, rows = faiss.knn(queries, vectors[start:], wanted, faiss.METRIC_INNER_PRODUCT)
     rows = rows + start
     scores[np.isin(rows, gone)] = -np.inf
-    return _padded(scores, rows, k)
+    return padded(scores, rows, k)
 
 
-def _padded(scores: Vectors, rows: Ints, k: int) -> tuple[Vectors, Ints]:
+def padded(scores: Vectors, rows: Ints, k: int) -> tuple[Vectors, Ints]:
     """At least k columns; rows without a product are -1."""
     more = max(0, k - scores.shape[1])
     scores = np.pad(scores, ((0, 0), (0, more)), constant_values=-np.inf)

@@ -43,7 +43,7 @@ BASE, SHIFT = "base", "shift"
 ALIGNED = ("rrhf", "ipo", "dpo")  # the rows of aligned models that a proof is expected to have
 SHIFTED = "dpo"  # the one that is also shown with the query shift
 SHOWN = 5  # pictures of an answer
-TIMED = 30  # queries whose time is taken
+TIMED = 10  # queries whose time is taken
 STRIP = 3  # queries in the strip of pictures
 
 

@@ -16,7 +16,7 @@ from goodeye.errors import BadInput
 from goodeye.judging.aesthetic import AestheticHead
 from goodeye.judging.metrics import Interval, bootstrap
 from goodeye.judging.tables import Row, read_table
-from goodeye.search.index import HEAD, Card, Index
+from goodeye.search.index import Card, open_index
 from goodeye.search.vectors import Vector, Vectors
 
 ALPHAS = tuple(10.0**power for power in range(-4, 5))
@@ -97,7 +97,7 @@ def fit_taste(folder: str | Path, table: str | Path, *, column: str = "", out: s
     The embeddings are the index's own: nothing is embedded again. out: a .safetensors file; without it the head goes
     into the index, where queries take it from. Raises BadInput for tables that do not say enough.
     """
-    index = Index(folder)
+    index = open_index(folder)
     known = index.names()
     listed = [(row, known.get(_name(row, known))) for row in read_table(Path(table))]
     rows = np.array([number for _, number in listed if number is not None], dtype=np.int64)
@@ -110,7 +110,9 @@ def fit_taste(folder: str | Path, table: str | Path, *, column: str = "", out: s
     if np.ptp(scores) == 0:
         raise BadInput(f"{table} gives all pictures the same score, so no taste can be learned. Give different ones.")
     fitted = fit_ridge(index.vectors[rows], scores, sure)
-    path = Path(out) if out is not None else index.folder / HEAD
+    path = Path(out) if out is not None else index.own_head
+    if path is None:
+        raise BadInput(f"{folder} has no folder to keep a taste in. Name a file with --out.")
     save_head(path, fitted, index.card)
     pairs = np.stack([scores, fitted.held_out], axis=1)
     explained = 1 - float(np.average((pairs[:, 0] - pairs[:, 1]) ** 2, weights=sure)) / float(

@@ -57,7 +57,7 @@ def draw_faults(rng: np.random.Generator) -> Faults:
     return Faults(
         exposure=float(np.exp(bad * rng.uniform(-0.9, 0.55))),
         blur=int(rng.integers(0, 1 + round(2 * bad))),
-        shift=(float(bad * rng.uniform(-0.2, 0.2)), float(bad * rng.uniform(-0.16, 0.16))),
+        shift=(float(bad * rng.uniform(-0.2, 0.2)), float(bad * rng.uniform(-0.2, 0.2))),
         stains=int(rng.integers(0, 1 + round(7 * bad))),
         lamps=float(bad * rng.uniform(0, 0.8)),
         seed=int(rng.integers(2**31)),

@@ -1,0 +1,86 @@
+"""The proof of search on plain colours: its rows beside the measures that other commands make."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny_clip import save_picture, small_clip
+
+from goodeye.errors import BadInput
+from goodeye.search.benchmark import measure_hpir
+from goodeye.search.prove import Ground, Prove, prove
+from goodeye.search.prove_report import table
+from goodeye.search.recall import load_captions, measure
+from goodeye.search.towers import save_clip
+from goodeye.showroom.search_world import StandIn
+
+WORDS = ["red cup", "blue cup", "green lamp", "white lamp", "a cup", "soft light", "modern", "new"]
+QUERIES = WORDS[:6]
+ROWS = {"base", "rerank_2", "rerank_24", "shift", "repeat", "lexicon", "detail", "k_list", "kw_dict", "reorg", "dpo",
+        "dpo_shift"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory):
+    """24 plain pictures; of two rows of five, people always find one right and the other beautiful."""
+    folder, random = tmp_path_factory.mktemp("proof"), np.random.default_rng(0)
+    for kind, count in (("gallery", 24), ("taught", 20)):
+        for number in range(count):
+            path = save_picture(folder / kind / f"{number:02}.png", random.integers(0, 255, 3))
+            if kind == "taught":
+                path.with_suffix(".txt").write_text(QUERIES[number % 6])
+    entries = []
+    for query in QUERIES:
+        chosen = [f"gallery/{one:02}.png" for one in random.permutation(24)[:10]]
+        votes = {"accuracy": {"votes": [25, 5]}, "aesthetic": {"votes": [10, 20]}}
+        entries.append({"query": query, "A": chosen[:5], "B": chosen[5:], **votes})
+    (folder / "hpir.json").write_text(json.dumps(entries))
+    lines = [f"gallery/{number:02}.png,{QUERIES[number]}" for number in range(6)]
+    (folder / "captions.csv").write_text("\n".join(["image,caption", *lines, ""]))
+    votes = [f"taught/{number:02}.png,{number % 7},{7 - number % 7}" for number in range(20)]
+    (folder / "votes.csv").write_text("\n".join(["image,up,down", *votes, ""]))
+    return Ground(
+        gallery=folder / "gallery", hpir=folder / "hpir.json", captions=folder / "captions.csv",
+        taught=folder / "taught", votes=folder / "votes.csv", answers=StandIn(),
+        prefer=lambda query, first, second: {"accuracy": "first" if min(first) < min(second) else "second"},
+    )  # fmt: skip
+
+
+def test_every_row_is_measured_as_the_other_commands_measure(ground, tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    clip = small_clip(WORDS)
+    save_clip(small_clip(WORDS, seed=1), tmp_path / "run" / "clip")
+    config = Prove(depths=(2, 24))
+    proof = prove(ground, clip=clip, aligned={"dpo": tmp_path / "run"}, config=config, out=tmp_path / "out")
+    torch.set_num_threads(threads)
+    rows = proof.numbers["rows"]
+    assert set(rows) == ROWS and proof.numbers["left_out"].keys() == {"rrhf", "ipo"}
+    for row in rows.values():
+        assert {"hpir_accuracy", "hpir_aesthetic", "recall_at_1", "ms_per_query"} <= set(row)
+        assert all(set(row[name]) == {"mean", "low", "high"} for name in row if name != "against_base")
+    hpir = measure_hpir(ground.hpir, clip).agreement.measured
+    recall = measure(load_captions(ground.captions), clip).text_to_image[1]
+    assert rows["base"]["hpir_accuracy"]["mean"] == pytest.approx(hpir["accuracy"].mean, abs=1e-4)
+    assert rows["base"]["hpir_aesthetic"]["mean"] == pytest.approx(hpir["aesthetic"].mean, abs=1e-4)
+    assert rows["base"]["recall_at_1"]["mean"] == pytest.approx(recall.mean, abs=1e-4)
+    for name in ("hpir_accuracy", "hpir_aesthetic", "recall_at_1"):  # a depth that reaches all is the query shift
+        assert rows["rerank_24"][name] == rows["shift"][name]
+    assert rows["base"]["against_base"] == {"accuracy": {"win": 0, "similar": 6, "lose": 0}}
+    assert proof.numbers["minus_base"]["rerank_24"]["hpir_aesthetic"]["mean"] == pytest.approx(
+        rows["shift"]["hpir_aesthetic"]["mean"] - rows["base"]["hpir_aesthetic"]["mean"], abs=1e-3
+    )
+    told = table(proof.numbers)
+    assert all(name in told for name in ROWS) and "left out: ipo" in told
+    page = proof.report.read_text()
+    assert "dpo_shift" in page and page.count("data:image/webp") == 3 * 5 * len(ROWS) and "<script" not in page
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == proof.numbers
+
+
+def test_what_cannot_be_proved_is_said_in_a_line(ground, tmp_path):
+    with pytest.raises(BadInput, match="nothing holds no model"):
+        prove(ground, clip=small_clip(WORDS), aligned={"dpo": tmp_path / "nothing"}, out=tmp_path / "out")
+    with pytest.raises(BadInput, match="depth 1 or more"):
+        prove(ground, clip=small_clip(WORDS), config=replace(Prove(), depths=(0,)), out=tmp_path / "out")
