@@ -78,10 +78,16 @@ def vocabulary() -> list[str]:
     return list(dict.fromkeys([*words, *COMMON, ",", "."]))
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Lower-cased words; unknown ones become <unk>. Adds <s> and </s>, pads to `LENGTH` like CLIP's."""
+def build_tokenizer(end_last: bool = False) -> PreTrainedTokenizerFast:
+    """Lower-cased words; unknown ones become <unk>. Adds <s> and </s>, pads to `LENGTH` like CLIP's.
+
+    end_last: </s> has the highest number, as a CLIPModel wants it: where its number is 2, transformers takes a text's
+    embedding at the highest number of all, so that with a comma nothing behind the comma would count.
+    """
     special = ["<pad>", "<s>", "</s>", "<unk>"]
     vocab = {w: i for i, w in enumerate([*special, *vocabulary()])}
+    if end_last:
+        vocab["</s>"], vocab["."] = vocab["."], vocab["</s>"]
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Split(WORD, behavior="removed", invert=True)
