@@ -26,6 +26,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def fill(ledger: Ledger, attempts: int, votes: int, seed: int) -> None:
         ),
     }  # fmt: skip
     for table, rows in many.items():
-        while some := [row for row, _ in zip(rows, range(PORTION), strict=False)]:
+        while some := list(islice(rows, PORTION)):
             with ledger.transaction() as connection:
                 connection.execute(insert(table), some)
     if ledger.engine.dialect.name == "postgresql":
