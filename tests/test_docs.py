@@ -54,7 +54,7 @@ def inline_words(start: str) -> list[tuple[str, list[str]]]:
 
 def command_of(words: list[str]) -> tuple[str, ...]:
     """The words of a line that name its command: one, or a job and a verb."""
-    depth = 2 if words[1] in ("ads", "ledger", "models", "search", "showroom") else 1
+    depth = 2 if words[1] in ("ads", "edit", "ledger", "models", "search", "showroom", "synth") else 1
     return tuple(word for word in words[1 : 1 + depth] if re.fullmatch(r"[a-z][a-z-]*", word))
 
 

@@ -17,6 +17,7 @@ import goodeye
 from goodeye.cli import (  # noqa: F401 (each puts its commands into the tree)
     ads,
     compare,
+    edit,
     judge,
     ledger,
     models,
@@ -25,6 +26,7 @@ from goodeye.cli import (  # noqa: F401 (each puts its commands into the tree)
     search,
     search_train,
     showroom,
+    synth,
 )
 from goodeye.cli.common import AS_ESCAPES, BAD_INPUT, DONE, FAILED, Call, app, complain, say
 from goodeye.errors import BadInput

@@ -1,0 +1,168 @@
+"""What priors are made of: COCO's boxes and captions, Visual Genome's relationships, and layouts that are at hand."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from goodeye.errors import BadInput
+from goodeye.progress import track
+from goodeye.synth.layout import Layout, read_layouts
+from goodeye.synth.priors import Gather, Priors
+from goodeye.synth.relations import Triplet, nearest_pair, related, said_in
+
+THINGS = 30  # of a picture that are related to each other: the largest
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A picture of a COCO file: its file, its size in pixels, and category, box and segmentation of each thing.
+
+    Boxes are in shares of the picture, clipped to it; those without an area and crowds are left out.
+    """
+
+    id: Any
+    file: str
+    size: tuple[int, int]  # width, height
+    names: list[str]
+    boxes: list[tuple[float, float, float, float]]
+    segmentations: list[Any]
+
+
+def read_json(path: Path) -> Any:
+    """Raises BadInput where the file cannot be read."""
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}. Check the path.") from error
+    except ValueError as error:
+        raise BadInput(f"{path} is not JSON. Give COCO's or Visual Genome's file, or layouts as .jsonl.") from error
+
+
+def read_coco(path: str | Path, data: Any = None) -> list[Labelled]:
+    """The pictures of a COCO instances file. Raises BadInput for a category, image or box that cannot be used."""
+    path = Path(path)
+    data = read_json(path) if data is None else data
+    try:
+        categories = {one["id"]: str(one["name"]) for one in data["categories"]}
+        found = {
+            one["id"]: Labelled(one["id"], str(one["file_name"]), (int(one["width"]), int(one["height"])), [], [], [])
+            for one in data["images"]
+        }
+        for one in data["annotations"]:
+            if not one.get("iscrowd"):
+                _add(found[one["image_id"]], categories[one["category_id"]], one["bbox"], one.get("segmentation"))
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise BadInput(f"{path} is no COCO instances file ({what}). Give images, annotations, categories.") from error
+    return list(found.values())
+
+
+def _add(picture: Labelled, name: str, bbox: Iterable[float], segmentation: Any) -> None:
+    width, height = picture.size
+    x, y, w, h = (float(value) for value in bbox)
+    left, top = max(0.0, x / width), max(0.0, y / height)
+    right, bottom = min(1.0, (x + w) / width), min(1.0, (y + h) / height)
+    if right - left > 1e-4 and bottom - top > 1e-4:  # NaN is left out, too
+        picture.names.append(name)
+        picture.boxes.append((left, top, right - left, bottom - top))
+        picture.segmentations.append(segmentation)
+
+
+def build_priors(sources: Iterable[str | Path], captions: Iterable[str | Path] = (), *, most: int = 2000) -> Priors:
+    """A store of files: COCO instances, Visual Genome's relationships.json (with image_data.json beside it), and
+    layouts (.jsonl). captions: COCO captions of the same images. most: pairs of a triplet.
+
+    Raises BadInput for a file that is none of these, or where nothing is related to anything.
+    """
+    gather, pictures = Gather(), dict[Any, Labelled]()
+    for source in map(Path, sources):
+        if source.suffix == ".jsonl":
+            add_layouts(gather, read_layouts(source))
+            continue
+        data = read_json(source)
+        if isinstance(data, list):
+            _genome(gather, source, data)
+        else:
+            read = read_coco(source, data)
+            pictures |= {one.id: one for one in read}
+            for one in track(read, "relating boxes", unit="pictures"):
+                _boxes(gather, one)
+    for file in map(Path, captions):
+        _captions(gather, file, pictures)
+    return gather.priors(most)
+
+
+def _boxes(gather: Gather, one: Labelled) -> None:
+    if len(one.names) < 2:
+        return
+    boxes = np.array(one.boxes)
+    chosen = np.sort(np.argsort(-boxes[:, 2] * boxes[:, 3], kind="stable")[:THINGS])
+    triplets, pairs = related([one.names[at] for at in chosen], boxes[chosen])
+    gather.add("boxes", ("coco", one.id), triplets, pairs)
+
+
+def add_layouts(gather: Gather, layouts: Iterable[Layout]) -> None:
+    """The relations that layouts name; those of their boxes where they name none."""
+    for one in layouts:
+        if one.relations:
+            triplets = [(s.category, relation, o.category) for s, relation, o in one.triplets()]
+            boxes = np.array([[s.box, o.box] for s, _, o in one.triplets()])
+        else:
+            triplets, boxes = related([t.category for t in one.things], np.array([t.box for t in one.things]))
+        gather.add("layouts", ("layout", one.key), triplets, boxes)
+
+
+def _captions(gather: Gather, file: Path, pictures: Mapping[Any, Labelled]) -> None:
+    data = read_json(file)
+    rows = data.get("annotations") if isinstance(data, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and "caption" in row for row in rows):
+        raise BadInput(f"{file} holds no COCO captions. Give captions_….json, whose annotations have a caption.")
+    said: dict[Any, dict[Triplet, None]] = defaultdict(dict)
+    for row in rows:
+        if (one := pictures.get(row.get("image_id"))) is not None:
+            said[one.id].update(dict.fromkeys(said_in(str(row["caption"]), sorted(set(one.names)))))
+    for key, triplets in said.items():
+        boxes = defaultdict(list)
+        for name, box in zip(pictures[key].names, pictures[key].boxes, strict=True):
+            boxes[name].append(box)
+        pairs = {one: nearest_pair(boxes, one[0], one[2]) for one in triplets}
+        there = {one: pair for one, pair in pairs.items() if pair is not None}
+        if there:
+            gather.add("captions", ("coco", key), list(there), np.stack(list(there.values())))
+
+
+def _genome(gather: Gather, file: Path, data: list[Any]) -> None:
+    sizes_file = file.parent / "image_data.json"
+    if not sizes_file.exists():
+        raise BadInput(f"{file} needs the pictures' sizes. Put Visual Genome's image_data.json beside it.")
+    try:
+        sizes = {one["image_id"]: (float(one["width"]), float(one["height"])) for one in read_json(sizes_file)}
+        for picture in track(data, "reading relationships", unit="pictures"):
+            width, height = sizes[picture["image_id"]]
+            triplets, boxes = list[Triplet](), []
+            for one in picture["relationships"]:
+                pair = [_genome_box(one[whose], width, height) for whose in ("subject", "object")]
+                if all(pair):
+                    names = [_genome_name(one[whose]) for whose in ("subject", "object")]
+                    triplets.append((names[0], " ".join(str(one["predicate"]).lower().split()), names[1]))
+                    boxes.append(pair)
+            gather.add("visual genome", ("genome", picture["image_id"]), triplets, np.array(boxes).reshape(-1, 2, 4))
+    except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise BadInput(f"{file} is no relationships.json of Visual Genome ({what}). Give its file as it is.") from error
+
+
+def _genome_name(thing: Mapping[str, Any]) -> str:
+    return " ".join(str(thing["name"] if "name" in thing else thing["names"][0]).lower().split())
+
+
+def _genome_box(thing: Mapping[str, Any], width: float, height: float) -> tuple[float, float, float, float] | None:
+    """In shares of the picture, clipped to it; None without an area."""
+    left, top = max(0.0, thing["x"] / width), max(0.0, thing["y"] / height)
+    right, bottom = min(1.0, (thing["x"] + thing["w"]) / width), min(1.0, (thing["y"] + thing["h"]) / height)
+    return (left, top, right - left, bottom - top) if right - left > 1e-4 and bottom - top > 1e-4 else None

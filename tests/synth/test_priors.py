@@ -1,0 +1,118 @@
+"""The store of pairs: kept as it is, looked up exactly, and with back-off in the order that it says."""
+
+import numpy as np
+import pytest
+
+from goodeye.errors import BadInput
+from goodeye.synth.nearness import Encoder
+from goodeye.synth.priors import Gather, LookUp, open_priors
+
+
+def pairs(count, seed=0):
+    return np.random.default_rng(seed).uniform(0.1, 0.4, (count, 2, 4)).astype(np.float32)
+
+
+MEANING = {"cup": (1, 0), "mug": (0.95, 0.31), "dog": (0, 1), "table": (-1, 0), "beaker": (0.98, -0.2)}
+
+
+def by_meaning(texts):
+    return np.array([MEANING.get(text, (0, -1)) for text in texts], dtype=float)
+
+
+WORDS = Encoder("words", by_meaning, 0.8)
+
+
+@pytest.fixture
+def small():
+    """40 cups on tables, 5 mugs on tables, 35 dogs near tables."""
+    gather = Gather()
+    for what, relation, count in (("cup", "on", 40), ("mug", "on", 5), ("dog", "near", 35)):
+        for number, pair in enumerate(pairs(count, count)):
+            gather.add("test", (what, number), [(what, relation, "table")], pair[None])
+    return gather.priors()
+
+
+def test_a_store_comes_back_as_it_was(real_priors, tmp_path):
+    real_priors.save(tmp_path / "p.parquet")
+    again = open_priors(tmp_path / "p.parquet")
+    assert again.codes == real_priors.codes and again.sources == real_priors.sources == {"boxes": len(again)}
+    assert np.array_equal(again.boxes, real_priors.boxes) and np.array_equal(again.pictures, real_priors.pictures)
+
+
+def test_other_programs_read_the_store(small, tmp_path):
+    import pyarrow.parquet as pq
+
+    small.save(tmp_path / "p.parquet")
+    rows = pq.read_table(tmp_path / "p.parquet").to_pylist()
+    assert sum(row["subject"] == "mug" and row["relation"] == "on" and row["object"] == "table" for row in rows) == 5
+    mugs = sorted(row["subject_x"] for row in rows if row["subject"] == "mug")
+    assert mugs == sorted(map(float, pairs(5, 5)[:, 0, 0]))
+
+
+def test_what_is_there_is_found_exactly(small):
+    found = LookUp(small, WORDS)(("cup", "on", "table"))
+    assert (found.level, found.found) == ("exact", (("cup", "on", "table"),))
+    assert sorted(found.boxes.ravel()) == sorted(pairs(40, 40).ravel())
+
+
+def test_too_few_are_filled_up_from_like_categories(small):
+    found = LookUp(small, WORDS)(("mug", "on", "table"))
+    assert (found.level, len(found.boxes)) == ("similar", 45)
+    assert found.found == (("mug", "on", "table"), ("cup", "on", "table"))
+
+
+def test_a_category_that_was_never_seen_borrows_those_of_the_nearest(small):
+    found = LookUp(small, WORDS)(("beaker", "on", "table"))
+    assert found.level == "similar" and found.found[0] == ("cup", "on", "table")
+
+
+def test_then_the_relation_and_then_everything(small):
+    look_up = LookUp(small, WORDS)
+    assert (look_up(("dog", "on", "dog")).level, len(look_up(("dog", "on", "dog")).boxes)) == ("relation", 45)
+    assert (look_up(("dog", "under", "dog")).level, len(look_up(("dog", "under", "dog")).boxes)) == ("all", 80)
+    assert look_up(("cup", "on", "table"), "relation").level == "relation"
+    assert look_up(("cup", "on", "table"), "all").level == "all"
+
+
+def test_at_most_so_many_and_the_same_ones_each_time(small, real_priors):
+    few = LookUp(small, WORDS, most=10)(("cup", "on", "table")).boxes
+    assert len(few) == 10 and np.array_equal(few, LookUp(small, WORDS, most=10)(("cup", "on", "table")).boxes)
+    gather = Gather()
+    gather.add("test", 0, [("a", "on", "b")] * 90 + [("c", "on", "b")] * 3, pairs(93))
+    assert gather.priors(most=50).counts.tolist() == [50, 3]
+
+
+def test_pairs_of_one_picture_share_its_number_whatever_source_they_come_from():
+    gather = Gather()
+    gather.add("boxes", ("coco", 7), [("a", "on", "b")], pairs(1))
+    gather.add("boxes", ("coco", 8), [("a", "on", "b")], pairs(1))
+    gather.add("captions", ("coco", 7), [("a", "riding", "b")], pairs(1))
+    priors = gather.priors()
+    assert priors.pictures[priors.rows(("a", "riding", "b"))].tolist() == [0]
+    assert sorted(priors.pictures.tolist()) == [0, 0, 1] and priors.sources == {"boxes": 2, "captions": 1}
+
+
+def test_a_part_holds_the_chosen_pairs_alone(real_priors):
+    chosen = real_priors.pictures % 2 == 0
+    part = real_priors.part(chosen)
+    assert len(part) == chosen.sum() and set(part.pictures) == set(real_priors.pictures[chosen])
+    for triplet in list(part.codes)[::50]:
+        mask = chosen[real_priors.rows(triplet)]
+        assert np.array_equal(part.boxes[part.rows(triplet)], real_priors.boxes[real_priors.rows(triplet)][mask])
+
+
+def test_an_unknown_concept_is_told_with_the_nearest_known(real_priors, small):
+    with pytest.raises(BadInput, match=r"ovem is not in the priors. The nearest that are: oven, "):
+        real_priors.require(["person", "ovem"])
+    with pytest.raises(BadInput, match="beaker is not in the priors. The nearest that are: cup, mug"):
+        small.require(["beaker"], WORDS)
+
+
+def test_what_is_no_store_is_told(tmp_path):
+    (tmp_path / "p.parquet").write_text("no")
+    with pytest.raises(BadInput, match="p.parquet is no store of priors"):
+        open_priors(tmp_path / "p.parquet")
+    with pytest.raises(BadInput, match="is no store of priors"):
+        open_priors(tmp_path / "none.parquet")
+    with pytest.raises(BadInput, match="no two things"):
+        Gather().priors()

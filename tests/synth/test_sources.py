@@ -1,0 +1,99 @@
+"""Priors from COCO's boxes and captions, from Visual Genome, and from layouts."""
+
+import json
+
+import numpy as np
+import pytest
+
+from goodeye.errors import BadInput
+from goodeye.synth.layout import Layout, Relation, Thing, write_layouts
+from goodeye.synth.sources import build_priors, read_coco
+
+COCO = {
+    "images": [{"id": 1, "file_name": "a.jpg", "width": 200, "height": 100}],
+    "categories": [{"id": 5, "name": "dog"}, {"id": 6, "name": "bench"}],
+    "annotations": [
+        {"image_id": 1, "category_id": 5, "bbox": [60, 20, 40, 32], "iscrowd": 0},
+        {"image_id": 1, "category_id": 6, "bbox": [20, 50, 300, 40]},
+        {"image_id": 1, "category_id": 5, "bbox": [0, 0, 0, 32]},
+        {"image_id": 1, "category_id": 5, "bbox": [0, 0, 200, 100], "iscrowd": 1},
+    ],
+}
+
+
+def write(path, data):
+    path.write_text(json.dumps(data))
+    return path
+
+
+def test_boxes_are_shares_within_the_picture_and_what_has_no_area_is_left_out(tmp_path):
+    (one,) = read_coco(write(tmp_path / "i.json", COCO))
+    assert one.names == ["dog", "bench"] and one.size == (200, 100)
+    assert np.allclose(one.boxes, [(0.3, 0.2, 0.2, 0.32), (0.1, 0.5, 0.9, 0.4)])
+
+
+def test_coco_with_captions(tmp_path):
+    said = {"annotations": [{"image_id": 1, "caption": "A dog lying on a bench."}, {"image_id": 9, "caption": "A dog"}]}
+    said["annotations"].append({"image_id": 1, "caption": "The dog behind the bench"})
+    priors = build_priors([write(tmp_path / "i.json", COCO)], [write(tmp_path / "c.json", said)])
+    assert priors.sources == {"boxes": 1, "captions": 2}
+    assert set(priors.codes) == {("dog", "on", "bench"), ("dog", "behind", "bench")}
+    assert np.allclose(
+        priors.boxes[priors.rows(("dog", "behind", "bench"))], [[(0.3, 0.2, 0.2, 0.32), (0.1, 0.5, 0.9, 0.4)]]
+    )
+    assert set(priors.pictures.tolist()) == {0}
+
+
+def test_visual_genome(tmp_path):
+    thing = {"x": 10, "y": 20, "w": 30, "h": 40}
+    relationships = [
+        {"predicate": "ON  top of", "subject": {"name": "Cat", **thing}, "object": {"names": ["mat", "rug"], **thing}},
+        {"predicate": "by", "subject": {"name": "cat", **thing}, "object": {"name": "air", **thing, "w": 0}},
+    ]
+    file = write(tmp_path / "relationships.json", [{"image_id": 3, "relationships": relationships}])
+    with pytest.raises(BadInput, match="image_data.json beside it"):
+        build_priors([file])
+    write(tmp_path / "image_data.json", [{"image_id": 3, "width": 100, "height": 200}])
+    priors = build_priors([file])
+    assert list(priors.codes) == [("cat", "on top of", "mat")]
+    assert np.allclose(priors.boxes, [[(0.1, 0.1, 0.3, 0.2)] * 2])
+
+
+def test_layouts_give_the_relations_that_they_name_or_else_those_of_their_boxes(tmp_path):
+    dog = Thing(key="dog-1", category="dog", box=(0.1, 0.4, 0.2, 0.3))
+    cat = Thing(key="cat-1", category="cat", box=(0.6, 0.4, 0.2, 0.3))
+    named = Layout(key="a", things=(dog, cat), relations=(Relation("cat-1", "behind", "dog-1"),))
+    write_layouts(tmp_path / "l.jsonl", [named, Layout(key="b", things=(dog, cat))])
+    priors = build_priors([tmp_path / "l.jsonl"])
+    assert set(priors.codes) == {("cat", "behind", "dog"), ("dog", "left of", "cat"), ("cat", "right of", "dog")}
+
+
+def test_every_real_pair_lies_in_its_picture(real_priors):
+    assert len(real_priors) > 5000 and real_priors.frequency["person"] == max(real_priors.frequency.values())
+    ends = real_priors.boxes[..., :2] + real_priors.boxes[..., 2:]
+    assert real_priors.boxes[..., :2].min() >= 0 and ends.max() <= 1 + 1e-6 and real_priors.boxes[..., 2:].min() > 0
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"images": []}, "is no COCO instances file"),
+        (COCO | {"categories": []}, "is no COCO instances file"),
+        (COCO | {"images": [{"id": 1, "file_name": "a", "width": 0, "height": 1}]}, "is no COCO instances file"),
+        ([{"image_id": 3}], "image_data.json"),
+        ("text", "is no COCO"),
+    ],
+)
+def test_what_is_no_source_is_told(data, words, tmp_path):
+    with pytest.raises(BadInput, match=words):
+        build_priors([write(tmp_path / "x.json", data)])
+
+
+def test_files_that_are_none_are_told(tmp_path):
+    (tmp_path / "x.json").write_text("{")
+    with pytest.raises(BadInput, match="x.json is not JSON"):
+        build_priors([tmp_path / "x.json"])
+    with pytest.raises(BadInput, match="cannot be read"):
+        build_priors([tmp_path / "none.json"])
+    with pytest.raises(BadInput, match="holds no COCO captions"):
+        build_priors([write(tmp_path / "i.json", COCO)], [write(tmp_path / "c.json", COCO)])
