@@ -10,8 +10,8 @@ from diffusers import UNet2DConditionModel
 from tiny_editor import TEXT, tiny_unet
 
 from goodeye.diffusion.denoiser import Condition, branches, mixed
-from goodeye.edit.module import RewardModule, Rewarded, encode_scores
-from goodeye.modelset import ModelSet, Models
+from goodeye.edit.module import Rewarded, RewardModule, encode_scores
+from goodeye.modelset import Models, ModelSet
 from goodeye.random_set import CONFIGS
 
 SIZE = 5_026_880  # computed from the released code

@@ -1,7 +1,11 @@
 """An editor with random weights, small enough to edit a picture in milliseconds."""
 
+import json
+from pathlib import Path
+
 import torch
 from diffusers import UNet2DConditionModel
+from PIL import Image
 
 TEXT = 16  # size of the tiny text encoder's states and of its pooled output
 
@@ -21,3 +25,14 @@ def tiny_unet() -> UNet2DConditionModel:
         attention_head_dim=4,
         norm_num_groups=4,
     ).eval()
+
+
+def save_triplets(root: Path, seeds: dict[str, list[int]], size: int = 8) -> Path:
+    """InsPix2Pix's folders: of each name and seed an original of that shade and an edited picture 100 lighter."""
+    for name, listed in seeds.items():
+        (root / name).mkdir(parents=True)
+        (root / name / "prompt.json").write_text(json.dumps({"edit": f"make {Path(name).name} blue", "input": "a"}))
+        for seed in listed:
+            Image.new("RGB", (size, size), (seed, 0, 0)).save(root / name / f"{seed}_0.png")
+            Image.new("RGB", (size, size), (100 + seed, 0, 0)).save(root / name / f"{seed}_1.png")
+    return root

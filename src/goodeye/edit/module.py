@@ -17,7 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-AXES = ("following", "preserving", "quality")
+from goodeye.edit.rewards import AXES
+
 FREQUENCIES = 256  # sines and cosines a score
 
 
@@ -86,7 +87,7 @@ class RewardModule(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
 
 class TokenAttention(nn.Module):
-    """proj_out(FFN(CrossAttn(Q = 1x1(GroupNorm(h)), K = V = tokens))), to be added to h: a BERT layer over HW pixels."""
+    """proj_out(FFN(CrossAttn(Q = 1x1(GroupNorm(h)), K = V = tokens))), to be added to h: a BERT layer over pixels."""
 
     def __init__(self, width: int, heads: int, groups: int) -> None:
         super().__init__()

@@ -1,0 +1,56 @@
+"""`goodeye edit`: pictures edited by words, steered by three rewards."""
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+from tyro.extras import SubcommandApp
+
+from goodeye.cli.common import BAD_INPUT, DONE, Json, app, command, complain_of, say, write_json
+from goodeye.cli.search import ModelName, ServerUrl
+
+edit = SubcommandApp()
+app.command(edit, name="edit", help="Pictures edited by words, steered by three rewards.")
+
+Triplets = Annotated[Positional[Path], arg(metavar="TRIPLETS")]
+
+
+@command(edit, "edit annotate", resume=" ")
+def edit_annotate(
+    triplets: Triplets,
+    /,
+    *,
+    out: Annotated[Path, arg(metavar="FOLDER")],
+    server: ServerUrl = None,
+    model: ModelName = None,
+    workers: int = 4,
+    price: float = 0.0,
+    json: Json = None,
+) -> int:
+    """Gives each triplet three scores and failure texts by a large model; the same line goes on where it was stopped.
+
+    Args:
+        triplets: InsPix2Pix's folder or Parquet, RewardEdit's JSON, our Parquet, or a folder of Parquet files
+        out: folder for rewards.json, triplets.parquet and what is known so far
+        workers: triplets asked about at once
+        price: of one request, to show what it costs
+    """
+    from goodeye.edit.annotate import LargeAnnotator, annotate
+    from goodeye.edit.triplets import read_triplets
+    from goodeye.judging.large import LargeModel, cache_folder, server_from
+
+    named = server_from(server, model)
+    asked = LargeModel(named, cache_folder())
+    done = annotate(
+        read_triplets(triplets),
+        LargeAnnotator(asked),
+        out,
+        about={"job": "edit annotate", "triplets": str(triplets.resolve()), "model": named.model},
+        requests=lambda: asked.requests,
+        price=price,
+        workers=workers,
+    )
+    complain_of("goodeye edit annotate", done.skipped, "--json FILE names all of them")
+    say(done.summary())
+    write_json(json, done.to_json())
+    return BAD_INPUT if done.skipped else DONE

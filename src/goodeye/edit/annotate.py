@@ -1,0 +1,223 @@
+"""Rewards for triplets by a large model: three calls each, a score from 0 to 5 and what failed in words.
+
+The edit paper's perspectives. Following and preserving are asked with both pictures and the instruction; quality is
+asked with the edited picture alone, so that nothing else can colour it. Prompts and the JSON schema are ours: the
+published parser takes floats in single quotes only. An answer that cannot be used is asked for again and then stays
+missing.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image, ImageOps
+from pydantic import Field
+
+from goodeye.atomic import append, mend, read_rows
+from goodeye.edit.rewards import AXES, Rewards, from_json
+from goodeye.edit.triplets import REWARDS, Triplet, usable, write_parquet, write_rewards
+from goodeye.errors import BadInput
+from goodeye.judging.large import Answer, Asked, BadAnswer
+from goodeye.judging.tables import Skipped
+from goodeye.progress import progress
+from goodeye.runfolder import RunFolder
+
+if TYPE_CHECKING:
+    from goodeye.judging.large import LargeModel
+
+LONG_SIDE = 768  # pixels of a picture that is sent
+ANSWERS = "annotations.jsonl"
+TABLE = "triplets.parquet"
+
+SYSTEM = "You are a careful judge of edited pictures. You say only what can be seen, and answer in JSON."
+_SCALE = "First name in `failure`, in at most 25 words, what is wrong in this respect; leave it empty if nothing is."
+PROMPTS = {
+    "following": (
+        "The first picture is the original, the second is the edited one. The instruction was: {instruction}\n"
+        "Does the edited picture show what was asked for, nothing misread, nothing left undone? Other readings that "
+        f"fulfil the instruction count as right. {_SCALE} Then give a score from 0 (not at all) to 5 (entirely)."
+    ),
+    "preserving": (
+        "The first picture is the original, the second is the edited one. The instruction was: {instruction}\n"
+        "Did everything stay as it was that the instruction does not speak of: things, people, their details, "
+        f"background, layout, style? {_SCALE} Then give a score from 0 (nothing stayed) to 5 (all of it stayed)."
+    ),
+    "quality": (
+        "Look at this picture alone. Judge its clarity, artefacts and distortions, composition and light. "
+        f"{_SCALE} Then give a score from 0 (unusable) to 5 (excellent)."
+    ),
+}
+
+
+class Reward(Answer):
+    """One perspective of one triplet."""
+
+    failure: str
+    score: float = Field(ge=0, le=5, allow_inf_nan=False)
+
+
+Annotator = Callable[[Triplet, Image.Image, Image.Image], Rewards]  # with its original and edited picture
+
+
+@dataclass
+class LargeAnnotator:
+    """Asks a large model three times for each triplet. Several threads may call it."""
+
+    model: "LargeModel"
+
+    def __call__(self, triplet: Triplet, original: Image.Image, edited: Image.Image) -> Rewards:
+        """An answer that cannot be used is a missing score. Raises BadInput where the server fails."""
+        both = [_shown(original), _shown(edited)]
+        said = [self._ask(axis, triplet.instruction, both[1:] if axis == "quality" else both) for axis in AXES]
+        first, second, third = (None if one is None else one.score for one in said)
+        one, two, three = ("" if one is None else " ".join(one.failure.split()) for one in said)
+        return Rewards((first, second, third), (one, two, three))
+
+    def _ask(self, axis: str, instruction: str, images: list[Image.Image]) -> Reward | None:
+        try:
+            return self.model.ask(Asked(PROMPTS[axis].format(instruction=instruction), images, SYSTEM), Reward)
+        except BadAnswer:
+            return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotated:
+    """What came of it. known: annotated before this call. missing: scores that no answer gave, by axis."""
+
+    out: Path
+    annotated: int
+    known: int
+    missing: dict[str, int]
+    means: dict[str, float]
+    seconds: float
+    requests: int = 0
+    price: float = 0.0
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """What a terminal shows."""
+        lines = [f"{self.annotated} triplets annotated in {self.seconds:.0f} s; {self.known} were known."]
+        rate = f", {60 * self.requests / self.seconds:.3g} a minute" if self.requests and self.seconds >= 1 else ""
+        cost = f", {self.requests * self.price:.2f} in all at {self.price:g} each" if self.price else ""
+        lines += [f"{self.requests} requests sent{rate}{cost}."] * bool(self.requests or self.price)
+        lines += [f"{axis}: mean {self.means[axis]:.2f}" for axis in AXES if axis in self.means]
+        lines += [f"missing: {', '.join(f'{axis} {n}' for axis, n in self.missing.items() if n)}"] * any(
+            self.missing.values()
+        )
+        return "\n".join([*lines, f"rewards: {self.out / REWARDS}, {self.out / TABLE}"])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers and texts."""
+        return {**vars(self), "out": str(self.out), "skipped": [vars(one) for one in self.skipped]}
+
+
+def annotate(
+    triplets: Iterable[Triplet | Skipped],
+    annotator: Annotator,
+    out: str | Path,
+    *,
+    about: Mapping[str, Any] | None = None,
+    requests: Callable[[], int] = lambda: 0,
+    price: float = 0.0,
+    workers: int = 4,
+) -> Annotated:
+    """Annotates those triplets that `out` does not know yet, and writes rewards.json (RewardEdit's) and our Parquet.
+
+    about: by what, and of what; a folder that was begun otherwise is refused. requests: how many were sent so far;
+    price: of one, in any currency. workers: triplets asked about at once. Killed at any moment, the same call goes on.
+    A triplet whose pictures are gone is skipped. Raises BadInput where the server fails: what was answered is kept.
+    """
+    folder, began = RunFolder(Path(out)), time.monotonic()
+    known = _begun(folder, about or {})
+    before, sent = len(known), requests()
+    skipped: list[Skipped] = []
+    triplets = list(usable(triplets, skipped))
+    waiting = (one for one in triplets if one.key not in known)
+    new = sum(one.key not in known for one in triplets)
+    with progress("annotating", new, "triplets") as advance:
+        for triplet, rewards in _answers(waiting, annotator, workers):
+            if isinstance(rewards, Skipped):
+                skipped.append(rewards)
+            else:
+                append(folder.path / ANSWERS, {"key": triplet.key, "rewards": rewards.to_json()})
+                known[triplet.key] = rewards
+            count = requests() - sent
+            advance(note=f"{count} requests" + (f", {count * price:.2f}" if price else ""))
+    whole = [replace(one, rewards=known[one.key]) for one in triplets if one.key in known]
+    write_rewards(whole, folder.path / REWARDS)
+    unread = write_parquet(whole, folder.path / TABLE)
+    skipped += [one for one in unread if one.name not in {other.name for other in skipped}]
+    return _result(
+        whole,
+        out=folder.path,
+        annotated=len(known) - before,
+        known=before,
+        seconds=time.monotonic() - began,
+        requests=requests() - sent,
+        price=price,
+        skipped=skipped,
+    )
+
+
+def _begun(folder: RunFolder, about: Mapping[str, Any]) -> dict[str, Rewards]:
+    """What the folder knows already."""
+    if not folder.holds_a_run():
+        folder.require_free()
+        folder.begin(about)
+        return {}
+    if (before := folder.config()) != about:
+        changed = next(name for name in {**before, **about} if before.get(name) != about.get(name))
+        raise BadInput(
+            f"{folder.path} was annotated with {changed} {before.get(changed)}. Go on so, or name another folder."
+        )
+    mend(folder.path / ANSWERS)
+    try:
+        return {row["key"]: from_json(row["rewards"]) for row in read_rows(folder.path / ANSWERS)}
+    except (ValueError, KeyError) as error:
+        raise folder.damaged(ANSWERS) from error
+
+
+def _answers(
+    triplets: Iterator[Triplet], annotator: Annotator, workers: int
+) -> Iterator[tuple[Triplet, Rewards | Skipped]]:
+    """Each triplet with what the annotator says, in order, `workers` of them asked about at once."""
+
+    def call(triplet: Triplet) -> Rewards | Skipped:
+        try:
+            pictures = triplet.original.open(), triplet.edited.open()
+        except BadInput as error:
+            return Skipped(triplet.key, f"{triplet.key}: {error}")
+        return annotator(triplet, *pictures)
+
+    with ThreadPoolExecutor(workers) as pool:
+        asked: deque[tuple[Triplet, Future[Rewards | Skipped]]] = deque()
+        try:
+            for triplet in triplets:
+                asked.append((triplet, pool.submit(call, triplet)))
+                if len(asked) >= 2 * workers:
+                    first, answer = asked.popleft()
+                    yield first, answer.result()
+            while asked:
+                first, answer = asked.popleft()
+                yield first, answer.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _result(whole: list[Triplet], **values: Any) -> Annotated:
+    columns = {axis: [one.rewards.scores[at] for one in whole if one.rewards] for at, axis in enumerate(AXES)}
+    given = {axis: [score for score in column if score is not None] for axis, column in columns.items()}
+    return Annotated(
+        missing={axis: len(columns[axis]) - len(given[axis]) for axis in AXES},
+        means={axis: sum(scores) / len(scores) for axis, scores in given.items() if scores},
+        **values,
+    )
+
+
+def _shown(img: Image.Image) -> Image.Image:
+    """At most LONG_SIDE pixels a side."""
+    return ImageOps.contain(img, (LONG_SIDE, LONG_SIDE)) if max(img.size) > LONG_SIDE else img

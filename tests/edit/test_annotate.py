@@ -1,0 +1,139 @@
+"""Annotation by a large model behind a fake server: what it is shown, what it may say, and going on after a stop."""
+
+import base64
+import io
+import json
+
+import pytest
+from fake_server import Reply, said, serving
+from PIL import Image
+from tiny_editor import save_triplets
+
+from goodeye.cli import main
+from goodeye.edit.annotate import LargeAnnotator, annotate
+from goodeye.edit.triplets import read_triplets
+from goodeye.errors import BadInput
+from goodeye.judging.large import LargeModel, Server
+
+ABOUT = {"model": "m"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return save_triplets(tmp_path / "data", {"a": [1], "b": [2], "c": [3]})
+
+
+def parts(request):
+    """The words of a request and the red of each picture's first pixel."""
+    content = request["messages"][-1]["content"]
+    urls = [one["image_url"]["url"] for one in content if one["type"] == "image_url"]
+    images = [Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) for url in urls]
+    return next(one["text"] for one in content if one["type"] == "text"), [img.getpixel((0, 0))[0] for img in images]
+
+
+def answer(request):
+    """Following 4 (an int), preserving 2.5, quality by the edited picture's shade."""
+    words, reds = parts(request)
+    if "Look at this picture alone" in words:
+        return said({"failure": "", "score": reds[0] / 100})
+    return said(
+        {"failure": " too \n blue ", "score": 4} if "what was asked for" in words else {"failure": "", "score": 2.5}
+    )
+
+
+def run(folder, out, script=answer, workers=1, tries=1, about=ABOUT, **more):
+    with serving(script) as fake:
+        model = LargeModel(Server(url=fake.url, model="m", tries=tries, asks=2), None, sleep=lambda seconds: None)
+        done = annotate(
+            read_triplets(folder),
+            LargeAnnotator(model),
+            out,
+            about=about,
+            requests=lambda: model.requests,
+            workers=workers,
+            **more,
+        )
+        return done, fake.requests
+
+
+def test_three_calls_each_and_quality_sees_the_edited_picture_only(folder, tmp_path):
+    done, requests = run(folder, tmp_path / "out")
+    shown = [parts(one) for one in requests]
+    assert len(shown) == 9 and [reds for _, reds in shown[:3]] == [[1, 101], [1, 101], [101]]
+    assert all("make a blue" in words for words, _ in shown[:2]) and "make a blue" not in shown[2][0]
+    schema = requests[0]["response_format"]["json_schema"]["schema"]
+    assert set(schema["required"]) == {"failure", "score"} and schema["additionalProperties"] is False
+    found = json.loads((tmp_path / "out" / "rewards.json").read_text())
+    assert found["a"] == [
+        {"Score": 4.0, "Negative Prompt": "too blue"},
+        {"Score": 2.5, "Negative Prompt": ""},
+        {"Score": 1.01, "Negative Prompt": ""},
+    ]
+    assert done.annotated == 3 and done.requests == 9 and done.means["preserving"] == 2.5
+    again = [one.rewards.scores for one in read_triplets(tmp_path / "out" / "triplets.parquet")]
+    assert again == [(4, 2.5, pytest.approx(shade)) for shade in (1.01, 1.02, 1.03)]
+
+
+@pytest.mark.parametrize(
+    "bad", ['{"failure": "", "score": 7}', '{"score": 3}', "five", '{"failure": "", "score": NaN}']
+)
+def test_an_unusable_answer_is_asked_for_again_and_then_missing(folder, tmp_path, bad):
+    def script(request):
+        first = request["messages"][1]["content"]
+        return Reply(bad) if "stay as it was" in first[0]["text"] else answer(request)
+
+    done, requests = run(folder, tmp_path / "out", script)
+    assert len(requests) == 3 * 4  # two tries for the one that is never usable
+    found = json.loads((tmp_path / "out" / "rewards.json").read_text())
+    assert [row["Score"] for row in found["b"]] == [4.0, None, 1.02]
+    assert done.missing == {"following": 0, "preserving": 3, "quality": 0} and "preserving" not in done.means
+    assert "missing: preserving 3" in done.summary()
+
+
+def test_it_goes_on_where_the_server_left(folder, tmp_path):
+    def failing(request):
+        return Reply(status=401) if len(asked := parts(request)) and asked[1][0] == 2 else answer(request)
+
+    with pytest.raises(BadInput, match="refuses"):
+        run(folder, tmp_path / "out", failing)
+    line = (tmp_path / "out" / "annotations.jsonl").read_text()
+    (tmp_path / "out" / "annotations.jsonl").write_text(line + '{"key": "b", "rew')  # a kill in the middle of a line
+    done, requests = run(folder, tmp_path / "out")
+    assert (done.known, done.annotated, len(requests)) == (1, 2, 6)
+    assert list(json.loads((tmp_path / "out" / "rewards.json").read_text())) == ["a", "b", "c"]
+    done, requests = run(folder, tmp_path / "out")
+    assert (done.known, done.annotated, len(requests)) == (3, 0, 0)
+    with pytest.raises(BadInput, match="was annotated with model m"):
+        run(folder, tmp_path / "out", about={"model": "other"})
+
+
+def test_several_at_once_give_the_same(folder, tmp_path):
+    run(folder, tmp_path / "one")
+    run(folder, tmp_path / "four", workers=4)
+    both = [(tmp_path / name / "rewards.json").read_text() for name in ("one", "four")]
+    assert both[0] == both[1]
+
+
+def test_a_triplet_whose_pictures_are_gone_is_skipped(folder, tmp_path):
+    (folder / "b" / "2_1.png").write_bytes(b"no picture")
+    done, _ = run(folder, tmp_path / "out")
+    assert done.annotated == 2 and [one.name for one in done.skipped] == ["b"]
+    assert "not a picture" in done.skipped[0].message
+
+
+def test_the_command(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("GOODEYE_CACHE", str(tmp_path / "cache"))
+    line = ["edit", "annotate", str(folder), "--out", str(tmp_path / "out"), "--price", "0.01"]
+    assert main(line) == 2 and "no large model is named" in capsys.readouterr().err
+    with serving(answer) as fake:
+        monkeypatch.setenv("GOODEYE_SERVER", fake.url)
+        monkeypatch.setenv("GOODEYE_MODEL", "m")
+        (folder / "c" / "3_0.png").unlink()
+        assert main([*line, "--json", str(tmp_path / "done.json")]) == 2
+        told = capsys.readouterr()
+        assert "c: " in told.err and "6 requests sent" in told.out and "0.06 in all at 0.01 each" in told.out
+        assert json.loads((tmp_path / "done.json").read_text())["annotated"] == 2
+        assert (
+            main([*line[:3], "--out", str(tmp_path / "other")]) == 2
+        )  # in another folder: answers come from the cache
+        assert len(fake.requests) == 6
