@@ -21,6 +21,7 @@ from torch import Tensor
 
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
+from goodeye.judging.protocol import fingerprint
 from goodeye.progress import track
 from goodeye.search.adapt import Train, make_trainable, merged
 from goodeye.search.embed import embed_text, embed_texts, prepare, token_count, token_limit
@@ -185,7 +186,7 @@ def align(
             f"{config.stride}th rank needs {needed}. Add pictures, or lower --stride."
         )
     watched, captioned = _split(captions_of(index), config)
-    before = clip.version
+    before = fingerprint(clip.model)
 
     def make() -> tuple[Grids, int]:
         asked, told = queries, list(captioned.values())

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from goodeye.errors import BadInput
+from goodeye.judging.protocol import fingerprint
 from goodeye.judging.tables import Skipped
 from goodeye.progress import progress
 from goodeye.search.embed import embed_pixels, embed_texts, prepare
@@ -121,7 +122,7 @@ def pretrain(
     kept, learned = [items[at] for at in order[:held]], [items[at] for at in order[held:]]
     if config.fresh:
         _forget(clip, config.seed)
-    before = clip.version
+    before = fingerprint(clip.model)
     numbers = shuffled(len(learned), config.batch, config.seed)
 
     def data(index: int) -> Pairs:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,12 +93,6 @@ class System:
     taste: float = 0.0
     depth: int | None = None
     method: Method | None = None
-
-
-class Answer(Protocol):
-    """What a timed system does with a query."""
-
-    def __call__(self, query: str) -> Any: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +177,8 @@ def _systems(base: "Model", variants: Mapping[str, "Model"], config: Prove) -> l
         for depth in config.depths
     ]
     found.append(System(name=SHIFT, about="one shifted query ranks all pictures", model=base, taste=config.taste))
-    for method in ("repeat", "lexicon", *BY_MODEL):
+    methods: tuple[Method, ...] = ("repeat", "lexicon", *BY_MODEL)
+    for method in methods:
         control = "; the control of all rephrasing" if method == "repeat" else ""
         found.append(System(name=method, about=f"the query rewritten{control}", model=base, method=method))
     for name, model in variants.items():
@@ -317,7 +312,7 @@ class _Bench:
         """The words that the system embeds."""
         if system.method == "lexicon":
             model = system.model
-            return choose_phrases(query, model.taught, model.clip, model.head).text
+            return choose_phrases(query, model.gallery, model.clip, model.head).text
         if system.method is not None:
             return rephrase(query, system.method, system.model.clip, self.ground.answers).text
         return query
@@ -371,7 +366,7 @@ class _Bench:
             found.append(1000 * (time.perf_counter() - began))
         return np.array(found)
 
-    def _answer(self, system: System) -> Answer:
+    def _answer(self, system: System) -> Callable[[str], Any]:
         """The system as it would run: on the index, and a second stage that opens and looks at its pictures."""
         model, index = system.model, system.model.gallery
         scale = Scale(index.sample, model.head if system.taste else None)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Method = Literal["detail", "k_list", "kw_dict", "reorg", "repeat", "lexicon"]
 METHODS: tuple[Method, ...] = get_args(Method)
-BY_MODEL = ("detail", "k_list", "kw_dict", "reorg")
+BY_MODEL: tuple[Method, ...] = ("detail", "k_list", "kw_dict", "reorg")
 WORDS = 50
 
 PROMPT = (

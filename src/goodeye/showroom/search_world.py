@@ -36,6 +36,7 @@ FRESH, TAUGHT = 2_000_000, 3_000_000  # worlds of the proof and of what is learn
 GROUP = 5  # pictures of a row
 PARTS = tuple(looks.WEIGHTS)
 KIND, COLOUR, PLACE = 0.45, 0.2, 0.35  # what each part of a content weighs in relevance
+NEAR = 60  # pictures of other contents, the most relevant ones, with which a row is filled up
 SAMPLES = 16  # scenes rendered together
 
 
@@ -169,7 +170,8 @@ def shoot(folder: Path, contents: Sequence[Content], each: int, seed: int, capti
     jobs = [(at, shot) for at in range(len(contents)) for shot in range(each)]
     scenes = [_scene(contents[at], seed, at * each + shot) for at, shot in jobs]
     faults = [draw_faults(np.random.default_rng((seed, at, shot, 13))) for at, shot in jobs]
-    names, parts = [f"{at:04d}-{shot:02d}.png" for at, shot in jobs], []
+    names = [f"{at:04d}-{shot:02d}.png" for at, shot in jobs]
+    parts: list[list[float]] = []
     with progress("photographing", len(jobs), "pictures") as advance:
         for made in S.render_many(scenes, batch=SAMPLES):
             for one in range(len(made.scenes)):
@@ -283,11 +285,11 @@ def _row(
     """Five pictures that are not taken yet; `tilt` says how far beautiful ones are preferred, or plain ones."""
     tilt, right = float(rng.normal(0, 1.5)), int(rng.integers(3, GROUP + 1))
     row: list[int] = []
-    full, near = relevance > 0.99, (relevance >= PLACE) & (relevance <= 0.99)
-    for pool, count in ((full, right), (near, GROUP - right)):
-        open_ = np.array([one for one in np.flatnonzero(pool) if one not in taken])
-        scaled = (beauty[open_] - beauty.mean()) / beauty.std()
-        odds = np.exp(tilt * scaled)
+    full = np.flatnonzero(relevance > 0.99)
+    others = np.argsort(-relevance, kind="stable")[len(full) : len(full) + NEAR]
+    for pool, count in ((full, right), (others, GROUP - right)):
+        open_ = np.array([one for one in pool.tolist() if one not in taken], dtype=np.int64)
+        odds = np.exp(tilt * (beauty[open_] - beauty.mean()) / beauty.std())
         chosen = rng.choice(open_, min(count, len(open_)), replace=False, p=odds / odds.sum()).tolist()
         row += chosen
         taken |= set(chosen)

@@ -1,0 +1,66 @@
+"""Contrastive training on captioned pictures of one's own: what is skipped, what is learned, what is saved."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_clip import COLOURS, save_picture, small_clip
+
+from goodeye.errors import BadInput
+from goodeye.judging.clip import Clip
+from goodeye.search.pretrain import TEMPERATURE, Pretrain, pretrain
+
+WORDS = [f"a {colour} cup" for colour in COLOURS]
+SMALL = Pretrain(fresh=True, steps=30, batch=10, queue=8, settled=5, lr=2e-3, warmup=2, held=10, evaluate_every=30)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Cups of five colours in shades, with captions; one without, and one that is no picture."""
+    place = tmp_path_factory.mktemp("captioned")
+    for name, colour in COLOURS.items():
+        for shade in range(8):
+            path = save_picture(place / f"{name}{shade}.png", [max(0, value - 4 * shade) for value in colour])
+            path.with_suffix(".txt").write_text(f"a {name} cup")
+    save_picture(place / "untold.png", (9, 9, 9))
+    (place / "broken.png").write_bytes(b"nothing")
+    (place / "broken.txt").write_text("a cup")
+    return place
+
+
+def test_colours_are_learned_from_captions_and_what_cannot_be_used_is_named(folder, tmp_path):
+    clip = small_clip(WORDS, seed=5)
+    before = clip.version
+    done = pretrain([folder], clip, tmp_path / "run", config=SMALL, workers=2, cpu=True)
+    assert (done.pictures, done.steps) == (40 - 8, 30)  # a fifth is kept back
+    assert sorted(one.name.rsplit("/", 1)[-1] for one in done.skipped) == ["broken.png", "untold.png"]
+    trained = Clip.from_pretrained(done.weights)
+    assert trained.version != before and 0 <= done.last["recall_at_1"] <= done.last["recall_at_5"] <= 1
+    colours = torch.tensor(list(COLOURS.values()), dtype=torch.float32)[:, :, None, None].expand(-1, 3, 64, 64) / 255
+    with torch.no_grad():
+        similar = trained.embed_texts(WORDS) @ trained.embed_images(colours).T
+    assert (similar.argmax(1) == torch.arange(5)).sum() >= 4
+    again = pretrain([folder], small_clip(WORDS, seed=6), tmp_path / "run", config=SMALL, resume=True, cpu=True)
+    assert again.steps == 30  # fresh weights come from the seed, so that another start is the same run
+
+
+def test_fresh_weights_begin_at_the_papers_temperature(folder, tmp_path):
+    clip = small_clip(WORDS)
+    pretrain([folder], clip, tmp_path / "run", config=replace(SMALL, steps=1, lr=1e-9, warmup=0), cpu=True)
+    assert float((-clip.model.logit_scale).exp()) == pytest.approx(TEMPERATURE, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"), [({"batch": 33}, "40 captioned pictures can be read"), ({"batch": 1}, "batch is 1")]
+)
+def test_what_cannot_be_trained_on_is_said_in_a_line(folder, tmp_path, fields, words):
+    with pytest.raises(BadInput, match=words):
+        pretrain([folder], small_clip(WORDS), tmp_path / "run", config=replace(SMALL, **fields), cpu=True)
