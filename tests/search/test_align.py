@@ -141,6 +141,8 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(folder, tmp_path, monke
     last = sorted((tmp_path / "cut" / "checkpoints").iterdir())[-1]
     (last / "state.json").unlink()  # as if killed between steps 3 and 6
     monkeypatch.undo()
+    with pytest.raises(BadInput, match="holds a run that was begun"):
+        run(folder, tmp_path / "cut")
     clip = clip_of()
     done = align(Index(folder), clip, HEAD, tmp_path / "cut", queries=WORDS, config=SMALL, resume=True, cpu=True)
     assert done.steps == 6

@@ -33,6 +33,7 @@ from goodeye.search.source import open_named
 from goodeye.search.towers import Queue, Towers, contrastive, is_main, save_clip
 from goodeye.search.vectors import Vector
 from goodeye.search.watch import Watch
+from goodeye.training import checkpoint
 from goodeye.training.guard import Guard, Limits
 from goodeye.training.loop import Loop, Modules, fit, shuffled
 
@@ -179,6 +180,8 @@ def align(
     config.check()
     if in_milvus(index.folder):
         raise BadInput(f"{index.folder} lies in Milvus. Index the pictures that shall be learned from into a folder.")
+    if not resume and checkpoint.found(out / "checkpoints"):
+        raise BadInput(f"{out} holds a run that was begun. Go on with --resume or use another folder.")
     needed = reach(config.rows, config.columns, config.stride)
     if len(index) < needed:
         raise BadInput(
