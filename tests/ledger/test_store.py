@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from PIL import Image
 from goodeye.errors import BadInput
 from goodeye.ledger.check import check
 from goodeye.ledger.ledger import Ledger
-from goodeye.ledger.store import Store, encode
+from goodeye.ledger.store import Store, encode, encode_file
 from ledger.recorder import picture
 from ledger.test_ledger import age, new_brief
 
@@ -69,3 +71,11 @@ def test_bytes_that_are_no_picture_are_refused(ledger: Ledger, data: bytes) -> N
     with pytest.raises(BadInput, match="not a whole PNG, JPEG or WebP"):
         ledger.record_attempt(brief, 0, 0, 1, data)
     assert ledger.attempts(run) == [] and list(ledger.store.files()) == []
+
+
+def test_a_header_that_promises_too_many_pixels_is_refused_before_decoding() -> None:
+    size = struct.pack(">II", 60_000, 60_000) + bytes((8, 2, 0, 0, 0))
+    header = struct.pack(">I", 13) + b"IHDR" + size + struct.pack(">I", zlib.crc32(b"IHDR" + size))
+    data = struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    with pytest.raises(BadInput, match="smaller"):
+        encode_file(b"\x89PNG\r\n\x1a\n" + header + data)

@@ -4,7 +4,9 @@ import errno
 import hashlib
 import io
 import os
+import struct
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -52,7 +54,9 @@ def encode_file(data: bytes, name: str = "the picture") -> Encoded:
                 raise BadInput(f"{name} is {file.width}x{file.height} pixels. Make it smaller.")
             file.load()
             kind, size = str(file.format).lower(), file.size
-    except (OSError, SyntaxError, ValueError) as error:
+    except PIL.Image.DecompressionBombError as error:
+        raise BadInput(f"{name} is too large to be decoded. Make it smaller.") from error
+    except (OSError, EOFError, SyntaxError, ValueError, struct.error, zlib.error) as error:
         raise BadInput(f"{name} is not a whole PNG, JPEG or WebP file. Save it again as one.") from error
     sha = hashlib.sha256(data).hexdigest()
     return Encoded(sha256=sha, format=kind, width=size[0], height=size[1], data=data)
