@@ -60,7 +60,7 @@ class Reward(Answer):
     score: float = Field(ge=0, le=5, allow_inf_nan=False)
 
 
-Annotator = Callable[[Triplet, Image.Image, Image.Image], Rewards]  # with its original and edited picture
+Annotator = Callable[[str, Image.Image, Image.Image], Rewards]  # of an instruction, the original, the edited picture
 
 
 @dataclass
@@ -69,10 +69,10 @@ class LargeAnnotator:
 
     model: "LargeModel"
 
-    def __call__(self, triplet: Triplet, original: Image.Image, edited: Image.Image) -> Rewards:
+    def __call__(self, instruction: str, original: Image.Image, edited: Image.Image) -> Rewards:
         """An answer that cannot be used is a missing score. Raises BadInput where the server fails."""
-        both = [_shown(original), _shown(edited)]
-        said = [self._ask(axis, triplet.instruction, both[1:] if axis == "quality" else both) for axis in AXES]
+        both = [shown(original), shown(edited)]
+        said = [self._ask(axis, instruction, both[1:] if axis == "quality" else both) for axis in AXES]
         first, second, third = (None if one is None else one.score for one in said)
         one, two, three = ("" if one is None else " ".join(one.failure.split()) for one in said)
         return Rewards((first, second, third), (one, two, three))
@@ -191,7 +191,7 @@ def _answers(
             pictures = triplet.original.open(), triplet.edited.open()
         except BadInput as error:
             return Skipped(triplet.key, f"{triplet.key}: {error}")
-        return annotator(triplet, *pictures)
+        return annotator(triplet.instruction, *pictures)
 
     with ThreadPoolExecutor(workers) as pool:
         asked: deque[tuple[Triplet, Future[Rewards | Skipped]]] = deque()
@@ -218,6 +218,6 @@ def _result(whole: list[Triplet], **values: Any) -> Annotated:
     )
 
 
-def _shown(img: Image.Image) -> Image.Image:
+def shown(img: Image.Image) -> Image.Image:
     """At most LONG_SIDE pixels a side."""
     return ImageOps.contain(img, (LONG_SIDE, LONG_SIDE)) if max(img.size) > LONG_SIDE else img
