@@ -245,6 +245,7 @@ class LookUp:
     ) -> None:
         self.priors, self.encoder, self.least, self.most, self.seed = priors, encoder, least, most, seed
         self._known: dict[tuple[Triplet, Level], References] = {}
+        self._broad: dict[str, References] = {}
         self._alike: dict[str, dict[str, float]] = {}
 
     def __call__(self, triplet: Triplet, start: Level = "exact") -> References:
@@ -263,13 +264,20 @@ class LookUp:
                 found, count = [*found, one], count + self.priors.count(one)
                 if count >= self.least:
                     return self._drawn(found, "similar")
-        same = [one for one in self.priors.codes if one[1] == relation]
-        if (
-            start != "all"
-            and sum(self.priors.rows(one).stop - self.priors.rows(one).start for one in same) >= self.least
-        ):
-            return self._drawn(same, "relation")
-        return self._drawn(list(self.priors.codes), "all")
+        broad = self._of_relation(relation)
+        return broad if broad.level == "all" or start != "all" else self._everything()
+
+    def _of_relation(self, relation: str) -> References:
+        if relation not in self._broad:
+            same = [one for one in self.priors.codes if one[1] == relation]
+            enough = sum(map(self.priors.count, same)) >= self.least
+            self._broad[relation] = self._drawn(same, "relation") if enough else self._everything()
+        return self._broad[relation]
+
+    def _everything(self) -> References:
+        if "" not in self._broad:
+            self._broad[""] = self._drawn(list(self.priors.codes), "all")
+        return self._broad[""]
 
     def _like(self, triplet: Triplet) -> list[Triplet]:
         """The triplet and those of like categories in the same relation, the most alike first."""
@@ -285,9 +293,16 @@ class LookUp:
     def alike(self, name: str) -> dict[str, float]:
         """Categories like this one with their cosine, itself (1) among them if it is known."""
         if name not in self._alike:
-            near = nearest(name, self.priors.categories, self.encoder, ALIKE + 1)
-            self._alike[name] = {other: cosine for other, cosine in near if cosine >= self.encoder.floor}
+            cosines = self._categories @ self.encoder.embed([name])[0]
+            near = np.argsort(-cosines, kind="stable")[: ALIKE + 1]
+            self._alike[name] = {
+                self.priors.categories[at]: float(cosines[at]) for at in near if cosines[at] >= self.encoder.floor
+            }
         return self._alike[name]
+
+    @cached_property
+    def _categories(self) -> Float[Array, "C D"]:
+        return self.encoder.embed(self.priors.categories)
 
     def _drawn(self, triplets: list[Triplet], level: Level) -> References:
         boxes = np.concatenate([self.priors.boxes[self.priors.rows(one)] for one in triplets])

@@ -1,0 +1,245 @@
+"""CLIS-L: the paper's terms against its formulas in scalars; a test for each fault of the published code, which fails
+on the faulty formula; and what scores mean on real boxes."""
+
+import math
+
+import numpy as np
+import pytest
+
+from goodeye.errors import BadInput
+from goodeye.synth.clis_l import (
+    ClisL,
+    Standard,
+    alike,
+    averaged,
+    features,
+    penalised,
+    percentile,
+    swap_test,
+    terms,
+    typical,
+)
+from goodeye.synth.layout import Layout, Relation, Thing
+from goodeye.synth.priors import Gather
+
+A = (0.1, 0.4, 0.2, 0.3)
+RIGHT, FAR, OVER = (0.5, 0.4, 0.2, 0.3), (0.75, 0.4, 0.2, 0.3), (0.1, 0.02, 0.2, 0.3)
+
+
+def pair(first, second):
+    return features(np.array([[first, second]]))
+
+
+def held_against(layout, reference, symmetric=False):
+    return [float(one[0, 0]) for one in terms(pair(*layout), pair(*reference), symmetric)]
+
+
+def random_pairs(count, seed=0):
+    return np.random.default_rng(seed).uniform(0.05, 0.5, (count, 2, 4))
+
+
+# The formulas
+
+
+def test_features_are_the_papers():
+    found = pair((0.0, 0.0, 0.4, 0.4), (0.2, 0.2, 0.4, 0.2))
+    assert found.area[0] == pytest.approx(0.16 / 0.08)
+    assert found.iou[0] == pytest.approx(0.04 / (0.16 + 0.08 - 0.04))
+    mean_diagonal = (math.hypot(0.4, 0.4) + math.hypot(0.4, 0.2)) / 2
+    assert found.apart[0] == pytest.approx(math.hypot(0.2, 0.1) / mean_diagonal)
+    assert found.way[0] == pytest.approx(np.array([0.2, 0.1]) / math.hypot(0.2, 0.1))
+
+
+def test_similarity_is_equation_4():
+    values = np.random.default_rng(0).uniform(0.01, 3, 50).astype(np.float32)
+    expected = 1 - abs(values[:, None] - values) / np.maximum(values[:, None], values)
+    assert alike(values, values) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_penalty_is_the_papers_line():
+    found = penalised(np.array([0.0, 0.015, 0.03, 0.5, 1.0], dtype=np.float32), 0.03)
+    assert found == pytest.approx([-1, (-1 + 0.03) / 2, 0.03, 0.5, 1.0], abs=1e-6)
+
+
+def test_the_best_match_is_the_layout_itself():
+    assert held_against((A, RIGHT), (A, RIGHT)) == pytest.approx([1, 2, 1], abs=1e-6)
+
+
+def test_percentiles_are_numpys():
+    values = np.random.default_rng(0).normal(size=(7, 101)).astype(np.float32)
+    for q in (0, 50, 98, 98.3, 100):
+        assert percentile(values.copy(), q) == pytest.approx(np.percentile(values, q, axis=1), abs=1e-5)
+    assert percentile(np.array([[3.0]], dtype=np.float32), 98) == pytest.approx([3])
+
+
+def test_the_vectorised_score_is_the_loops(bench, tmp_path):
+    made = bench("clis").main(["--layouts", "400", "--references", "300", "--part", "5", "--out", str(tmp_path / "b")])
+    assert made["largest_difference"] < 1e-4 and made["ratio"] > 20 and (tmp_path / "b").exists()
+
+
+@pytest.mark.prove
+def test_ten_thousand_layouts_in_five_seconds_a_hundred_times_faster_than_a_loop(bench):
+    made = bench("clis").main([])
+    assert made["processor_seconds"] < 5 and made["ratio"] >= 100
+
+
+# The faults of the published code. Each test holds the faulty formula to the same claim, and there it fails.
+
+
+def test_near_and_far_pairs_do_not_score_alike():
+    def faulty(layout, reference):  # the relative distance is computed and thrown away
+        size, _, direction = held_against(layout, reference)
+        return size + float(alike(pair(*layout).iou, pair(*reference).iou, 0.05)[0, 0]) + direction
+
+    def ours(layout, reference):
+        return sum(held_against(layout, reference))
+
+    def claim(score):
+        return score((A, RIGHT), (A, RIGHT)) > score((A, FAR), (A, RIGHT)) + 0.1
+
+    assert claim(ours) and not claim(faulty)
+
+
+def test_every_term_holds_the_layout_against_the_reference():
+    def faulty(layout, reference):  # the predicted boxes stand on both sides of the IoU term
+        return float(alike(pair(*layout).iou, pair(*layout).iou, 0.05)[0, 0])
+
+    def ours(layout, reference):
+        return float(alike(pair(*layout).iou, pair(*reference).iou, 0.05)[0, 0])
+
+    half_over = ((0.1, 0.4, 0.2, 0.3), (0.2, 0.4, 0.2, 0.3))
+
+    def claim(score):
+        return score((A, RIGHT), half_over) < 0.5 < 0.99 < score(half_over, half_over)
+
+    assert claim(ours) and not claim(faulty)
+    swapped = [held_against(half_over, (A, RIGHT)), held_against((A, RIGHT), half_over)]
+    assert swapped[0] == pytest.approx(swapped[1], abs=1e-6)  # eq 4 is the same both ways
+
+
+def test_the_penalty_is_given_once_and_is_bounded():
+    similarity = np.linspace(0, 1, 200, dtype=np.float32)
+
+    def faulty(values):
+        return penalised(penalised(values, 0.03), 0.03)
+
+    def ours(values):
+        return penalised(values, 0.03)
+
+    def claim(score):
+        return score(similarity).min() >= -1
+
+    assert claim(ours) and not claim(faulty)
+    for found in (terms(features(random_pairs(50)), features(random_pairs(60, 1)), False)[at] for at in range(3)):
+        assert found.min() >= -2 - 1e-5 and found.max() <= 2 + 1e-5
+
+
+def test_left_of_is_not_right_of():
+    def faulty(layout, reference, symmetric=False):  # the better of the picture and its mirror image, always
+        return held_against(layout, reference, True)[2]
+
+    def ours(layout, reference, symmetric=False):
+        return held_against(layout, reference, symmetric)[2]
+
+    def claim(score):
+        return score((RIGHT, A), (A, RIGHT)) == pytest.approx(-1)
+
+    assert claim(ours) and not claim(faulty)
+    assert ours((RIGHT, A), (A, RIGHT), True) == pytest.approx(1)  # near is near from either side
+    assert ours((A, OVER), (A, RIGHT), True) == pytest.approx(0)  # but above is not beside
+
+
+def test_no_overlap_and_hardly_any_are_nearly_alike():
+    none, hardly = np.zeros(1, dtype=np.float32), np.full(1, 0.001, dtype=np.float32)
+
+    def claim(score):
+        return score(none, hardly) > 0.9 > 0.2 > score(none, np.full(1, 0.5, dtype=np.float32))
+
+    assert claim(lambda a, b: float(alike(a, b, 0.05)[0, 0]))
+    assert not claim(lambda a, b: float(alike(a, b)[0, 0]))  # equation 4 as it stands
+
+
+def test_a_relation_without_a_reference_is_judged_by_the_nearest_and_says_so():
+    gather = Gather()
+    random = np.random.default_rng(0)
+    for number in range(300):  # things stand to the left of things of their size
+        x, y, gap = random.uniform(0, 0.3), random.uniform(0.3, 0.5), random.uniform(0.02, 0.1)
+        boxes = np.array([[(x, y, 0.2, 0.3), (x + 0.2 + gap, y, 0.2, 0.3)]])
+        gather.add("test", number, [("cup", "left of", "plate")], boxes)
+    judge = ClisL.fit(gather.priors())
+
+    def layout(key, first, second):
+        things = Thing(key="a", category="zebra", box=first), Thing(key="b", category="quilt", box=second)
+        return Layout(key=key, things=things, relations=(Relation("a", "left of", "b"),))
+
+    good, bad = judge.score([layout("good", A, (0.35, 0.4, 0.2, 0.3)), layout("bad", (0.35, 0.4, 0.2, 0.3), A)])
+    assert {one.level for scored in (good, bad) for one in scored.pairs} == {"relation"}
+    assert good.score > 50 > 10 > bad.score  # the published code gives both 0
+    assert not good.reasons and "a left of b: their direction is unlike real ones" in bad.reasons
+    assert bad.pairs[0].parts["direction"] < bad.pairs[0].parts["sizes"]
+
+
+# On real boxes
+
+
+@pytest.fixture(scope="module")
+def judge(real_priors):
+    return ClisL.fit(real_priors)
+
+
+def test_fifty_is_the_median_real_pair(judge):
+    levels, raw = judge.raw(*judge.held)
+    near = [at for at, level in enumerate(levels) if level in ("exact", "similar")]
+    scores = judge.ranked([levels[at] for at in near], raw[near])
+    assert np.median(scores) == pytest.approx(50, abs=1) and scores.mean() == pytest.approx(50, abs=0.5)
+    assert scores.min() >= 0 and scores.max() <= 100
+
+
+def test_pictures_that_are_held_out_are_never_references(judge, real_priors):
+    known = {pair.tobytes() for pair in judge.look_up.priors.boxes}
+    assert not any(pair.tobytes() in known for pair in judge.held[1])
+    assert len(judge.look_up.priors) < len(real_priors)
+
+
+def test_real_pairs_score_above_random_boxes_and_above_themselves_swapped(judge):
+    triplets, boxes = judge.held
+    levels, raw = judge.raw(triplets, boxes)
+    assert (raw > judge.raw(triplets, random_pairs(len(boxes)))[1]).mean() > 0.8
+    swap = swap_test(judge, triplets, boxes)
+    assert swap["clis_l"].mean > 0.75 and swap["clis_l"].low > 0.7 and swap["average"].mean > 0.5
+    assert swap["clis_l"].mean <= 1
+    plain = averaged(features(boxes[:3]), features(boxes[3:40]), False)
+    assert plain == pytest.approx(sum(terms(features(boxes[:3]), features(boxes[3:40]), False)).mean(1), abs=1e-5)
+
+
+def test_layouts_without_relations_take_those_of_their_boxes_and_alone_nothing_is_said(judge):
+    person = Thing(key="p", category="person", box=(0.1, 0.2, 0.2, 0.7))
+    other = Thing(key="q", category="person", box=(0.5, 0.2, 0.2, 0.7))
+    two, one = judge.score([Layout(key="two", things=(person, other)), Layout(key="one", things=(person,))])
+    assert [pair.relation for pair in two.pairs] == ["left of", "right of"] and two.pairs[0].level == "exact"
+    assert two.score > 30
+    assert one.score is None and one.reasons == ["no two things are related"]
+
+
+def test_scores_do_not_depend_on_what_else_is_scored(judge):
+    triplets, boxes = judge.held[0][:40], judge.held[1][:40]
+    whole = judge.raw(triplets, boxes)[1]
+    assert np.concatenate(
+        [judge.raw(triplets[i : i + 7], boxes[i : i + 7])[1] for i in range(0, 40, 7)]
+    ) == pytest.approx(whole, abs=1e-5)
+
+
+def test_boxes_without_an_area_and_priors_too_small_are_refused():
+    with pytest.raises(ValueError, match="no area"):
+        pair(A, (0.1, 0.1, 0.0, 0.2))
+    with pytest.raises(ValueError, match="no area"):
+        pair(A, (0.1, 0.1, float("nan"), 0.2))
+    gather = Gather()
+    gather.add("test", 0, [("a", "on", "b")] * 30, random_pairs(30))
+    with pytest.raises(BadInput, match="Add pictures"):
+        ClisL.fit(gather.priors())
+
+
+def test_nothing_to_score_is_no_score(judge):
+    assert judge.score([]) == []
+    assert len(typical(features(np.zeros((0, 2, 4))), pair(A, RIGHT), False, Standard((0, 0, 0), (1, 1, 1)))) == 0
