@@ -94,7 +94,7 @@ class Build:
         steps=800, lr=2e-3, schedule="cosine", warmup=50, ema=0.99, seed=5, save_seconds=120, log_every=20
     )
     clip: Loop = Loop(
-        steps=450,
+        steps=900,
         lr=5e-4,
         schedule="cosine",
         warmup=100,
@@ -302,7 +302,7 @@ def _map(shop: Shop, role: str, model: Any, config: Loop) -> dict[str, Any]:
 
 def _clip(shop: Shop) -> dict[str, Any]:
     train, held = shop.world("train"), shop.world("held")
-    tokenizer = build_tokenizer()
+    tokenizer = build_tokenizer(end_last=True)
     model = perception.new_clip(tokenizer)
     done = perception.train_clip(
         model,
