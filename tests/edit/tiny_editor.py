@@ -7,6 +7,8 @@ import torch
 from diffusers import UNet2DConditionModel
 from PIL import Image
 
+from goodeye.edit.module import RewardModule
+
 TEXT = 16  # size of the tiny text encoder's states and of its pooled output
 
 
@@ -36,3 +38,23 @@ def save_triplets(root: Path, seeds: dict[str, list[int]], size: int = 8) -> Pat
             Image.new("RGB", (size, size), (seed, 0, 0)).save(root / name / f"{seed}_0.png")
             Image.new("RGB", (size, size), (100 + seed, 0, 0)).save(root / name / f"{seed}_1.png")
     return root
+
+
+def save_editor(tiny_set: Path, folder: Path, rewards: bool = True) -> Path:
+    """A TOML file that names the tiny set's roles and an editor with random weights, with a reward module that says
+    something."""
+    unet = tiny_unet()
+    unet.save_pretrained(folder / "editor")
+    roles = {role: tiny_set.parent / role for role in ("vae", "text_encoder", "tokenizer", "unet", "scheduler")}
+    roles["editor"] = folder / "editor"
+    if rewards:
+        module = RewardModule.beside(unet, TEXT)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.add_(0.2 * torch.randn_like(parameter))
+        module.save_pretrained(folder / "rewards")
+        roles["rewards"] = folder / "rewards"
+    lines = ["[roles]", *(f"{role} = {json.dumps(str(place))}" for role, place in roles.items())]
+    toml = folder / "editor.toml"
+    toml.write_text("\n".join([*lines, "[edit]", "size = 32", "steps = 3"]) + "\n")
+    return toml

@@ -1,13 +1,24 @@
 """`goodeye edit`: pictures edited by words, steered by three rewards."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
-from goodeye.cli.common import BAD_INPUT, DONE, Json, app, command, complain_of, say, write_json
-from goodeye.cli.search import ModelName, ServerUrl
+from goodeye.cli.common import (
+    BAD_INPUT,
+    DONE,
+    Json,
+    ModelSet,
+    app,
+    command,
+    complain_of,
+    optional,
+    say,
+    write_json,
+)
+from goodeye.cli.search import ModelName, ServerUrl, server_named
 
 edit = SubcommandApp()
 app.command(edit, name="edit", help="Pictures edited by words, steered by three rewards.")
@@ -56,6 +67,72 @@ def edit_annotate(
     return BAD_INPUT if done.skipped else DONE
 
 
+@command(edit, "edit make")
+def edit_make(
+    image: Annotated[Positional[Path], arg(metavar="IMAGE")],
+    instruction: Annotated[Positional[str], arg(metavar="INSTRUCTION")],
+    /,
+    *,
+    out: Path = Path("goodeye-edit"),
+    rewards: Annotated[str | None, optional("F,P,Q")] = None,
+    n: Annotated[int, arg(aliases=["-n"])] = 4,
+    models: ModelSet = "showroom",
+    steps: Annotated[int | None, optional("N", "of the sampler, if not the model set's")] = None,
+    text_guidance: Annotated[float | None, optional("S", "weight of the instruction")] = None,
+    image_guidance: Annotated[float | None, optional("S", "weight of the picture")] = None,
+    size: Annotated[int | None, optional("PIXELS", "longer side that the model works at")] = None,
+    server: ServerUrl = None,
+    model: ModelName = None,
+    batch: int = 4,
+    seed: int = 0,
+    device: str = "cpu",
+    json: Json = None,
+) -> int:
+    """Edits a picture by an instruction, several times; a large model, if one is named, chooses the best.
+
+    Args:
+        image: the picture
+        instruction: what to change
+        out: folder for 1.png and so on, sheet.png (before and after) and results.json
+        rewards: what is asked for, 0 to 5 each: following, preserving, quality; 5,5,5 if not given
+        n: how many edits
+        batch: edits made at once
+        seed: another seed, other edits
+        device: cpu, cuda, cuda:1, mps
+    """
+    from dataclasses import replace
+
+    from goodeye.edit.annotate import LargeAnnotator
+    from goodeye.edit.generate import Settings, load_editor
+    from goodeye.edit.make import make
+    from goodeye.edit.rewards import parse_rewards
+    from goodeye.judging.large import LargeModel, cache_folder
+    from goodeye.modelset import Models, resolve
+
+    wanted = parse_rewards(rewards) if rewards is not None else None
+    loaded = Models(resolve(models), device=device)
+    given = {"steps": steps, "text_guidance": text_guidance, "image_guidance": image_guidance, "size": size}
+    settings = replace(
+        loaded.model_set.table("edit", Settings), **{name: value for name, value in given.items() if value is not None}
+    )
+    named = server_named(server, model)
+    made = make(
+        image,
+        instruction,
+        load_editor(loaded),
+        out,
+        rewards=wanted,
+        n=n,
+        judge=LargeAnnotator(LargeModel(named, cache_folder())) if named else None,
+        settings=settings,
+        seed=seed,
+        batch=batch,
+    )
+    say(made.summary())
+    write_json(json, made.to_json())
+    return DONE
+
+
 @command(edit, "edit measure")
 def edit_measure(
     edited: Annotated[Positional[Path], arg(metavar="EDITED")],
@@ -96,3 +173,121 @@ def edit_measure(
     say(as_text(rows))
     write_json(json, {"rows": rows, "skipped": [vars(one) for one in skipped]})
     return BAD_INPUT if skipped else DONE
+
+
+@command(edit, "edit triplets")
+def edit_triplets(
+    out: Annotated[Positional[Path], arg(metavar="FOLDER")],
+    /,
+    *,
+    count: int = 64,
+    size: int = 128,
+    seed: int = 0,
+    faulty: float = 0.35,
+) -> int:
+    """Renders the showroom's triplets, with masks and with rewards by true facts, to learn and to measure on.
+
+    Args:
+        out: folder for the triplets, as InsPix2Pix has them, rewards.json and facts.json
+        count: how many
+        size: pixels a side
+        seed: of the world
+        faulty: the share with a fault, for each of three sorts: not followed, details lost, artefacts
+    """
+    from goodeye.showroom.edits import write_edits
+
+    write_edits(out, count, seed, size, faulty)
+    say(f"{count} triplets: {out}")
+    return DONE
+
+
+@command(edit, "edit train", resume="--resume")
+def edit_train(
+    triplets: Triplets,
+    /,
+    *,
+    out: Path = Path("runs/edit-train"),
+    models: ModelSet = "showroom",
+    stage: Literal[1, 2] = 2,
+    given: Literal["rewards", "none", "averaged", "shuffled"] = "rewards",
+    best: float = 1.0,
+    without: Annotated[tuple[Literal["scores", "text", "a", "b"], ...], optional("PART...")] = (),
+    type_embedding: bool = False,
+    size: int = 256,
+    batch: int = 4,
+    accumulate: int = 4,
+    steps: Annotated[int | None, optional("N", "15000 in stage 1, 10000 in stage 2 if not given")] = None,
+    lr: Annotated[float | None, optional("RATE", "1e-4 in stage 1, 5e-5 in stage 2 if not given")] = None,
+    drop: float = 0.05,
+    drop_rewards: float = 0.0,
+    flip: bool = True,
+    zoom: float = 1.0,
+    ema: float = 0.999,
+    held: int = 32,
+    evaluate_every: int = 500,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    seed: int = 0,
+    device: str = "cpu",
+    resume: bool = False,
+    json: Json = None,
+) -> int:
+    """Trains an editor from a text-to-image model (stage 1), or with rewards as its condition (stage 2).
+
+    Args:
+        triplets: as for `goodeye edit annotate`; stage 2 takes those with three rewards
+        out: folder for editor/, rewards/, editor.toml (a model set), checkpoints and metrics.jsonl
+        stage: 1 begins with the set's unet, 2 with its editor
+        given: what stage 2 is given: the rewards, none, or as controls their average or another triplet's
+        best: share of the triplets kept, by their mean score
+        without: parts of the reward module to leave out: scores, text, a, b
+        type_embedding: a learned vector for each of the two tokens
+        size: pixels a side of what is trained on
+        batch: triplets at once
+        accumulate: batches to a step
+        drop: share of triplets that lose the text, again that lose both, again that lose the picture
+        drop_rewards: share that loses the rewards, so that they can be guided by, too
+        flip: mirror no pairs; those whose instruction says left or right never are
+        zoom: pictures are made up to so much larger before they are cut
+        ema: decay of the average of the weights
+        held: triplets on which the loss is watched, a tenth of all at most
+        evaluate_every: steps between two looks at them
+        precision: bf16 for accelerators that have it
+        seed: of batches and steps
+        device: cpu, cuda, cuda:1, mps
+        resume: go on with the run in --out, under the same settings
+    """
+    from goodeye.edit.train import Train, train
+    from goodeye.edit.triplets import read_triplets
+    from goodeye.modelset import Models, resolve
+
+    config = Train(
+        stage=stage,
+        given=given,
+        best=best,
+        use_scores="scores" not in without,
+        use_text="text" not in without,
+        inject_a="a" not in without,
+        inject_b="b" not in without,
+        type_embedding=type_embedding,
+        size=size,
+        batch=batch,
+        accumulate=accumulate,
+        steps=steps,
+        lr=lr,
+        drop=drop,
+        drop_rewards=drop_rewards,
+        flip=flip,
+        zoom=zoom,
+        ema=ema,
+        held=held,
+        evaluate_every=evaluate_every,
+        precision=precision,
+        seed=seed,
+    )
+    config.check()
+    loaded = Models(resolve(models), device=device)
+    done = train(read_triplets(triplets), loaded, out, config=config, resume=resume, cpu=device.startswith("cpu"))
+    complain_of("goodeye edit train", done.skipped, "--json FILE names all of them")
+    say(done.summary())
+    write_json(json, done.to_json())
+    return BAD_INPUT if done.skipped else DONE

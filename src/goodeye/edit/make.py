@@ -1,0 +1,137 @@
+"""`goodeye edit make`: a picture edited several times, the best chosen by a judge, before and after on a sheet."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from goodeye.diffusion.batch import attempt_seed
+from goodeye.edit.annotate import Annotator
+from goodeye.edit.generate import Editor, Settings, edit_images
+from goodeye.edit.rewards import AXES, BEST, Rewards, check_rewards
+from goodeye.edit.triplets import check_instruction, opaque
+from goodeye.errors import BadInput
+from goodeye.images import open_image, save_png
+from goodeye.progress import track
+from goodeye.runfolder import RESULTS, RunFolder
+
+CELL, GAP, CAPTION = 320, 12, 26
+INK, FAINT, PAPER = "#1c1917", "#78716c", "#faf9f7"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One edited picture: its file, its seed, and what the judge said (None without a judge)."""
+
+    file: Path
+    seed: int
+    rewards: Rewards | None = None
+
+    @property
+    def score(self) -> float | None:
+        """The mean of the three scores; None where one is missing."""
+        known = [score for score in self.rewards.scores if score is not None] if self.rewards else []
+        return sum(known) / len(AXES) if len(known) == len(AXES) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What came of it. best: the attempt with the highest score, the first one without a judge."""
+
+    attempts: list[Attempt]
+    best: Attempt
+    sheet: Path
+    judged: bool
+
+    def summary(self) -> str:
+        """What a terminal shows."""
+        lines = [
+            f"{one.file}{_said(one)}{'  best' if self.judged and one is self.best else ''}" for one in self.attempts
+        ]
+        return "\n".join([*lines, f"sheet: {self.sheet}"])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers and texts."""
+        rows = [
+            {"file": str(one.file), "seed": one.seed, "rewards": one.rewards.to_json() if one.rewards else None}
+            for one in self.attempts
+        ]
+        return {"attempts": rows, "best": str(self.best.file) if self.judged else None, "sheet": str(self.sheet)}
+
+
+def make(
+    image: str | Path,
+    instruction: str,
+    editor: Editor,
+    out: str | Path,
+    *,
+    rewards: Sequence[float] | None = None,
+    n: int = 4,
+    judge: Annotator | None = None,
+    settings: Settings | None = None,
+    seed: int = 0,
+    batch: int = 4,
+) -> Made:
+    """Edits the picture `n` times and writes 1.png ..., sheet.png and results.json into the folder `out`.
+
+    rewards: what is asked for, (5, 5, 5) if not given. judge: its mean score chooses the best; an attempt of which a
+    score is missing cannot win. Raises BadInput for an instruction, rewards or a picture that cannot be used.
+    """
+    instruction, wanted = check_instruction(instruction), check_rewards(rewards or BEST)
+    if rewards is not None and not editor.rewarded:
+        raise BadInput(
+            "this editor has no reward module, so rewards do not steer it. Leave them away, or name the role."
+        )
+    if n < 1:
+        raise BadInput(f"n is {n}. Ask for one edit or more.")
+    settings = settings or Settings()
+    settings.check()
+    original, folder = opaque(open_image(image)), RunFolder(Path(out))
+    folder.require_free()
+    seeds = [attempt_seed(seed, instruction, 1, number) for number in range(1, n + 1)]
+    folder.begin({"job": "edit make", "image": str(image), "instruction": instruction, "rewards": wanted, "seed": seed})
+    attempts: list[Attempt] = []
+    for first in track(range(0, n, batch), "editing", unit="batches"):
+        some = seeds[first : first + batch]
+        edited = edit_images(editor, original, instruction, some, rewards=wanted, settings=settings, batch=batch)
+        for own, img in zip(some, edited, strict=True):
+            file = folder.path / f"{len(attempts) + 1}.png"
+            save_png(img, file)
+            attempts.append(Attempt(file=file, seed=own, rewards=judge(instruction, original, img) if judge else None))
+    best = max(attempts, key=lambda one: -1.0 if one.score is None else one.score)
+    sheet = folder.path / "sheet.png"
+    save_png(before_after(original, attempts, best if judge else None, instruction), sheet)
+    made = Made(attempts=attempts, best=best, sheet=sheet, judged=judge is not None)
+    folder.write_json(RESULTS, made.to_json())
+    return made
+
+
+def before_after(original: Image.Image, attempts: Sequence[Attempt], best: Attempt | None, title: str) -> Image.Image:
+    """The original, then the edits, the best first, with their scores."""
+    ordered = sorted(attempts, key=lambda one: one is not best)
+    columns = min(4, 1 + len(ordered))
+    rows = -(-(1 + len(ordered)) // columns)
+    sheet = Image.new("RGB", (columns * (CELL + GAP) + GAP, 44 + rows * (CELL + CAPTION + GAP)), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((GAP, 12), _drawable(title)[:100], INK, ImageFont.load_default(16))
+    cells = [(original, "before"), *((open_image(one.file), f"{one.file.stem}{_said(one)}") for one in ordered)]
+    for place, (img, words) in enumerate(cells):
+        left, top = GAP + place % columns * (CELL + GAP), 44 + place // columns * (CELL + CAPTION + GAP)
+        shown = ImageOps.contain(img, (CELL, CELL))
+        sheet.paste(shown, (left + (CELL - shown.width) // 2, top + (CELL - shown.height) // 2))
+        draw.text((left, top + CELL + 4), words, INK if place < 2 else FAINT, ImageFont.load_default(13))
+    return sheet
+
+
+def _said(one: Attempt) -> str:
+    if one.rewards is None:
+        return ""
+    scores = zip(AXES, one.rewards.scores, strict=True)
+    return "  " + "  ".join(f"{axis} {'-' if score is None else f'{score:.1f}'}" for axis, score in scores)
+
+
+def _drawable(text: str) -> str:
+    """What the font that comes with Pillow can draw."""
+    return "".join(char for char in text if ord(char) < 0x250)

@@ -1,0 +1,96 @@
+"""`goodeye edit make`: several edits, the best by a judge, a sheet, and plain words for what cannot be used."""
+
+import json
+
+import pytest
+from fake_server import said, serving
+from PIL import Image
+from tiny_editor import save_editor
+
+from goodeye.cli import main
+from goodeye.edit.generate import Settings, load_editor
+from goodeye.edit.make import make
+from goodeye.edit.rewards import Rewards
+from goodeye.errors import BadInput
+from goodeye.images import open_image
+from goodeye.modelset import Models, resolve
+
+
+@pytest.fixture(scope="module")
+def toml(tiny_set, tmp_path_factory):
+    return save_editor(tiny_set, tmp_path_factory.mktemp("editor"))
+
+
+@pytest.fixture
+def photo(tmp_path):
+    Image.new("RGB", (50, 30), (200, 30, 30)).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def run(toml, photo, out, *more):
+    return main(
+        ["edit", "make", str(photo), "a red shoe", "--models", str(toml), "--steps", "1", "--out", str(out), *more]
+    )
+
+
+def test_files_and_sheet(toml, photo, tmp_path, capsys):
+    assert run(toml, photo, tmp_path / "out", "-n", "3", "--batch", "2", "--json", str(tmp_path / "j")) == 0
+    made = [open_image(tmp_path / "out" / f"{number}.png") for number in (1, 2, 3)]
+    assert {img.size for img in made} == {(50, 30)} and made[0].tobytes() != made[1].tobytes()
+    assert open_image(tmp_path / "out" / "sheet.png").width > 4 * 300
+    found = json.loads((tmp_path / "j").read_text())
+    assert found == json.loads((tmp_path / "out" / "results.json").read_text()) and found["best"] is None
+    assert len({one["seed"] for one in found["attempts"]}) == 3
+    assert "sheet:" in capsys.readouterr().out
+    assert run(toml, photo, tmp_path / "again", "-n", "1", "--rewards", "5,5,5") == 0  # 5,5,5 is what is usual
+    assert open_image(tmp_path / "again" / "1.png").tobytes() == made[0].tobytes()
+    assert run(toml, photo, tmp_path / "other", "-n", "1", "--rewards", "0,0,0") == 0
+    assert open_image(tmp_path / "other" / "1.png").tobytes() != made[0].tobytes()
+    assert run(toml, photo, tmp_path / "out") == 2 and "already holds a run" in capsys.readouterr().err
+
+
+def test_the_judges_best_wins_and_a_missing_score_cannot(toml, photo, tmp_path):
+    editor = load_editor(Models(resolve(toml)))
+    given = iter([Rewards((5, 5, None)), Rewards((4, 3, 3)), Rewards((3, 4, 4)), Rewards((3, 3, 3))])
+    seen = []
+
+    def judge(instruction, original, edited):
+        seen.append((instruction, original.size, edited.size))
+        return next(given)
+
+    settings = resolve(toml).table("edit", Settings)
+    made = make(photo, " a  red shoe ", editor, tmp_path / "out", n=4, judge=judge, settings=settings)
+    assert made.best is made.attempts[2] and seen == [("a red shoe", (50, 30), (50, 30))] * 4
+    assert made.attempts[0].score is None and made.attempts[1].score == pytest.approx(10 / 3)
+
+
+def test_a_large_model_judges(toml, photo, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("GOODEYE_CACHE", str(tmp_path / "cache"))
+    with serving([said({"failure": "", "score": 2})] * 3 + [said({"failure": "", "score": 3.5})]) as fake:
+        assert run(toml, photo, tmp_path / "out", "-n", "2", "--server", fake.url, "--model", "m") == 0
+    told = capsys.readouterr().out.splitlines()
+    assert "following 2.0" in told[0] and told[1].endswith("following 3.5  preserving 3.5  quality 3.5  best")
+
+
+@pytest.mark.parametrize(
+    ("words", "more", "message"),
+    [
+        ("", (), "the instruction is empty"),
+        ("blue " * 2000, (), "has 2000 words"),
+        ("red", ("--rewards", "5,5"), "the rewards are 5,5"),
+        ("red", ("--rewards", "5,5,6"), "the rewards are 5, 5, 6"),
+        ("red", ("-n", "0"), "n is 0"),
+        ("red", ("--steps", "0"), "steps 0"),
+    ],
+)
+def test_bad_input_is_told(toml, photo, tmp_path, capsys, words, more, message):
+    line = ["edit", "make", str(photo), words, "--models", str(toml), "--out", str(tmp_path / "out"), *more]
+    assert main(line) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_pictures_that_are_none_and_editors_without_rewards_are_told(tiny_set, toml, photo, tmp_path, capsys):
+    assert run(toml, tmp_path / "gone.png", tmp_path / "out") == 2 and "gone.png" in capsys.readouterr().err
+    plain = load_editor(Models(resolve(toml)), rewards=False)
+    with pytest.raises(BadInput, match="no reward module"):
+        make(photo, "red", plain, tmp_path / "out", rewards=(5, 5, 5))

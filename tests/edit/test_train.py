@@ -1,0 +1,220 @@
+"""Training both stages for a few steps on a tiny random model: conditions dropped as published, resumed to the bit."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import StableDiffusionInstructPix2PixPipeline, UNet2DConditionModel
+from tiny_editor import save_editor, save_triplets
+
+from goodeye.cli import main
+from goodeye.edit.generate import Settings, TextCondition, edit, load_editor
+from goodeye.edit.module import RewardModule
+from goodeye.edit.train import EditStep, Train, dropped, start, train, widened
+from goodeye.edit.triplets import read_triplets
+from goodeye.errors import BadInput
+from goodeye.modelset import Models, resolve
+from goodeye.training import loop as loops
+
+TINY = Train(size=32, batch=2, accumulate=1, steps=4, lr=1e-3, held=2, evaluate_every=2)
+
+
+@pytest.fixture(scope="module")
+def toml(tiny_set, tmp_path_factory):
+    return save_editor(tiny_set, tmp_path_factory.mktemp("editor"), rewards=False)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Twelve annotated triplets."""
+    root = save_triplets(tmp_path_factory.mktemp("data"), {f"t{at:02}": [at] for at in range(12)}, size=32)
+    said = {f"t{at:02}": [{"Score": at % 6, "Negative Prompt": "blue"}] * 3 for at in range(12)}
+    (root / "rewards.json").write_text(json.dumps(said))
+    return root
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def opened(toml):
+    return Models(resolve(toml))
+
+
+def run(data, toml, out, config=TINY, **more):
+    return train(read_triplets(data), opened(toml), out, config=config, cpu=True, **more)
+
+
+def test_conditions_are_dropped_as_published():
+    """Of 1,000 even numbers: 50 lose the text alone, 50 both, 50 the picture alone (5 % each)."""
+    text, picture = dropped((torch.arange(1000) + 0.5) / 1000, 0.05)
+    both = text & picture
+    assert [int(one.sum()) for one in (text & ~picture, both, picture & ~text)] == [50, 50, 50]
+    assert torch.equal(text, (torch.arange(1000) < 100)) and torch.equal(
+        picture.nonzero()[[0, -1], 0], torch.tensor([50, 149])
+    )
+    text, picture = dropped(torch.rand(40_000, generator=torch.Generator().manual_seed(0)), 0.05)
+    for one in (text & ~picture, text & picture, picture & ~text):
+        assert float(one.float().mean()) == pytest.approx(0.05, abs=0.005)
+    assert not dropped(torch.rand(100), 0.0)[0].any()
+
+
+def test_what_is_dropped_is_nothing_and_rewards_never_are(toml, data):
+    models = opened(toml)
+    condition = TextCondition(models)
+    seen = []
+
+    class Spy(torch.nn.Module):
+        def forward(self, sample, at, **more):
+            seen.append((sample, more))
+            return (torch.zeros_like(sample[:, :4]),)
+
+    step = EditStep(models, condition, TINY)
+    batch = {
+        "original": torch.rand(2, 3, 32, 32), "edited": torch.rand(2, 3, 32, 32),
+        "instruction": ["a red shoe", "a bag"], "feedback": ["blue"] * 2,
+        "rewards": torch.tensor([[1.0, 2, 3], [4, 5, 0]]),
+    }  # fmt: skip
+    yes, no = torch.ones(2, dtype=torch.bool), torch.zeros(2, dtype=torch.bool)
+    step.loss(Spy(), batch, torch.tensor([True, False]), torch.tensor([False, True]), yes)
+    sample, more = seen[0]
+    assert torch.equal(more["encoder_hidden_states"], torch.cat([condition([""], None), condition(["a bag"], None)]))
+    clean = models.vae.encode(2 * batch["original"] - 1).latent_dist.mode()  # of the original, not scaled
+    assert torch.allclose(sample[0, 4:], clean[0], atol=1e-6) and not sample[1, 4:].any()
+    assert torch.equal(more["rewards"], batch["rewards"]) and "given" not in more
+    EditStep(models, condition, replace(TINY, drop_rewards=0.5)).loss(Spy(), batch, no, no, no)
+    assert not seen[1][1]["given"].any()
+
+
+def test_the_loss_is_the_error_of_the_noise(toml, data):
+    """At zero output it is the mean square of the noise that the seed draws."""
+    batch = {"original": torch.rand(2, 3, 32, 32), "edited": torch.rand(2, 3, 32, 32), "instruction": ["a shoe"] * 2}
+    models = opened(toml)
+    step = EditStep(models, TextCondition(models), replace(TINY, given="none"))
+    no = torch.zeros(2, dtype=torch.bool)
+
+    class Silent(torch.nn.Module):
+        def forward(self, sample, at, **more):
+            return (torch.zeros_like(sample[:, :4]),)
+
+    torch.manual_seed(3)
+    found = step.loss(Silent(), batch, no, no, ~no)
+    torch.manual_seed(3)
+    assert float(found) == pytest.approx(float(torch.randn(2, 4, 16, 16).square().mean()), rel=1e-6)
+
+
+def test_a_widened_unet_answers_as_before_whatever_the_picture_shows(tiny_set):
+    unet = opened(tiny_set).unet
+    wide = widened(unet)
+    sample, text = torch.randn(1, 4, 16, 16), torch.randn(1, 8, 16)
+    plain = unet(sample, 100, encoder_hidden_states=text).sample
+    shown = wide(torch.cat([sample, torch.randn_like(sample)], 1), 100, encoder_hidden_states=text).sample
+    assert torch.allclose(plain, shown, atol=1e-6) and wide.config.in_channels == 8
+
+
+def test_stage_2_trains_saves_and_edits(toml, data, tmp_path):
+    done = run(data, toml, tmp_path / "out")
+    assert (done.steps, done.triplets, done.left_out) == (4, 11, 0) and done.last["held_loss"] > 0
+    models = opened(done.models)
+    before = opened(toml).network("editor", UNet2DConditionModel)
+    assert not torch.equal(before.conv_in.weight, models.network("editor", UNet2DConditionModel).conv_in.weight)
+    assert models.network("rewards", RewardModule).cross.proj_out.weight.abs().sum() > 0
+    editor = load_editor(models)
+    made = edit(editor, torch.rand(1, 3, 32, 32), ["a red shoe"], [1], settings=Settings(size=32, steps=1))
+    assert editor.rewarded and made.shape == (1, 3, 32, 32)
+    assert models.model_set.table("edit", Settings).steps == 3  # the set's own settings went along
+    again = run(data, done.models, tmp_path / "more", replace(TINY, steps=1))  # and it learns on from there
+    assert again.steps == 1
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(toml, data, tmp_path, monkeypatch):
+    config = replace(TINY, steps=4, drop_rewards=0.2)
+    run(data, toml, tmp_path / "whole", config)
+    real = loops._Run.train_step
+
+    def stopping(self, *args):
+        if self.state.step == 2:
+            self.save(now=True)
+            raise KeyboardInterrupt
+        return real(self, *args)
+
+    monkeypatch.setattr(loops._Run, "train_step", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        run(data, toml, tmp_path / "killed", config)
+    monkeypatch.setattr(loops._Run, "train_step", real)
+    with pytest.raises(BadInput, match="holds a run at step 2"):
+        run(data, toml, tmp_path / "killed", config)
+    run(data, toml, tmp_path / "killed", config, resume=True)
+    for name in ("editor", "rewards"):
+        files = [(tmp_path / which / name).glob("*.safetensors") for which in ("whole", "killed")]
+        one, other = (next(iter(found)).read_bytes() for found in files)
+        assert one == other
+
+
+def test_stage_1_loads_in_plain_diffusers(toml, data, tmp_path):
+    done = run(data, toml, tmp_path / "out", replace(TINY, stage=1, steps=2))
+    assert not (tmp_path / "out" / "rewards").exists() and done.steps == 2
+    models = opened(done.models)
+    unet = UNet2DConditionModel.from_pretrained(tmp_path / "out" / "editor")
+    assert unet.conv_in.weight[:, 4:].abs().sum() > 0  # it has begun to look at the picture
+    pipe = StableDiffusionInstructPix2PixPipeline(
+        vae=models.vae, text_encoder=models.text_encoder, tokenizer=models.tokenizer, unet=unet,
+        scheduler=None, safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    assert pipe.unet.config.in_channels == 8
+
+
+@pytest.mark.parametrize(
+    ("change", "module"),
+    [({"given": "none"}, None), ({"use_text": False}, ("lin_1", "lin_2")), ({"inject_a": False}, ("cross", "mlp_2"))],
+)
+def test_controls_have_what_they_should(toml, change, module):
+    made = start(opened(toml), replace(TINY, **change))
+    if module is None:
+        assert isinstance(made, UNet2DConditionModel)
+    else:
+        assert all(getattr(made.module, name) is None for name in module)
+
+
+def test_ema_is_what_is_left(toml, data, tmp_path):
+    """With the slowest average nothing moves far from the start; the rows of the metrics tell the held loss."""
+    run(data, toml, tmp_path / "out", replace(TINY, ema=0.9999))
+    rows = loops.read_metrics(tmp_path / "out")
+    assert [row["step"] for row in rows if "held_loss" in row] == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"drop": 0.5}, "drop is 0.5"),
+        ({"best": 0.0}, "best is a share"),
+        ({"use_scores": False, "use_text": False}, "nothing is left"),
+        ({"batch": 0}, "batch is 0"),
+        ({"batch": 20}, "than a batch of 20"),
+    ],
+)
+def test_bad_settings_are_told(toml, data, tmp_path, change, message):
+    with pytest.raises(BadInput, match=message):
+        run(data, toml, tmp_path / "out", replace(TINY, **change))
+
+
+def test_the_command_skips_what_is_gone_and_leaves_out_what_is_missing(toml, data, tmp_path, capsys):
+    import shutil
+
+    root = tmp_path / "data"
+    shutil.copytree(data, root)
+    said = json.loads((root / "rewards.json").read_text())
+    said["t00"][1]["Score"] = None
+    (root / "rewards.json").write_text(json.dumps(said))
+    (root / "t01" / "1_1.png").unlink()
+    line = ["edit", "train", str(root), "--models", str(toml), "--out", str(tmp_path / "out"), "--steps", "1"]
+    more = ["--size", "32", "--batch", "2", "--accumulate", "1", "--held", "0"]
+    assert main([*line, *more, "--json", str(tmp_path / "j")]) == 2
+    told = capsys.readouterr()
+    assert "t01: " in told.err and "1 triplets have not three rewards" in told.out and "editor.toml" in told.out
+    assert json.loads((tmp_path / "j").read_text())["triplets"] == 10
