@@ -96,7 +96,7 @@ def layout_of(data: Any, where: str) -> Layout:
         raise BadInput(f"{where} is no layout. Write an object with key, things, relations and caption.")
     where = f"{where} ({data['key']})"
     things = data.get("things")
-    if not isinstance(things, list) or not 1 <= len(things) <= MOST:
+    if not isinstance(things, list | tuple) or not 1 <= len(things) <= MOST:
         raise BadInput(f"{where} has no list of 1 to {MOST} things. Correct it.")
     found = tuple(_thing(one, where) for one in things)
     keys = {one.key for one in found}

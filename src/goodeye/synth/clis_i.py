@@ -1,0 +1,191 @@
+"""CLIS-I without a large model: does each region show what was wanted there? By any CLIP, from 0 to 100.
+
+A region is looked at twice: cut out, and marked in the whole picture. What was wanted competes with other categories,
+and its attributes with other ones. The weights are those of the synth paper's code; the regions' competition is ours.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from goodeye.errors import BadInput
+from goodeye.judging.protocol import fingerprint
+from goodeye.synth.layout import Box, Layout, Thing
+
+if TYPE_CHECKING:
+    from goodeye.judging.clip import Clip
+
+WHOLE, EACH = 0.5, 0.5  # the picture as a whole, and the mean over its things (code)
+MARKED, CUT = 0.8, 0.2  # a thing marked in the picture, and cut out (code)
+ATTRIBUTES = 0.4  # of a thing's score: a wrong category costs all of it, wrong attributes at most so much; ours
+MARGIN = 0.1  # around a cut-out, as a share of its longer side
+LIT = 0.35  # how bright the picture stays around a marked region
+SIDE = 224  # pixels of a view before the CLIP's own preparation
+PATIENCE = 50.0  # below, a thing's score has a reason
+
+
+@dataclass(frozen=True)
+class ThingScore:
+    """score: 0 to 100; None is unknown. parts: what it is made of. reasons: what is wrong, in words."""
+
+    key: str
+    category: str
+    score: float | None
+    parts: dict[str, float] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """score: 0 to 100; None where any part of it is unknown. whole: of the picture against its caption."""
+
+    score: float | None
+    whole: float | None
+    things: tuple[ThingScore, ...]
+
+    @property
+    def reasons(self) -> list[str]:
+        """What is wrong, in words."""
+        return [reason for thing in self.things for reason in thing.reasons]
+
+
+def joined(whole: float | None, things: Sequence[ThingScore], caption: str) -> ImageScore:
+    """The picture's score of its parts. Without a caption its things count alone; unknown parts leave it unknown."""
+    known = [one.score for one in things if one.score is not None]
+    if len(known) < len(things) or not known or (caption and whole is None):
+        return ImageScore(None, whole, tuple(things))
+    mean = sum(known) / len(known)
+    return ImageScore(round(mean if whole is None else WHOLE * whole + EACH * mean, 2), whole, tuple(things))
+
+
+def cut_out(image: Float[Tensor, "3 H W"], box: Box, margin: float = MARGIN) -> Float[Tensor, "3 h w"]:
+    """The region with a little around it, at least a pixel each way."""
+    height, width = image.shape[1:]
+    x, y, w, h = box[0] * width, box[1] * height, box[2] * width, box[3] * height
+    around = margin * max(w, h)
+    left, top = max(0, int(x - around)), max(0, int(y - around))
+    right, bottom = min(width, round(x + w + around)), min(height, round(y + h + around))
+    return image[:, top : max(bottom, top + 1), left : max(right, left + 1)]
+
+
+def marked(image: Float[Tensor, "3 H W"], box: Box, lit: float = LIT) -> Float[Tensor, "3 H W"]:
+    """The whole picture, darker around the region: a box as a prompt that no model has to be trained for (ours)."""
+    height, width = image.shape[1:]
+    dark = image * lit
+    left, top = int(box[0] * width), int(box[1] * height)
+    right, bottom = max(left + 1, round((box[0] + box[2]) * width)), max(top + 1, round((box[1] + box[3]) * height))
+    dark[:, top:bottom, left:right] = image[:, top:bottom, left:right]
+    return dark
+
+
+class RegionScorer:
+    """CLIS-I by a CLIP. categories: what a thing may be taken for. attributes: what it may look like instead.
+
+    scale: the CLIP's own temperature if not given.
+    """
+
+    def __init__(
+        self, clip: "Clip", categories: Sequence[str], attributes: Sequence[str] = (), scale: float | None = None
+    ) -> None:
+        if len(set(categories)) < 2:
+            raise BadInput("to tell whether a region shows what was wanted takes two categories at least. Name more.")
+        self.clip, self.categories = clip, tuple(dict.fromkeys(categories))
+        self.attributes = tuple(dict.fromkeys(attributes))
+        self.scale = _temperature(clip) if scale is None else scale
+        self._known: dict[str, Tensor] = {}
+
+    @property
+    def version(self) -> str:
+        """Changes with the weights, the categories and the attributes."""
+        return fingerprint(self.clip.version, repr((self.categories, self.attributes, self.scale)))
+
+    def score(self, images: Sequence[Float[Tensor, "3 H W"]], layouts: Sequence[Layout]) -> list[ImageScore]:
+        """One picture in [0, 1] a layout, of any sizes. Captions compete with those of the other layouts given, and
+        with the categories; so score a batch of different ones."""
+        views = [
+            view for image, one in zip(images, layouts, strict=True) for thing in one.things
+            for view in (marked(image, thing.box), cut_out(image, thing.box))
+        ]  # fmt: skip
+        with torch.no_grad():
+            regions = self._embed(views)
+            wholes = self._embed(images)
+        captions = list(dict.fromkeys([*(one.caption for one in layouts if one.caption), *self.categories]))
+        scores, at = [], 0
+        for picture, one in zip(wholes, layouts, strict=True):
+            things = []
+            for thing in one.things:
+                things.append(self._thing(thing, regions[at], regions[at + 1]))
+                at += 2
+            whole = 100 * self._share(picture, one.caption, captions) if one.caption else None
+            scores.append(joined(None if whole is None else round(whole, 2), things, one.caption))
+        return scores
+
+    def _thing(self, thing: Thing, by_mark: Tensor, by_cut: Tensor) -> ThingScore:
+        kinds = list(dict.fromkeys([thing.category, *self.categories]))
+        category = MARKED * self._shares(by_mark, kinds) + CUT * self._shares(by_cut, kinds)
+        parts, reasons = {"category": float(category[0])}, list[str]()
+        if int(category.argmax()):
+            taken = kinds[int(category.argmax())]
+            reasons.append(f"{thing.key} looks more like {_article(taken)} than {_article(thing.category)}")
+        looks = 1.0
+        if thing.attributes:
+            others = [one for one in self.attributes if one not in thing.attributes]
+            texts = [thing.text, *(f"{one} {thing.category}" for one in others)]
+            if len(texts) > 1:
+                found = MARKED * self._shares(by_mark, texts) + CUT * self._shares(by_cut, texts)
+                looks = parts["attributes"] = float(found[0])
+                best = texts[int(found.argmax())]
+                if best != thing.text and not reasons:
+                    reasons.append(f"{thing.key} looks more like {_article(best)} than {_article(thing.text)}")
+        score = 100 * parts["category"] * (1 - ATTRIBUTES + ATTRIBUTES * looks)
+        if score < PATIENCE and not reasons:
+            reasons.append(f"{thing.key} is hardly to be told from other things")
+        rounded = {name: round(value, 4) for name, value in parts.items()}
+        return ThingScore(thing.key, thing.category, round(score, 2), rounded, tuple(reasons))
+
+    def _share(self, embedding: Tensor, text: str, texts: Sequence[str]) -> float:
+        return float(self._shares(embedding, texts)[texts.index(text)])
+
+    def _shares(self, embedding: Float[Tensor, " D"], texts: Sequence[str]) -> Float[Tensor, " T"]:
+        """How the view is shared out between texts: a softmax over the cosines."""
+        missing = [one for one in texts if one not in self._known]
+        if missing:
+            with torch.no_grad():
+                self._known.update(
+                    zip(missing, self.clip.embed_texts([_prompt(one) for one in missing]).cpu(), strict=True)
+                )
+        return torch.softmax(self.scale * torch.stack([self._known[one] for one in texts]) @ embedding, 0)
+
+    def _embed(self, views: Sequence[Tensor], batch: int = 32) -> Float[Tensor, "N D"]:
+        """Views of any sizes, each made square by its edges' own colours first, so that nothing is squeezed."""
+        found = [
+            self.clip.embed_images(torch.stack([_square(view, SIDE) for view in views[at : at + batch]])).cpu()
+            for at in range(0, len(views), batch)
+        ]
+        return torch.cat(found) if found else torch.zeros(0, 1)
+
+
+def _square(view: Float[Tensor, "3 h w"], size: int) -> Float[Tensor, "3 S S"]:
+    height, width = view.shape[1:]
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    padded = F.pad(view[None], (left, side - width - left, top, side - height - top), mode="replicate")
+    return F.interpolate(padded, size=(size, size), mode="bilinear", antialias=True)[0].clamp(0, 1)
+
+
+def _prompt(text: str) -> str:
+    return _article(text) if len(text.split()) < 5 else text
+
+
+def _article(words: str) -> str:
+    return f"{'an' if words[:1].lower() in tuple('aeiou') else 'a'} {words}"
+
+
+def _temperature(clip: Any) -> float:
+    learned = getattr(clip.model, "logit_scale", None)
+    return float(learned.detach().exp()) if isinstance(learned, Tensor) else 100.0
