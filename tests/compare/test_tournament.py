@@ -107,6 +107,23 @@ def test_the_ranking_is_the_closed_form_of_two_runs(ledger: Ledger) -> None:
     assert best.low < best.strength < best.high and best.comparisons == 8
 
 
+def test_what_many_say_of_one_brief_is_one_brief(ledger: Ledger) -> None:
+    """Six briefs, of which one's people agree: as sure with a hundred people each as with one each."""
+    one, other = made(ledger, [200] * 6, "abcdef"), made(ledger, [100] * 6, "abcdef")
+    found = []
+    for people in (range(1), range(1, 40)):
+        for person in people:
+            for place in range(6):
+                ledger.compare(place + 1, place + 7, f"p{person}", "overall", "left" if place < 4 else "right")
+        found.append(by_people(ledger, [one, other]).matches[0].wins)
+    alone, crowd = found
+    assert crowd.counts["win"] == 160 and crowd.win.mean == alone.win.mean == pytest.approx(2 / 3)
+    assert crowd.win[1:] == pytest.approx(alone.win[1:], abs=0.02)  # percentiles of Binomial(6, 2/3) / 6 both
+    solo = [read_side(ledger, str(side.run)) for side in (made(ledger, [9], "z"), made(ledger, [8], "z"))]
+    (match,) = by_judge(ledger, solo, Reds()).matches
+    assert math.isnan(match.wins.win_and_similar.low) and match.wins.win_and_similar.mean == 1
+
+
 def test_people_count_once_each_and_not_when_set_aside(ledger: Ledger) -> None:
     from goodeye.review.votes import set_aside
 
@@ -132,7 +149,7 @@ def test_the_report_is_one_file_and_its_numbers_those_of_the_json(ledger: Ledger
     sides = [made(ledger, [200, 50, 90], ["<b>a", "b", "c"]), made(ledger, [100, 60, 90], ["<b>a", "b", "c"])]
     found = [by_judge(ledger, sides, Reds()), by_people(ledger, sides)]
     page = write_report(tmp_path / "out", sides, found).read_text()
-    assert page.count("data:image/jpeg") == 6 and "<b>a" not in page and "http" not in page
+    assert page.count("data:image/webp") == 6 and "<b>a" not in page and "http" not in page
     (data, people) = json.loads((tmp_path / "out" / "report.json").read_text())
     assert (
         data["matches"][0]["counts"] == {"win": 1, "similar": 1, "lose": 1}

@@ -63,6 +63,38 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     assert np.mean(inside) > 0.87
 
 
+def test_a_brief_that_is_said_again_and_again_tells_no_more() -> None:
+    """Twenty copies of each comparison are twenty of one brief: the intervals of the comparisons said once."""
+    first, second, won = simulated(np.array([0.5, 0.0, -0.5]), 150)
+    once = rank(first, second, won, 3, prior=0.05)
+    copies = [np.repeat(one, 20) for one in (first, second, won)]
+    briefs = np.repeat(np.arange(150), 20)
+    shuffled = np.random.default_rng(1).permutation(3000)
+    again = rank(*(one[shuffled] for one in copies), 3, briefs=7 * briefs[shuffled] - 5, prior=1.0)
+    assert again.strength == pytest.approx(once.strength)
+    assert again.low == pytest.approx(once.low, abs=0.06) and again.high == pytest.approx(once.high, abs=0.06)
+    alone = rank(*copies, 3, prior=1.0)
+    narrower = (alone.high - alone.low) / (again.high - again.low)
+    assert narrower == pytest.approx(1 / np.sqrt(20), rel=0.15)
+
+
+def test_intervals_of_briefs_are_those_of_resampling_one_by_one() -> None:
+    random = np.random.default_rng(3)
+    briefs = random.integers(0, 25, 120)
+    leaning = random.normal(size=25)[briefs]  # who is better depends on the brief
+    won = (random.random(120) < 1 / (1 + np.exp(-2 * leaning))).astype(float)
+    first, second = np.zeros(120, int), np.ones(120, int)
+    found = rank(first, second, won, 2, briefs=briefs, n=2000)
+    replicates = []
+    for _ in range(2000):
+        rows = np.concatenate([np.flatnonzero(briefs == one) for one in random.choice(np.unique(briefs), 25)])
+        replicates.append(rank(first[rows], second[rows], won[rows], 2, n=1).strength[0])
+    assert [found.low[0], found.high[0]] == pytest.approx(np.percentile(replicates, [2.5, 97.5]), abs=0.05)
+    assert found.high[0] - found.low[0] > 1.2 * np.ptp(
+        [getattr(rank(first, second, won, 2), s)[0] for s in ("low", "high")]
+    )
+
+
 def test_nothing_compared_is_all_alike() -> None:
     found = rank(np.zeros(0, int), np.zeros(0, int), np.zeros(0), 3)
     assert list(found.strength) == [0, 0, 0] and np.isnan(found.low).all()
@@ -76,11 +108,13 @@ def test_what_cannot_be_is_refused(first: list[int], second: list[int], won: lis
         rank(np.array(first), np.array(second), np.array(won), 2)
 
 
-def test_a_hundred_thousand_comparisons_of_twenty_runs_in_under_ten_seconds() -> None:
+@pytest.mark.parametrize("briefs", [None, 500, 60_000])
+def test_a_hundred_thousand_comparisons_of_twenty_runs_in_under_ten_seconds(briefs: int | None) -> None:
     """In processor time, which a busy machine doesn't stretch."""
     truth = np.linspace(-1, 1, 20)
     compared = simulated(truth, 100_000)
+    of = None if briefs is None else np.random.default_rng(0).integers(0, briefs, 100_000)
     start = time.process_time()
-    found = rank(*compared, 20)
+    found = rank(*compared, 20, briefs=of)
     assert time.process_time() - start < 10
     assert found.strength == pytest.approx(truth, abs=0.1)

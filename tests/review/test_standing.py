@@ -1,5 +1,7 @@
 """How the voting stands, against figures worked out by hand."""
 
+import math
+
 import pytest
 
 from goodeye.ledger.ledger import Ledger
@@ -69,7 +71,7 @@ def test_position_and_ranking(ledger: Ledger) -> None:
     assert found.left_chosen is not None and found.left_chosen.mean == 1
     (ranking,) = found.rankings
     assert ranking.axis == "overall" and {row[0] for row in ranking.rows} == {1, 2}
-    assert all(low <= strength <= high and low < 0 < high for _run, strength, low, high, _count in ranking.rows)
+    assert all(math.isnan(low) and math.isnan(high) for _run, _strength, low, high, _count in ranking.rows), "one brief"
 
 
 def test_the_random_sample_takes_in_what_lies_before_it(ledger: Ledger) -> None:

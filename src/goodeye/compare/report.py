@@ -1,18 +1,14 @@
 """A comparison as something to look at, and to go on working with: report.html, one file, and report.json."""
 
-import base64
-import io
 import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader
-
 from goodeye.atomic import write_bytes
 from goodeye.compare.sides import Side
 from goodeye.compare.tournament import Tournament, common
-from goodeye.images import open_image
+from goodeye.html import page, picture
 
 SHOWN = 12  # pairs of pictures of the first two runs
 THUMB = 256
@@ -20,12 +16,16 @@ THUMB = 256
 
 def write_report(out: Path, sides: Sequence[Side], found: Sequence[Tournament]) -> Path:
     """Writes out/report.html and out/report.json; returns the page's path."""
-    environment = Environment(loader=PackageLoader("goodeye.compare", "."), autoescape=True, trim_blocks=True)
-    page = environment.get_template("report.html.j2").render(
-        names=[side.name for side in sides], found=found, pictures=_pictures(sides), percent=percent, number=number
+    content = page(
+        "goodeye.compare",
+        "report.html.j2",
+        {"percent": percent, "number": number},
+        names=[side.name for side in sides],
+        found=found,
+        pictures=_pictures(sides),
     )
     out.mkdir(parents=True, exist_ok=True)
-    write_bytes(out / "report.html", page.encode())
+    write_bytes(out / "report.html", content)
     data = json.dumps([one.to_json() for one in found], indent=1, ensure_ascii=False, allow_nan=False)
     write_bytes(out / "report.json", f"{data}\n".encode(errors="backslashreplace"))
     return out / "report.html"
@@ -63,12 +63,4 @@ def _pictures(sides: Sequence[Side]) -> list[tuple[str, list[str]]]:
     first, second = sides[:2]
     keys = common(first, second)[:SHOWN]
     both = [(first.answers[key], second.answers[key]) for key in keys]
-    return [(one.title, [_thumb(side.pictures[0]) for side in (one, other)]) for one, other in both]
-
-
-def _thumb(file: Path) -> str:
-    picture = open_image(file).convert("RGB")
-    picture.thumbnail((THUMB, THUMB))
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return [(one.title, [picture(side.pictures[0], THUMB) for side in (one, other)]) for one, other in both]

@@ -99,6 +99,7 @@ class Said(NamedTuple):
     choice: Choice
     swapped: bool
     person: str | None
+    brief: str  # its key, which both sides answer
 
 
 def by_judge(
@@ -195,7 +196,7 @@ def said(ledger: Ledger, sides: Sequence[Side], *where: Any) -> list[Said]:
     query = (
         select(
             Comparison.left_attempt, Comparison.right_attempt, left_brief.c.run_id, right_brief.c.run_id,
-            Comparison.axis, Comparison.choice, Comparison.swapped, Comparison.person,
+            Comparison.axis, Comparison.choice, Comparison.swapped, Comparison.person, left_brief.c.key,
         )
         .join(left, Comparison.left_attempt == left.c.id)
         .join(right, Comparison.right_attempt == right.c.id)
@@ -242,34 +243,46 @@ def _of_both_orders(found: Sequence[Said], ordered: bool) -> list[_Outcome]:
 def _tournament(
     sides: Sequence[Side], outcomes: Sequence[_Outcome], axes: Sequence[str], *, ordered: bool, seed: int, **more: Any
 ) -> Tournament:
+    by_axis: dict[str, list[_Outcome]] = defaultdict(list)
+    by_match: dict[tuple[str, frozenset[int]], list[_Outcome]] = defaultdict(list)
+    for one in outcomes:
+        by_axis[one.said.axis].append(one)
+        by_match[one.said.axis, frozenset((one.said.left_run, one.said.right_run))].append(one)
     matches = [
-        _match(one, other, axis, outcomes, ordered, seed) for axis in axes for one, other in combinations(sides, 2)
+        _match(one, other, axis, by_match[axis, frozenset((one.run, other.run))], ordered, seed)
+        for axis in axes
+        for one, other in combinations(sides, 2)
     ]
     return Tournament(
         names={side.run: side.name for side in sides},
-        rankings={axis: _places(sides, [one for one in outcomes if one.said.axis == axis], seed) for axis in axes},
+        rankings={axis: _places(sides, by_axis[axis], seed) for axis in axes},
         matches=[match for match in matches if match.pairs],
         **more,
     )
 
 
-def _match(one: Side, other: Side, axis: str, outcomes: Sequence[_Outcome], ordered: bool, seed: int) -> Match:
+def _match(one: Side, other: Side, axis: str, mine: Sequence[_Outcome], ordered: bool, seed: int) -> Match:
     turned: dict[Outcome, Outcome] = {"win": "lose", "similar": "similar", "lose": "win"}
     keys = common(one, other)
     wanted = {frozenset((one.answers[key].attempt, other.answers[key].attempt)) for key in keys}
-    runs = {one.run, other.run}
-    mine = [found for found in outcomes if found.said.axis == axis and {*found.said[2:4]} == runs]
     results = [found.outcome if found.said.left_run == one.run else turned[found.outcome] for found in mine]
     covered = len(wanted & {frozenset((found.said.left, found.said.right)) for found in mine})
+    missing = len(keys) - covered
     return Match(
         axis=axis,
         first=one.run,
         second=other.run,
         pairs=len(keys),
-        wins=count_wins([*results, *[None] * (len(keys) - covered)], seed),
+        wins=count_wins([*results, *[None] * missing], seed, np.append(_briefs(mine), [-1] * missing)),
         flipped=sum(found.flipped for found in mine) / len(mine) if ordered and mine else None,
         coverage=covered / len(keys) if keys else 0.0,
     )
+
+
+def _briefs(outcomes: Sequence[_Outcome]) -> np.ndarray[Any, Any]:
+    """A number for each outcome's brief: what is said of one brief, by whomever, is not independent."""
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(one.said.brief for one in outcomes))}
+    return np.array([numbers[one.said.brief] for one in outcomes], dtype=int)
 
 
 def _places(sides: Sequence[Side], outcomes: Sequence[_Outcome], seed: int) -> list[Place]:
@@ -278,7 +291,7 @@ def _places(sides: Sequence[Side], outcomes: Sequence[_Outcome], seed: int) -> l
         np.array([number[getattr(one.said, side)] for one in outcomes], dtype=int) for side in ("left_run", "right_run")
     )
     won = np.array([WON[one.outcome] for one in outcomes])
-    ranking = rank(first, second, won, len(sides), seed=seed)
+    ranking = rank(first, second, won, len(sides), briefs=_briefs(outcomes), seed=seed)
     return [
         Place(
             run=sides[place].run,

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from goodeye.judging.metrics import RESAMPLES, resampled_counts
+
 Array = np.ndarray[Any, Any]
-RESAMPLES = 1000
 PRIOR = 0.5  # of a similar against a rival of mean strength: finite strengths for who never lost, too (ours)
 STEPS, TOLERANCE = 200, 1e-9
 FARTHEST = 1.0  # a Newton step moves no strength farther
@@ -29,6 +30,7 @@ def rank(
     won: Float[Array, " N"],
     runs: int,
     *,
+    briefs: Int[Array, " N"] | None = None,
     prior: float = PRIOR,
     n: int = RESAMPLES,
     seed: int = 0,
@@ -36,7 +38,9 @@ def rank(
     """Bradley-Terry strengths (Bradley and Terry 1952) of the maximum likelihood, with bootstrap intervals.
 
     first, second: [N] which runs were compared, numbered from 0; won: [N] 1 where the first was chosen, 0 where the
-    second was, 0.5 for similar, which counts as half a win each. Comparisons are resampled with replacement, n times.
+    second was, 0.5 for similar, which counts as half a win each. briefs: [N] any numbers, the same for comparisons of
+    one brief, which tell of each other: briefs are resampled whole, with replacement, n times, and where there is only
+    one, there is no interval. Without `briefs` each comparison is one of its own.
     prior=0 is the plain maximum likelihood; then a run that never lost, or never won, has no finite strength.
     Raises ValueError for numbers out of range or a run compared with itself.
     """
@@ -48,17 +52,19 @@ def rank(
     if not len(first):
         none = np.full(runs, np.nan)
         return Ranking(strength=np.zeros(runs), low=none, high=none, comparisons=np.zeros(runs, dtype=int))
-    outcome = (2 * won).astype(int)
-    cells = np.bincount((first * runs + second) * 3 + outcome, minlength=3 * runs * runs)
-    drawn = np.random.default_rng(seed).multinomial(len(first), cells / cells.sum(), size=n)
-    whole = _fit(_wins(cells[None], runs), prior, np.zeros((1, runs)))
+    cell = (first * runs + second) * 3 + (2 * won).astype(int)
+    cells = np.bincount(cell, minlength=3 * runs * runs)
+    whole = _fit(_wins(cells[None].astype(float), runs), prior, np.zeros((1, runs)))
+    taken = np.bincount(first, minlength=runs) + np.bincount(second, minlength=runs)
+    if briefs is not None and len(np.unique(briefs)) == 1:
+        return Ranking(strength=whole[0], low=np.full(runs, np.nan), high=np.full(runs, np.nan), comparisons=taken)
+    drawn = resampled_counts(cell, len(cells), briefs, n, seed)
     fitted = _fit(_wins(drawn, runs), prior, np.repeat(whole, n, axis=0))
     low, high = np.percentile(fitted, [2.5, 97.5], axis=0)
-    taken = np.bincount(first, minlength=runs) + np.bincount(second, minlength=runs)
     return Ranking(strength=whole[0], low=low, high=high, comparisons=taken)
 
 
-def _wins(cells: Int[Array, "B cells"], runs: int) -> Float[Array, "B R R"]:
+def _wins(cells: Float[Array, "B cells"], runs: int) -> Float[Array, "B R R"]:
     """How often the run of a row won over that of a column: [B, 3 R R] counts of (first, second, outcome)."""
     counts = cells.reshape(len(cells), runs, runs, 3)
     halves = counts[..., 1] / 2

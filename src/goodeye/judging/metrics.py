@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 Array = np.ndarray[Any, Any]
 RESAMPLES = 1000
+AT_ONCE = 2_000_000  # numbers drawn at once, where groups are resampled
 
 
 class Interval(NamedTuple):
@@ -43,6 +44,34 @@ def paired_bootstrap(
         raise ValueError(f"a paired bootstrap needs the same items in both, not {len(first)} and {len(second)}")
     replicates = [statistic(first[rows]) - statistic(second[rows]) for rows in _resamples(len(first), n, seed)]
     return _interval(statistic(first) - statistic(second), replicates)
+
+
+def resampled_counts(
+    cell: Int[Array, " N"], cells: int, groups: Int[Array, " N"] | None = None, n: int = RESAMPLES, seed: int = 0
+) -> Float[Array, "n cells"]:
+    """How often each cell comes up in each of n resamples, all at once. cell: [N] that of each item, from 0.
+
+    groups: [N] any numbers, the same for items that tell of each other: groups are resampled whole. Items that are each
+    a group of their own need no drawing one by one: what comes of all draws together is multinomial.
+    """
+    random = np.random.default_rng(seed)
+    of = np.arange(len(cell)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1].ravel()
+    count = int(of.max()) + 1
+    if count == len(cell):
+        return random.multinomial(count, np.bincount(cell, minlength=cells) / count, size=n).astype(float)
+    both, times = np.unique(of * cells + cell, return_counts=True)
+    group, place = np.divmod(both, cells)
+    at_once = max(1, AT_ONCE // (count + len(both)))
+    parts = [np.zeros((0, cells))]
+    for start in range(0, n, at_once):
+        rows = np.arange(min(at_once, n - start))[:, None]
+        draws = random.integers(0, count, (len(rows), count))
+        drawn = np.bincount((rows * count + draws).ravel(), minlength=len(rows) * count).reshape(len(rows), count)
+        sums = np.bincount(
+            (rows * cells + place).ravel(), (drawn[:, group] * times).ravel(), minlength=len(rows) * cells
+        )
+        parts.append(sums.reshape(len(rows), cells))
+    return np.concatenate(parts)
 
 
 def _resamples(count: int, n: int, seed: int) -> list[Array]:

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
+from jaxtyping import Int
 
-from goodeye.judging.metrics import Interval, bootstrap
+from goodeye.judging.metrics import RESAMPLES, Interval, resampled_counts
 
+Array = np.ndarray[Any, Any]
 Choice = Literal["first", "second"]
 Outcome = Literal["win", "similar", "lose"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
@@ -60,20 +62,34 @@ def _plain(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def count_wins(outcomes: Sequence[Outcome | None], seed: int = 0) -> Wins:
-    """Counts, rates with bootstrap intervals over the comparisons, and what is missing."""
+def count_wins(outcomes: Sequence[Outcome | None], seed: int = 0, briefs: Int[Array, " N"] | None = None) -> Wins:
+    """Counts, rates with bootstrap intervals, and what is missing.
+
+    briefs: [N] any numbers, the same for outcomes on one brief, which are resampled together; one has no interval.
+    """
+    there = np.array([one is not None for one in outcomes], dtype=bool)
     known: list[Outcome] = [one for one in outcomes if one is not None]
     counts: dict[Outcome, int] = {name: known.count(name) for name in OUTCOMES}
     if not known:
         none = Interval(float("nan"), float("nan"), float("nan"))
         return Wins(counts, len(outcomes), none, none, float("nan"))
-    agreed = 1 - counts["similar"] / len(known)
-    win = _rate(known, win_rate, seed) if counts["similar"] < len(known) else Interval(*[float("nan")] * 3)
-    return Wins(counts, len(outcomes) - len(known), win, _rate(known, win_and_similar_rate, seed), agreed)
+    cell, groups = np.array([OUTCOMES.index(one) for one in known]), None if briefs is None else briefs[there]
+    alone = groups is not None and len(np.unique(groups)) == 1
+    win, similar, lose = resampled_counts(cell, len(OUTCOMES), groups, n=0 if alone else RESAMPLES, seed=seed).T
+    return Wins(
+        counts,
+        len(outcomes) - len(known),
+        _interval(win_rate(known), win, win + lose),
+        _interval(win_and_similar_rate(known), win + similar, win + similar + lose),
+        1 - counts["similar"] / len(known),
+    )
 
 
-def _rate(known: Sequence[Outcome], rate: Any, seed: int) -> Interval:
-    return bootstrap(np.asarray(known), lambda rows: rate(rows.tolist()), seed=seed)
+def _interval(rate: float, parts: Array, wholes: Array) -> Interval:
+    """The rate with the percentiles 2.5 and 97.5 of those of the resamples in which it exists."""
+    rates = parts[wholes > 0] / wholes[wholes > 0]
+    low, high = np.percentile(rates, [2.5, 97.5]) if len(rates) else (float("nan"),) * 2
+    return Interval(rate, float(low), float(high))
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,12 @@ class AxisRanking:
     axis: str
     rows: tuple[tuple[int, float, float, float, int], ...]
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """From where to where it is drawn."""
+        drawn = [value for row in self.rows for value in row[1:4] if not math.isnan(value)]
+        return min(*drawn, -1.0), max(*drawn, 1.0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
@@ -255,6 +261,7 @@ def _compared(connection: Connection, out: set[str]) -> list[Any]:
             Comparison.swapped,
             left_brief.run_id.label("left_run"),
             right_brief.run_id.label("right_run"),
+            left_brief.key.label("brief"),
             Ask.person,
         )
         .join(Ask, Ask.comparison_id == Comparison.id)
@@ -275,7 +282,8 @@ def _rankings(compared: Sequence[Any]) -> list[AxisRanking]:
             continue
         place = {run: number for number, run in enumerate(runs)}
         first, second = (np.array([place[getattr(one, side)] for one in between]) for side in ("left_run", "right_run"))
-        ranking = rank(first, second, np.array([WON[one.choice] for one in between]), len(runs))
+        briefs = np.unique([one.brief for one in between], return_inverse=True)[1]
+        ranking = rank(first, second, np.array([WON[one.choice] for one in between]), len(runs), briefs=briefs)
         found.append(AxisRanking(axis=axis, rows=tuple(_ranked(runs, ranking))))
     return found
 
