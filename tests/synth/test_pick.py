@@ -54,12 +54,12 @@ def test_of_near_duplicates_the_best_is_kept():
 def test_no_category_has_more_labels_than_its_quota():
     random = np.random.default_rng(0)
     names = ("dog", "cat", "cup")
-    some = [
-        candidate(str(i), float(random.uniform(0, 100)), [(str(random.choice(names)), float(random.uniform(40, 100))) for _ in range(3)])
-        for i in range(60)
-    ]  # fmt: skip
+    some = []
+    for i in range(60):
+        things = [(str(random.choice(names)), float(random.uniform(40, 100))) for _ in range(3)]
+        some.append(candidate(str(i), float(random.uniform(0, 100)), things))
     choices = pick(some, Picking(quota=10))
-    counts = {name: 0 for name in names}
+    counts = dict.fromkeys(names, 0)
     for one, choice in zip(some, choices, strict=True):
         for at in choice.things:
             counts[one.things[at][0]] += 1
@@ -75,10 +75,9 @@ def test_at_most_so_many_pictures_the_best_ones():
 def test_every_rejection_has_its_reason_and_the_summary_counts_them():
     choices = pick([candidate("a", group="g"), candidate("b", 70, group="g"), candidate("c", None)])
     assert all(one.why for one in choices if not one.kept) and not any(one.why for one in choices if one.kept)
-    assert (
-        summary(choices) == ("1 of 3 pictures kept (1 its score is unknown; 1 another of the combination is better).")
-        or summary(choices) == "1 of 3 pictures kept (1 another of the combination is better; 1 its score is unknown)."
-    )
+    told = summary(choices)
+    assert told.startswith("1 of 3 pictures kept (") and "1 its score is unknown" in told
+    assert "1 another of the combination is better" in told
 
 
 def test_two_pictures_of_one_name_are_refused():

@@ -1,0 +1,197 @@
+"""What was kept as a data set to train on: COCO and LVIS JSON, YOLO, questions and answers, and a data card."""
+
+import json
+import math
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from goodeye.atomic import whole_file, write_bytes
+from goodeye.errors import BadInput
+from goodeye.synth.layout import Layout
+from goodeye.synth.qa import questions
+
+Format = Literal["coco", "lvis", "yolo", "qa"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+RARE, COMMON = 10, 100  # pictures: LVIS' r is up to 10, c up to 100, f above
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A kept picture. labels: which things of the layout are labelled. segmentations: by a thing's key, as COCO has
+    them (polygons or run lengths)."""
+
+    file: Path
+    size: tuple[int, int]  # width, height in pixels
+    layout: Layout
+    labels: tuple[int, ...]
+    segmentations: Mapping[str, Any] = field(default_factory=dict)
+
+
+def export(
+    examples: Sequence[Example],
+    out: str | Path,
+    formats: Sequence[Format] = FORMATS,
+    *,
+    categories: Mapping[str, int] | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Writes images/ and, by format, coco.json, lvis.json, labels/ with data.yaml, qa.jsonl; and README.md, the card.
+
+    categories: names and ids of the set that this one is to join; those that occur, by name, if not given. about: what
+    the card says of how the set was made. Returns the counts. Raises BadInput for nothing to write, an unknown
+    category, a box without a pixel, and where a file cannot be read or written.
+    """
+    out, about = Path(out), about or {}
+    if not examples:
+        raise BadInput("nothing was kept, so there is nothing to export. Lower a threshold.")
+    ids = _ids(examples, categories)
+    names = [f"{number:06d}{one.file.suffix.lower()}" for number, one in enumerate(examples, start=1)]
+    for name, one in zip(names, examples, strict=True):
+        _copy(one.file, out / "images" / name)
+    coco = _coco(examples, names, ids)
+    if "coco" in formats:
+        _write_json(out / "coco.json", coco)
+    if "lvis" in formats:
+        _write_json(out / "lvis.json", _lvis(coco))
+    if "yolo" in formats:
+        _yolo(coco, out)
+    if "qa" in formats:
+        rows = [
+            row for name, one in zip(names, examples, strict=True) for row in questions(one.layout, one.labels, name)
+        ]
+        lines = (json.dumps({"id": number, **row}, ensure_ascii=False) for number, row in enumerate(rows, start=1))
+        write_bytes(out / "qa.jsonl", "".join(f"{line}\n" for line in lines).encode())
+    counts = _counts(coco)
+    write_bytes(out / "README.md", _card(counts, about).encode())
+    return counts
+
+
+def _ids(examples: Sequence[Example], categories: Mapping[str, int] | None) -> dict[str, int]:
+    used = sorted({one.layout.things[at].category for one in examples for at in one.labels})
+    if categories is None:
+        return {name: number for number, name in enumerate(used, start=1)}
+    if unknown := [name for name in used if name not in categories]:
+        raise BadInput(
+            f"{', '.join(unknown[:5])} is no category of the set to join. Add it there, or leave it out here."
+        )
+    if len(set(categories.values())) < len(categories):
+        raise BadInput("the set to join has two categories of one id. Correct it.")
+    return dict(categories)
+
+
+def _copy(file: Path, to: Path) -> None:
+    if not file.is_file():
+        raise BadInput(f"{file} does not exist any more. Score the set again.")
+    with whole_file(to) as temporary:
+        shutil.copyfile(file, temporary)
+
+
+def _coco(examples: Sequence[Example], names: Sequence[str], ids: Mapping[str, int]) -> dict[str, Any]:
+    images, annotations = [], list[dict[str, Any]]()
+    for number, (name, one) in enumerate(zip(names, examples, strict=True), start=1):
+        width, height = one.size
+        caption = {"caption": one.layout.caption} if one.layout.caption else {}
+        images.append({"id": number, "file_name": f"images/{name}", "width": width, "height": height, **caption})
+        for at in one.labels:
+            thing = one.layout.things[at]
+            bbox = pixels(thing.box, one.size, f"{one.file}: {thing.key}")
+            segmentation = one.segmentations.get(thing.key)
+            shape = {} if segmentation is None else {"segmentation": segmentation}
+            annotations.append({
+                "id": len(annotations) + 1, "image_id": number, "category_id": ids[thing.category], "bbox": bbox,
+                "area": _area(segmentation, bbox), "iscrowd": 0, **shape,
+            })  # fmt: skip
+    return {
+        "info": {"description": "made by goodeye synth"},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": number, "name": name} for name, number in sorted(ids.items(), key=lambda one: one[1])],
+    }
+
+
+def pixels(box: Sequence[float], size: tuple[int, int], where: str) -> list[float]:
+    """A box in shares as [x, y, width, height] in pixels, cut at the picture, to two places.
+
+    Raises BadInput where less than a pixel a side is left.
+    """
+    width, height = size
+    left, top = (round(max(0.0, box[i]) * side, 2) for i, side in enumerate(size))
+    right = round(min(1.0, box[0] + box[2]) * width, 2)
+    bottom = round(min(1.0, box[1] + box[3]) * height, 2)
+    if not (all(map(math.isfinite, box)) and right - left >= 1 and bottom - top >= 1):
+        raise BadInput(f"{where} has a box of less than a pixel in a picture of {width}x{height}. Leave it out.")
+    return [left, top, round(right - left, 2), round(bottom - top, 2)]
+
+
+def _area(segmentation: Any, bbox: Sequence[float]) -> float:
+    """Of the mask where it is run lengths; else of the box."""
+    if isinstance(segmentation, Mapping) and isinstance(segmentation.get("counts"), list):
+        return float(sum(segmentation["counts"][1::2]))
+    return round(bbox[2] * bbox[3], 2)
+
+
+def _lvis(coco: Mapping[str, Any]) -> dict[str, Any]:
+    """As LVIS v1: how frequent categories are, and that nobody looked for what is not labelled."""
+    pictures = Counter(category for _, category in {(a["image_id"], a["category_id"]) for a in coco["annotations"]})
+    things = Counter(a["category_id"] for a in coco["annotations"])
+    categories = [
+        {**one, "synonyms": [one["name"]], "image_count": pictures[one["id"]], "instance_count": things[one["id"]],
+         "frequency": "r" if pictures[one["id"]] <= RARE else "c" if pictures[one["id"]] <= COMMON else "f"}
+        for one in coco["categories"]
+    ]  # fmt: skip
+    images = [
+        {**one, "neg_category_ids": [], "not_exhaustive_category_ids": [], "coco_url": ""} for one in coco["images"]
+    ]
+    return {**coco, "images": images, "categories": categories}
+
+
+def _yolo(coco: Mapping[str, Any], out: Path) -> None:
+    """labels/NAME.txt: class, then the box's middle and sides in shares of the picture; classes count from 0."""
+    place = {one["id"]: number for number, one in enumerate(coco["categories"])}
+    of = defaultdict(list)
+    for one in coco["annotations"]:
+        of[one["image_id"]].append(one)
+    for image in coco["images"]:
+        lines = []
+        for one in of[image["id"]]:
+            x, y, width, height = one["bbox"]
+            middle = (x + width / 2) / image["width"], (y + height / 2) / image["height"]
+            shares = *middle, width / image["width"], height / image["height"]
+            lines.append(f"{place[one['category_id']]} " + " ".join(f"{value:.6f}" for value in shares) + "\n")
+        write_bytes(out / "labels" / f"{Path(image['file_name']).stem}.txt", "".join(lines).encode())
+    listed = "".join(f"  {place[one['id']]}: {json.dumps(one['name'])}\n" for one in coco["categories"])
+    write_bytes(out / "data.yaml", f"path: .\ntrain: images\nval: images\nnames:\n{listed}".encode())
+
+
+def _counts(coco: Mapping[str, Any]) -> dict[str, Any]:
+    names = {one["id"]: one["name"] for one in coco["categories"]}
+    things = Counter(names[one["category_id"]] for one in coco["annotations"])
+    return {"images": len(coco["images"]), "annotations": len(coco["annotations"]), "categories": dict(things)}
+
+
+def _card(counts: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    """The data card: what is in the set, how it was made, by what."""
+    rows = sorted(counts["categories"].items(), key=lambda one: (-one[1], one[0]))
+    made = "".join(f"| {key} | {_told(value)} |\n" for key, value in about.items())
+    return (
+        "# Data card\n\nMade by `goodeye synth`: planned layouts, drawn, scored and picked. The labels are what was "
+        "asked for, as far as the scores confirm it; what else a picture shows is not labelled.\n\n"
+        f"{counts['images']} images, {counts['annotations']} labelled things.\n\n"
+        + (f"| made by | |\n|---|---|\n{made}\n" if made else "")
+        + "| category | labelled things |\n|---|---|\n"
+        + "".join(f"| {name} | {count} |\n" for name, count in rows)
+    )
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_told(one)}" for key, one in value.items())
+    return ("none" if value is None else str(value)).replace("|", "\\|").replace("\n", " ")
+
+
+def _write_json(path: Path, data: Any) -> None:
+    write_bytes(path, (json.dumps(data, ensure_ascii=False) + "\n").encode())

@@ -1,0 +1,64 @@
+"""Questions and answers for multimodal models, from what a layout knows (templates of the synth paper, in our words).
+
+Where a thing lies and what lies there; attributes and counts; how two things stand to each other. A question is asked
+only where it has one answer: of two red mugs neither is "the red mug".
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+from zlib import crc32
+
+from goodeye.synth.layout import Layout, Thing
+
+WHERE = ("Where is the {text}?", "Give the box of the {text}.", "Locate the {text}.")
+WHAT = ("What is at {box}?", "Name the thing in the box {box}.", "What does the region {box} show?")
+LOOKS = ("What does the {category} look like?", "Which attributes does the {category} have?")
+COUNT = ("How many things of the kind {category} are there?", "Count what is a {category}.")
+STANDS = ("How does the {subject} stand to the {object}?", "What is the relation of the {subject} to the {object}?")
+
+
+def questions(layout: Layout, labels: Sequence[int], image: str) -> list[dict[str, Any]]:
+    """Rows with image, kind, question, answer, and the keys of the things meant. Boxes are [left, top, right, bottom] in
+    shares. Only labelled things are asked about; counts only where all of a category are labelled."""
+    things = [layout.things[at] for at in labels]
+    texts, kinds = Counter(one.text for one in things), Counter(one.category for one in things)
+    drawn = Counter(one.category for one in layout.things)
+    whole = [one for one in things if drawn[one.category] == kinds[one.category]]  # none of the kind went unconfirmed
+    rows = []
+    for one in whole:
+        if texts[one.text] == 1:
+            rows.append(_row(image, "where", WHERE, corners(one), [one], text=one.text))
+            rows.append(_row(image, "what", WHAT, one.text, [one], box=corners(one)))
+        if one.attributes and kinds[one.category] == 1:
+            rows.append(_row(image, "attributes", LOOKS, ", ".join(one.attributes), [one], category=one.category))
+    for kind in dict.fromkeys(one.category for one in whole):
+        same = [one for one in whole if one.category == kind]
+        rows.append(_row(image, "count", COUNT, str(len(same)), same, category=kind))
+    for subject, relation, other in layout.triplets():
+        if subject in whole and other in whole and texts[subject.text] == texts[other.text] == 1:
+            rows.append(
+                _row(image, "relation", STANDS, relation, [subject, other], subject=subject.text, object=other.text)
+            )
+    return rows
+
+
+def corners(one: Thing) -> str:
+    """[left, top, right, bottom] in shares, to three places."""
+    x, y, width, height = one.box
+    return f"[{x:.3f}, {y:.3f}, {min(1.0, x + width):.3f}, {min(1.0, y + height):.3f}]"
+
+
+def _row(
+    image: str, kind: str, forms: Sequence[str], answer: str, things: Sequence[Thing], **words: str
+) -> dict[str, Any]:
+    """The form is chosen by the picture and the things: the same each time."""
+    keys = [one.key for one in things]
+    form = forms[crc32("/".join([image, kind, *keys]).encode()) % len(forms)]
+    return {
+        "image": f"images/{image}",
+        "kind": kind,
+        "question": form.format(**words),
+        "answer": answer,
+        "things": keys,
+    }

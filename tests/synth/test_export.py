@@ -1,0 +1,137 @@
+"""Exported sets as other programs read them: boxes inside, ids once, categories known; and questions with one answer."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_world import thing, two
+
+from goodeye.errors import BadInput
+from goodeye.synth.export import Example, export, pixels
+from goodeye.synth.layout import Layout, Relation
+from goodeye.synth.qa import questions
+from goodeye.synth.sources import build_priors, read_coco
+
+
+@pytest.fixture
+def examples(tmp_path):
+    made = []
+    for number in range(12):
+        file = tmp_path / f"p{number}.png"
+        Image.new("RGB", (64, 48), (number, 0, 0)).save(file)
+        layout = two(f"p{number}", "cherry", "leaf" if number else "sky", caption="A cherry.")
+        made.append(Example(file=file, size=(64, 48), layout=layout, labels=(0, 1) if number % 2 else (0,)))
+    return made
+
+
+def test_coco_is_sound_and_reads_back(examples, tmp_path):
+    counts = export(examples, tmp_path / "set")
+    data = json.loads((tmp_path / "set" / "coco.json").read_text())
+    assert counts == {"images": 12, "annotations": 18, "categories": {"cherry": 12, "leaf": 6}}
+    for listed in (data["images"], data["annotations"], data["categories"]):
+        assert len({one["id"] for one in listed}) == len(listed)
+    sizes = {one["id"]: (one["width"], one["height"]) for one in data["images"]}
+    known = {one["id"] for one in data["categories"]}
+    for one in data["annotations"]:
+        (x, y, w, h), (width, height) = one["bbox"], sizes[one["image_id"]]
+        assert x >= 0 and y >= 0 and w >= 1 and h >= 1 and x + w <= width and y + h <= height
+        assert one["category_id"] in known and one["area"] == pytest.approx(w * h, abs=0.01) and one["iscrowd"] == 0
+    for number, one in enumerate(data["images"]):
+        assert np.asarray(Image.open(tmp_path / "set" / one["file_name"]))[0, 0, 0] == number
+    back = read_coco(tmp_path / "set" / "coco.json")
+    assert back[1].names == ["cherry", "leaf"]
+    assert np.allclose(back[1].boxes, [(0.1, 0.3, 0.25, 0.4), (0.6, 0.3, 0.25, 0.4)], atol=0.01)
+    assert len(build_priors([tmp_path / "set" / "coco.json"])) == 12  # left of and right of, in six pictures
+
+
+def test_lvis_says_how_frequent_categories_are(examples, tmp_path):
+    export(examples, tmp_path / "set", ["lvis"])
+    data = json.loads((tmp_path / "set" / "lvis.json").read_text())
+    found = {one["name"]: (one["frequency"], one["image_count"], one["instance_count"]) for one in data["categories"]}
+    assert found == {"cherry": ("c", 12, 12), "leaf": ("r", 6, 6)}
+    assert all(one["neg_category_ids"] == [] for one in data["images"])
+    assert not (tmp_path / "set" / "coco.json").exists()
+
+
+def test_yolo_counts_classes_from_zero_in_shares(examples, tmp_path):
+    export(examples, tmp_path / "set", ["yolo"])
+    lines = (tmp_path / "set" / "labels" / "000002.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["0", "1"]
+    assert [float(word) for word in lines[0].split()[1:]] == pytest.approx([0.225, 0.5, 0.25, 0.4], abs=1e-3)
+    assert '0: "cherry"\n  1: "leaf"' in (tmp_path / "set" / "data.yaml").read_text()
+
+
+def test_ids_are_those_of_the_set_to_join_and_others_are_unknown(examples, tmp_path):
+    export(examples, tmp_path / "set", ["coco"], categories={"leaf": 7, "cherry": 90, "sky": 3})
+    data = json.loads((tmp_path / "set" / "coco.json").read_text())
+    assert {one["category_id"] for one in data["annotations"]} == {7, 90} and len(data["categories"]) == 3
+    with pytest.raises(BadInput, match="leaf is no category of the set to join"):
+        export(examples, tmp_path / "other", categories={"cherry": 1})
+
+
+def test_masks_go_along_and_give_the_area(examples, tmp_path):
+    run_lengths = {"size": [48, 64], "counts": [100, 30, 10, 7, 2925]}
+    one = examples[0]
+    masked = Example(
+        file=one.file, size=one.size, layout=one.layout, labels=(0,), segmentations={"cherry-1": run_lengths}
+    )
+    export([masked], tmp_path / "set", ["coco"])
+    (annotation,) = json.loads((tmp_path / "set" / "coco.json").read_text())["annotations"]
+    assert annotation["segmentation"] == run_lengths and annotation["area"] == 37
+
+
+def test_the_card_says_what_is_in_it_and_how_it_was_made(examples, tmp_path):
+    export(
+        examples,
+        tmp_path / "set",
+        ["qa"],
+        about={"thresholds": {"thing": 60, "layout": None}, "seed": 3, "clip": "MIT"},
+    )
+    card = (tmp_path / "set" / "README.md").read_text()
+    assert "12 images, 18 labelled things" in card and "| cherry | 12 |" in card
+    assert "| thresholds | thing 60, layout none |" in card and "| seed | 3 |" in card
+
+
+def test_boxes_are_cut_at_the_picture_and_specks_refused():
+    assert pixels((-0.1, 0.5, 0.3, 0.6), (100, 10), "x") == [0, 5, 20, 5]
+    with pytest.raises(BadInput, match="x has a box of less than a pixel"):
+        pixels((0.5, 0.5, 0.001, 0.5), (100, 100), "x")
+    with pytest.raises(BadInput, match="less than a pixel"):
+        pixels((0.5, 0.5, float("nan"), 0.5), (100, 100), "x")
+
+
+def test_nothing_and_lost_pictures_are_told(examples, tmp_path):
+    with pytest.raises(BadInput, match="nothing was kept"):
+        export([], tmp_path / "set")
+    examples[0].file.unlink()
+    with pytest.raises(BadInput, match="p0.png does not exist any more"):
+        export(examples, tmp_path / "set")
+
+
+# Questions and answers
+
+
+def rows_of(layout, labels, kind):
+    return [(row["question"], row["answer"]) for row in questions(layout, labels, "a.png") if row["kind"] == kind]
+
+
+def test_questions_have_the_layouts_answers():
+    mug, book = thing("mug", (0.1, 0.2, 0.3, 0.4), 1, ("red",)), thing("book", (0.5, 0.2, 0.5, 0.4), 1)
+    layout = Layout(key="a", things=(mug, book), relations=(Relation("mug-1", "left of", "book-1"),))
+    (where, _), (what, _) = rows_of(layout, (0, 1), "where"), rows_of(layout, (0, 1), "what")
+    assert "red mug" in where[0] and where[1] == "[0.100, 0.200, 0.400, 0.600]"
+    assert "[0.100, 0.200, 0.400, 0.600]" in what[0] and what[1] == "red mug"
+    assert [answer for _, answer in rows_of(layout, (0, 1), "attributes")] == ["red"]
+    assert [answer for _, answer in rows_of(layout, (0, 1), "count")] == ["1", "1"]
+    ((asked, answer),) = rows_of(layout, (0, 1), "relation")
+    assert answer == "left of" and asked.index("red mug") < asked.index("book")
+    assert questions(layout, (0, 1), "a.png") == questions(layout, (0, 1), "a.png")
+
+
+def test_what_has_two_answers_is_not_asked():
+    first, second = thing("mug", (0.1, 0.2, 0.3, 0.4), 1, ("red",)), thing("mug", (0.5, 0.2, 0.3, 0.4), 2, ("red",))
+    layout = Layout(key="a", things=(first, second), relations=(Relation("mug-1", "left of", "mug-2"),))
+    assert rows_of(layout, (0, 1), "where") == rows_of(layout, (0, 1), "relation") == []
+    assert [answer for _, answer in rows_of(layout, (0, 1), "count")] == ["2"]
+    assert questions(layout, (0,), "a.png") == []  # the other mug was not confirmed, and may be there or not
