@@ -17,6 +17,7 @@ from goodeye.ledger.asks import Ask, Item, Person
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.schema import Attempt, Brief, Comparison, Verdict, Vote, now
 from goodeye.review.items import reading
+from goodeye.review.promised import Promised, promised
 from goodeye.review.votes import LABELS
 
 DAYS = 14  # shown
@@ -79,6 +80,7 @@ class Standing:
     left_chosen: Interval | None  # of the decided comparisons, the share in which the left of the screen was chosen
     decided: int
     rankings: tuple[AxisRanking, ...]
+    promised: tuple[Promised, ...]
 
 
 def standing(ledger: Ledger) -> Standing:
@@ -93,6 +95,7 @@ def standing(ledger: Ledger) -> Standing:
         labels = {one.attempt_id: one.label for one in judged}
         people = _people(connection, votes, labels, aside)
         judges = _judges(connection, counted)
+        promises = promised(connection, counted)
         compared = _compared(connection, out)
     items = _counts(counted)
     alpha = krippendorff_alpha(items)
@@ -106,6 +109,7 @@ def standing(ledger: Ledger) -> Standing:
         left_chosen=wilson(sum(left), len(left)) if left else None,
         decided=len(left),
         rankings=tuple(_rankings(compared)),
+        promised=tuple(promises),
     )
 
 
