@@ -5,7 +5,7 @@ import json
 import pytest
 from fake_server import said, serving
 from PIL import Image
-from tiny_editor import save_editor
+from tiny_editor import save_editor, save_triplets
 
 from goodeye.cli import main
 from goodeye.edit.generate import Settings, load_editor
@@ -94,3 +94,23 @@ def test_pictures_that_are_none_and_editors_without_rewards_are_told(tiny_set, t
     plain = load_editor(Models(resolve(toml)), rewards=False)
     with pytest.raises(BadInput, match="no reward module"):
         make(photo, "red", plain, tmp_path / "out", rewards=(5, 5, 5))
+
+
+def test_a_benchmark_is_edited_whole_and_gone_on_with(toml, tmp_path, capsys):
+    root, out = save_triplets(tmp_path / "data", {"a": [10], "b": [20]}, size=16), tmp_path / "out"
+    line = ["edit", "make", str(root), "--models", str(toml), "--steps", "1", "--out", str(out)]
+    assert main(line) == 0 and "2 pictures edited" in capsys.readouterr().out
+    first = (out / "a.png").read_bytes()
+    (out / "a.png").unlink()
+    (root / "b" / "20_0.png").write_bytes(b"no picture")
+    (root / "c").mkdir()
+    (root / "c" / "prompt.json").write_text("{}")
+    assert main(line) == 2
+    told = capsys.readouterr()
+    assert "1 pictures edited" in told.out and "c: " in told.err
+    assert (out / "a.png").read_bytes() == first  # by its own seed, whatever else is made
+    assert main([*line, "--rewards", "0,5,5"]) == 2 and "other settings or rewards" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main([*line[:2], str(tmp_path / "empty"), *line[3:]]) == 2 and "prompt.json" in capsys.readouterr().err
+    assert main([*line[:2], str(root / "a" / "10_0.png"), *line[3:]]) == 2
+    assert "the instruction is empty" in capsys.readouterr().err

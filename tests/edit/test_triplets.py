@@ -151,3 +151,16 @@ def test_instructions():
         check_instruction(" \n ")
     with pytest.raises(BadInput, match="has 2000 words"):
         check_instruction("blue " * 2000)
+
+
+def test_one_triplets_own_folder(folder):
+    (found,), _ = read(folder / "c")
+    assert found.key == "c" and level(found.original.open()) == 3
+
+
+def test_names_that_lead_elsewhere_are_refused(folder):
+    (folder / "seeds.json").write_text(json.dumps([["../data/b", ["7"]], ["c", ["3"]]]))
+    found, skipped = read(folder)
+    assert [one.key for one in found] == ["c"] and "leads out of the folder" in skipped[0].message
+    write_parquet([Triplet(**{**vars(found[0]), "key": "/tmp/c"})], folder / "bad.parquet")
+    assert "leads out of the folder" in read(folder / "bad.parquet")[1][0].message

@@ -4,12 +4,14 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 
+from goodeye.cli import main
 from goodeye.edit.preserve import preserved
 from goodeye.edit.triplets import read_triplets
 from goodeye.errors import BadInput
 from goodeye.showroom import scenes as S
-from goodeye.showroom.edits import KINDS, changed, edits, one_edit, write_edits
+from goodeye.showroom.edits import KINDS, by_true_facts, changed, edits, one_edit, write_edits
 
 SIZE = 64
 
@@ -105,3 +107,17 @@ def test_the_folder_is_read_as_triplets_with_rewards_and_masks(tmp_path):
         assert one.mask is not None and one.edited.open().size == (32, 32)
     with pytest.raises(BadInput, match="0 triplets"):
         write_edits(tmp_path, count=0)
+
+
+def test_annotated_without_a_server_by_true_facts(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("GOODEYE_SERVER", raising=False)
+    line = ["edit", "triplets", str(tmp_path / "world"), "--count", "3", "--size", "32", "--seed", "4", "--faulty", "1"]
+    assert main(line) == 0
+    assert main(["edit", "annotate", str(tmp_path / "world"), "--out", str(tmp_path / "out")]) == 0
+    found = json.loads((tmp_path / "out" / "rewards.json").read_text())
+    assert (
+        found == json.loads((tmp_path / "world" / "rewards.json").read_text())
+        and "requests" not in capsys.readouterr().out
+    )
+    with pytest.raises(BadInput, match="does not tell the facts"):
+        by_true_facts(tmp_path / "world")("make it blue", Image.new("RGB", (8, 8)), Image.new("RGB", (8, 8)))

@@ -1,5 +1,6 @@
 """`goodeye edit`: pictures edited by words, steered by three rewards."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -41,7 +42,8 @@ def edit_annotate(
     """Gives each triplet three scores and failure texts by a large model; the same line goes on where it was stopped.
 
     Args:
-        triplets: InsPix2Pix's folder or Parquet, RewardEdit's JSON, our Parquet, or a folder of Parquet files
+        triplets: InsPix2Pix's folder or Parquet, RewardEdit's JSON, our Parquet, or a folder of Parquet files; those of
+            the showroom need no model, since their facts are known
         out: folder for rewards.json, triplets.parquet and what is known so far
         workers: triplets asked about at once
         price: of one request, to show what it costs
@@ -49,15 +51,20 @@ def edit_annotate(
     from goodeye.edit.annotate import LargeAnnotator, annotate
     from goodeye.edit.triplets import read_triplets
     from goodeye.judging.large import LargeModel, cache_folder, server_from
+    from goodeye.showroom.edits import FACTS, by_true_facts
 
-    named = server_from(server, model)
-    asked = LargeModel(named, cache_folder())
+    by_facts = (triplets / FACTS).is_file() and not (server or model or os.environ.get("GOODEYE_SERVER"))
+    asked = None if by_facts else LargeModel(server_from(server, model), cache_folder())
     done = annotate(
         read_triplets(triplets),
-        LargeAnnotator(asked),
+        LargeAnnotator(asked) if asked else by_true_facts(triplets),
         out,
-        about={"job": "edit annotate", "triplets": str(triplets.resolve()), "model": named.model},
-        requests=lambda: asked.requests,
+        about={
+            "job": "edit annotate",
+            "triplets": str(triplets.resolve()),
+            "model": asked.server.model if asked else "true facts",
+        },
+        requests=lambda: asked.requests if asked else 0,
         price=price,
         workers=workers,
     )
@@ -67,10 +74,10 @@ def edit_annotate(
     return BAD_INPUT if done.skipped else DONE
 
 
-@command(edit, "edit make")
+@command(edit, "edit make", resume=" ")
 def edit_make(
-    image: Annotated[Positional[Path], arg(metavar="IMAGE")],
-    instruction: Annotated[Positional[str], arg(metavar="INSTRUCTION")],
+    image: Annotated[Positional[Path], arg(metavar="IMAGE|REAL-EDIT|TRIPLETS")],
+    instruction: Annotated[Positional[str | None], optional("[INSTRUCTION]")] = None,
     /,
     *,
     out: Path = Path("goodeye-edit"),
@@ -91,7 +98,7 @@ def edit_make(
     """Edits a picture by an instruction, several times; a large model, if one is named, chooses the best.
 
     Args:
-        image: the picture
+        image: the picture; or, without an instruction, Real-Edit's folder or triplets, each of which is edited once
         instruction: what to change
         out: folder for 1.png and so on, sheet.png (before and after) and results.json
         rewards: what is asked for, 0 to 5 each: following, preserving, quality; 5,5,5 if not given
@@ -100,25 +107,36 @@ def edit_make(
         seed: another seed, other edits
         device: cpu, cuda, cuda:1, mps
     """
-    from dataclasses import replace
-
     from goodeye.edit.annotate import LargeAnnotator
     from goodeye.edit.generate import Settings, load_editor
-    from goodeye.edit.make import make
+    from goodeye.edit.make import make, make_all
+    from goodeye.edit.measure import tasks_in
     from goodeye.edit.rewards import parse_rewards
     from goodeye.judging.large import LargeModel, cache_folder
+    from goodeye.judging.tables import PICTURES, Skipped
     from goodeye.modelset import Models, resolve
 
     wanted = parse_rewards(rewards) if rewards is not None else None
     loaded = Models(resolve(models), device=device)
-    given = {"steps": steps, "text_guidance": text_guidance, "image_guidance": image_guidance, "size": size}
-    settings = replace(
-        loaded.model_set.table("edit", Settings), **{name: value for name, value in given.items() if value is not None}
+    usual = loaded.model_set.table("edit", Settings)
+    settings = Settings(
+        size=usual.size if size is None else size,
+        steps=usual.steps if steps is None else steps,
+        text_guidance=usual.text_guidance if text_guidance is None else text_guidance,
+        image_guidance=usual.image_guidance if image_guidance is None else image_guidance,
     )
+    if instruction is None and image.suffix.lower() not in PICTURES:
+        skipped: list[Skipped] = []
+        tasks = tasks_in(image, skipped)
+        count = make_all(tasks, load_editor(loaded), out, skipped, rewards=wanted, settings=settings, seed=seed)
+        complain_of("goodeye edit make", skipped, "--json FILE names all of them")
+        say(f"{count} pictures edited: {out}")
+        write_json(json, {"made": count, "skipped": [vars(one) for one in skipped]})
+        return BAD_INPUT if skipped else DONE
     named = server_named(server, model)
     made = make(
         image,
-        instruction,
+        instruction or "",
         load_editor(loaded),
         out,
         rewards=wanted,
@@ -151,19 +169,13 @@ def edit_measure(
         of: Real-Edit's folder (eval_instruct.json, imgs/), or triplets, with masks if SSIM, PSNR and L1 are wanted
         pixels: measure pixels alone, without a large model
     """
-    from goodeye.edit.measure import INSTRUCTIONS, LargeJudge, as_text, measure, read_real_edit, tables, tasks_of
-    from goodeye.edit.triplets import read_triplets, usable
+    from goodeye.edit.measure import LargeJudge, as_text, measure, tables, tasks_in
     from goodeye.errors import BadInput
     from goodeye.judging.large import LargeModel, cache_folder, server_from
     from goodeye.judging.tables import Skipped
 
     skipped: list[Skipped] = []
-    if (of / INSTRUCTIONS).is_file():
-        listed = list(read_real_edit(of))
-        tasks = [one for one in listed if not isinstance(one, Skipped)]
-        skipped += [one for one in listed if isinstance(one, Skipped)]
-    else:
-        tasks = tasks_of(usable(read_triplets(of), skipped))
+    tasks = tasks_in(of, skipped)
     judge = None if pixels else LargeJudge(LargeModel(server_from(server, model), cache_folder()))
     found = measure(tasks, edited, judge, skipped)
     complain_of("goodeye edit measure", skipped, "--json FILE names all of them")

@@ -135,9 +135,9 @@ def annotate(
     known = _begun(folder, about or {})
     before, sent = len(known), requests()
     skipped: list[Skipped] = []
-    triplets = list(usable(triplets, skipped))
-    waiting = (one for one in triplets if one.key not in known)
-    new = sum(one.key not in known for one in triplets)
+    listed = list(usable(triplets, skipped))
+    waiting = (one for one in listed if one.key not in known)
+    new = sum(one.key not in known for one in listed)
     with progress("annotating", new, "triplets") as advance:
         for triplet, rewards in _answers(waiting, annotator, workers):
             if isinstance(rewards, Skipped):
@@ -147,7 +147,7 @@ def annotate(
                 known[triplet.key] = rewards
             count = requests() - sent
             advance(note=f"{count} requests" + (f", {count * price:.2f}" if price else ""))
-    whole = [replace(one, rewards=known[one.key]) for one in triplets if one.key in known]
+    whole = [replace(one, rewards=known[one.key]) for one in listed if one.key in known]
     write_rewards(whole, folder.path / REWARDS)
     unread = write_parquet(whole, folder.path / TABLE)
     skipped += [one for one in unread if one.name not in {other.name for other in skipped}]

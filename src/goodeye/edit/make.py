@@ -1,7 +1,7 @@
 """`goodeye edit make`: a picture edited several times, the best chosen by a judge, before and after on a sheet."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,12 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from goodeye.diffusion.batch import attempt_seed
 from goodeye.edit.annotate import Annotator
 from goodeye.edit.generate import Editor, Settings, edit_images
+from goodeye.edit.measure import Task
 from goodeye.edit.rewards import AXES, BEST, Rewards, check_rewards
 from goodeye.edit.triplets import check_instruction, opaque
 from goodeye.errors import BadInput
 from goodeye.images import open_image, save_png
+from goodeye.judging.tables import Skipped
 from goodeye.progress import track
 from goodeye.runfolder import RESULTS, RunFolder
 
@@ -79,11 +81,7 @@ def make(
     rewards: what is asked for, (5, 5, 5) if not given. judge: its mean score chooses the best; an attempt of which a
     score is missing cannot win. Raises BadInput for an instruction, rewards or a picture that cannot be used.
     """
-    instruction, wanted = check_instruction(instruction), check_rewards(rewards or BEST)
-    if rewards is not None and not editor.rewarded:
-        raise BadInput(
-            "this editor has no reward module, so rewards do not steer it. Leave them away, or name the role."
-        )
+    instruction, wanted = check_instruction(instruction), _wanted(rewards, editor)
     if n < 1:
         raise BadInput(f"n is {n}. Ask for one edit or more.")
     settings = settings or Settings()
@@ -106,6 +104,51 @@ def make(
     made = Made(attempts=attempts, best=best, sheet=sheet, judged=judge is not None)
     folder.write_json(RESULTS, made.to_json())
     return made
+
+
+def make_all(
+    tasks: Sequence[Task],
+    editor: Editor,
+    out: str | Path,
+    skipped: list[Skipped],
+    *,
+    rewards: Sequence[float] | None = None,
+    settings: Settings | None = None,
+    seed: int = 0,
+) -> int:
+    """Edits each task's picture once, as OUT/KEY.png, for `goodeye edit measure`. Returns how many were made.
+
+    What is there already is not made again: the same call goes on where it was killed. A task that cannot be used goes
+    to `skipped`. Raises BadInput where the folder was begun otherwise.
+    """
+    settings, wanted, folder = settings or Settings(), _wanted(rewards, editor), RunFolder(Path(out))
+    settings.check()
+    config = {"job": "edit make", "rewards": list(wanted), "seed": seed, "settings": asdict(settings)}
+    if folder.holds_a_run() and folder.config() != config:
+        raise BadInput(f"{folder.path} was begun with other settings or rewards. Name another folder with --out.")
+    folder.begin(config)
+    made = 0
+    for task in track(tasks, "editing", unit="edits"):
+        file = folder.path / f"{task.key}.png"
+        if file.is_file():
+            continue
+        own = attempt_seed(seed, task.key, 1, 1)
+        try:
+            (img,) = edit_images(
+                editor, task.original.open(), task.instruction, [own], rewards=wanted, settings=settings
+            )
+        except BadInput as error:
+            skipped.append(Skipped(task.key, f"{task.key}: {error}"))
+            continue
+        save_png(img, file)
+        made += 1
+    return made
+
+
+def _wanted(rewards: Sequence[float] | None, editor: Editor) -> tuple[float, float, float]:
+    if rewards is not None and not editor.rewarded:
+        raise BadInput("this editor has no reward module, so rewards do not steer it. Leave them, or name the role.")
+    return check_rewards(rewards or BEST)
 
 
 def before_after(original: Image.Image, attempts: Sequence[Attempt], best: Attempt | None, title: str) -> Image.Image:

@@ -19,7 +19,7 @@ from PIL import Image
 from goodeye.edit.annotate import PROMPTS, SYSTEM, Reward, shown
 from goodeye.edit.preserve import Preserved, pooled, preserved_of
 from goodeye.edit.rewards import AXES
-from goodeye.edit.triplets import Picture, Triplet, check_instruction
+from goodeye.edit.triplets import Picture, Triplet, check_instruction, read_triplets, usable
 from goodeye.errors import BadInput
 from goodeye.judging.large import Asked, BadAnswer
 from goodeye.judging.metrics import Interval, bootstrap
@@ -92,6 +92,15 @@ def _task(file: Path, line: str) -> Task | Skipped:
         return Skipped(file.name, f"{file.name}: {line[:60]!r} is no instruction of a known type. Correct the file.")
     key = f"{file.stem}-{kind.lower()}"
     return Task(key=key, kind=kind, instruction=check_instruction(found[3]), original=Picture(file.name, file))
+
+
+def tasks_in(source: str | Path, skipped: list[Skipped]) -> list[Task]:
+    """The tasks of Real-Edit's folder, or of triplets; what cannot be used goes to `skipped`."""
+    if (Path(source) / INSTRUCTIONS).is_file():
+        listed = list(read_real_edit(source))
+        skipped += [one for one in listed if isinstance(one, Skipped)]
+        return [one for one in listed if isinstance(one, Task)]
+    return tasks_of(usable(read_triplets(source), skipped))
 
 
 def tasks_of(triplets: Iterable[Triplet]) -> list[Task]:

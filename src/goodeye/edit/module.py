@@ -22,7 +22,7 @@ from goodeye.edit.rewards import AXES
 FREQUENCIES = 256  # sines and cosines a score
 
 
-class RewardModule(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class RewardModule(ModelMixin, ConfigMixin):
     """PE, MLP_1, MLP_2, Lin_1, Lin_2 and the cross attention of the paper; 5,026,880 parameters at SD 1.5's size.
 
     width: channels behind the U-Net's conv_in. time: of its time embedding. text: of the pooled failure texts. groups:
@@ -57,7 +57,7 @@ class RewardModule(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.cross = TokenAttention(width, heads, groups) if inject_a else None
         self.types = nn.Parameter(torch.zeros(use_scores + use_text, width)) if inject_a and type_embedding else None
         for last in (self.mlp_1 and self.mlp_1.linear_2, self.lin_1, self.cross and self.cross.proj_out):
-            if last is not None:
+            if isinstance(last, nn.Linear | nn.Conv2d) and last.bias is not None:
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)
 

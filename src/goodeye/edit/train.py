@@ -146,7 +146,7 @@ def train(
     config.check()
     skipped: list[Skipped] = []
     found = list(usable(triplets, skipped))
-    rewarded = config.stage == 2 and (config.rewarded or config.best < 1)
+    rewarded = config.stage == 2 and (config.rewarded or config.best < 1 or any(one.rewards for one in found))
     given: Given = "rewards" if config.given == "none" else config.given
     kept = with_rewards(found, given, config.best, config.seed) if rewarded else found
     held, learned = _split(kept, config)

@@ -108,6 +108,8 @@ def read_triplets(source: str | Path) -> Iterator[Triplet | Skipped]:
         raise BadInput(
             f"{source} is no folder, Parquet or JSON file. Name triplets as InsPix2Pix or RewardEdit has them."
         )
+    if (source / "prompt.json").is_file():  # one triplet's own folder
+        return _from_folders(source.resolve().parent, {source.resolve().name: []}, {})
     if tables := sorted(source.glob("*.parquet")):
         return _from_parquet(tables)
     return _from_folders(source, _listed(source), _json_object(source / REWARDS, must=False))
@@ -163,6 +165,7 @@ def _from_folders(root: Path, listed: dict[str, list[str]], rewards: dict[str, A
 
 
 def _from_folder(folder: Path, key: str, seeds: list[str]) -> Triplet:
+    _check_key(key)
     if not folder.is_dir():
         raise BadInput(f"there is no folder {folder}. Download it, or take it out of the list.")
     files = {file.stem: file for file in sorted(folder.iterdir()) if file.suffix.lower() in PICTURES}
@@ -179,6 +182,12 @@ def _from_folder(folder: Path, key: str, seeds: list[str]) -> Triplet:
         edited=pictures["1"],
         mask=Picture(f"{key}/{mask.name}", mask) if mask else None,
     )
+
+
+def _check_key(key: str) -> None:
+    """Keys name files that are written, so they must not lead elsewhere."""
+    if Path(key).is_absolute() or ".." in Path(key).parts:
+        raise BadInput(f"the name {key} leads out of the folder. Rename it.")
 
 
 def _instruction(file: Path) -> str:
@@ -218,6 +227,7 @@ def _row(
 ) -> Triplet | Skipped:
     key = str(said.get("key") or f"{file.stem}-{group}-{row}")
     try:
+        _check_key(key)
         return Triplet(
             key=key,
             instruction=check_instruction(str(said[named["instruction"]] or "")),

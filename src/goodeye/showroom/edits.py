@@ -8,9 +8,10 @@ failure texts say them in words.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,10 +19,12 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from PIL import Image
 from torch import Tensor
 
 from goodeye.atomic import write_bytes
 from goodeye.edit.rewards import Rewards
+from goodeye.edit.triplets import Triplet, read_triplets
 from goodeye.errors import BadInput
 from goodeye.images import save_png, to_pil
 from goodeye.progress import progress
@@ -34,12 +37,14 @@ WALL_NOUNS = {
     "living room": "walls", "kitchen": "tiles", "studio": "backdrop", "office": "panels", "spa": "tiles",
 }  # fmt: skip
 GRADED = ("wall", "light", "colour")  # kinds that can be done by half
+HALF = {0.25: "it was hardly done", 0.5: "it was done by half", 0.75: "it was not done entirely"}
 FAULTY = 0.35  # of triplets have a fault of each sort
 _ARTEFACTS = (  # in the order of degrade.CHANGES; other light is no artefact
     "noise", "blur", "coarse blocks", "lost sharpness", "", "stains of colour", "wavy lines", "melted things", "blots",
     "torn patches",
 )  # fmt: skip
 ARTEFACTS = {name: change for name, change in zip(_ARTEFACTS, degrade.CHANGES, strict=True) if name}
+FACTS = "facts.json"
 TRIES = 50
 EDGE = 2  # pixels of 128 by which the mask is wider than what changes
 
@@ -73,7 +78,7 @@ class Edit:
             return f"it was misread: not {self.instruction}"
         if self.done == 0:
             return f"nothing was done: {self.instruction}"
-        return "" if self.done == 1 else f"it was done by half: {self.instruction}"
+        return f"{HALF[self.done]}: {self.instruction}" if self.done < 1 else ""
 
     def _preserving(self) -> str:
         return f"changed without being asked: {', '.join(self.lost)}" if self.lost else ""
@@ -152,7 +157,7 @@ def _swap(rng: np.random.Generator, scene: S.Scene) -> Target | None:
 def _place(rng: np.random.Generator, scene: S.Scene) -> Target | None:
     new, wrong = (str(one) for one in rng.choice([name for name in PLACES if name != scene.place], 2, replace=False))
     after, other = (replace(scene, place=name, wall=str(rng.choice(PLACES[name].walls))) for name in (new, wrong))
-    return after, f"{_one(rng, 'put', 'move')} it {PLACES[new].phrase.format(wall=after.wall)}", other
+    return after, f"put it {PLACES[new].phrase.format(wall=after.wall)}", other
 
 
 def _blur(rng: np.random.Generator, scene: S.Scene) -> Target | None:
@@ -220,7 +225,7 @@ def _faults(rng: np.random.Generator, kind: str, before: S.Scene, target: Target
     astray, loses, spoilt = rng.random(3) < faulty
     done, misread = 1.0, False
     if astray and kind in GRADED and rng.random() < 0.6:
-        done = float(rng.choice([0.25, 0.5, 0.75]))
+        done = float(rng.choice(list(HALF)))
     elif astray:
         misread = wrong is not None and rng.random() < 0.5
         done = 1.0 if misread else 0.0
@@ -269,7 +274,7 @@ def _altered(facts: Edit, rng: np.random.Generator) -> Callable[[S.Scene], S.Sce
     return call
 
 
-def _next(names: dict[str, object] | Sequence[str], name: str) -> str:
+def _next(names: Iterable[str], name: str) -> str:
     listed = list(names)
     return listed[(listed.index(name) + 1) % len(listed)]
 
@@ -340,8 +345,31 @@ def write_edits(out: str | Path, count: int = 64, seed: int = 0, size: int = 128
                 "artefact": facts.artefact, "strength": facts.strength,
             }  # fmt: skip
             advance()
-    _write_json(root / "facts.json", told)
+    _write_json(root / FACTS, told)
     _write_json(root / "rewards.json", rewards)
+
+
+def by_true_facts(folder: str | Path) -> Callable[[str, Image.Image, Image.Image], Rewards]:
+    """What says of the triplets that `write_edits` wrote what their facts say, where no large model is at hand.
+
+    It knows them by their pixels. Raises BadInput for others.
+    """
+    known = {}
+    for one in read_triplets(folder):
+        if isinstance(one, Triplet) and one.rewards is not None:
+            known[_pixels(one.original.open(), one.edited.open())] = one.rewards
+
+    def call(instruction: str, original: Image.Image, edited: Image.Image) -> Rewards:
+        found = known.get(_pixels(original, edited))
+        if found is None:
+            raise BadInput(f"{folder} does not tell the facts of this edit: {instruction}. Name a large model.")
+        return found
+
+    return call
+
+
+def _pixels(original: Image.Image, edited: Image.Image) -> str:
+    return hashlib.sha256(original.tobytes() + edited.tobytes()).hexdigest()
 
 
 def _write_json(file: Path, data: object) -> None:
