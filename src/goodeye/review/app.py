@@ -25,14 +25,14 @@ import goodeye
 from goodeye.errors import BadInput
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.store import SUFFIXES
-from goodeye.review import auth, look, standing, votes
+from goodeye.review import auth, find, look, standing, votes
 from goodeye.review.items import catch_up
 from goodeye.review.queue import Kind, Rules, hand_out
 
 HERE = Path(__file__).parent
 SHA = re.compile(r"[0-9a-f]{64}")
 FRESH = 5.0  # seconds between looks at what other programs recorded
-THUMB = 320  # pixels of a small picture's long side
+THUMB, LARGE = 320, 1600  # pixels of a small and of a large picture's long side
 MEDIA = {suffix: f"image/{kind}" for kind, suffix in SUFFIXES.items()}
 YEAR = "private, max-age=31536000, immutable"  # a picture's name is its hash, so it never changes
 
@@ -44,6 +44,7 @@ class Settings:
     password: str = ""
     rules: Rules = field(default_factory=Rules)
     hosts: frozenset[str] = frozenset()
+    finder: find.Finder | None = None  # an index, if Look shall search in one
     seed: int | None = None  # of what is left to chance; None: another one at each start
 
 
@@ -100,6 +101,7 @@ class Review:
     settings: Settings
     chance: random.Random
     tries: auth.Limit = field(default_factory=lambda: auth.Limit(rate=0.2, burst=10))
+    searches: auth.Limit = field(default_factory=lambda: auth.Limit(rate=1, burst=20))  # of a person
     looked: float = -FRESH
     looking: threading.Lock = field(default_factory=threading.Lock)
 
@@ -107,7 +109,8 @@ class Review:
         self.pages = Environment(
             loader=PackageLoader("goodeye.review"), autoescape=True, trim_blocks=True, lstrip_blocks=True
         )
-        self.pages.globals.update(labels=votes.LABELS, version=goodeye.__version__)
+        self.finding = find.Finding(self.settings.finder) if self.settings.finder else None
+        self.pages.globals.update(labels=votes.LABELS, version=goodeye.__version__, finding=self.finding)
         self.pages.filters.update(words=words, percent=percent, day=day)
 
     def look_around(self) -> None:
@@ -122,7 +125,7 @@ class Review:
 
     def page(self, name: str, seat: Seat | None = None, /, **values: Any) -> HTMLResponse:
         """A page from its template; whatever is not markup of ours is escaped."""
-        values |= {"seat": seat, "here": name.partition(".")[0]}
+        values = {"here": name.partition(".")[0], "seat": seat} | values
         return HTMLResponse(self.pages.get_template(name).render(**values))
 
 
@@ -133,8 +136,11 @@ def create_app(ledger: Ledger, settings: Settings | None = None) -> FastAPI:
     app = FastAPI(title="Goodeye", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.review = review
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
-    for add in (_errors, _sessions, _work, _pictures, _looking):
+    for add in (_errors, _sessions, _work, _pictures):
         add(app, review)
+    if review.finding:
+        _searching(app, review, review.finding)
+    _looking(app, review)
     app.add_middleware(auth.Guard, hosts=settings.hosts)
     return app
 
@@ -338,6 +344,52 @@ def _small(path: Path) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, format="WEBP", quality=86)
     return buffer.getvalue()
+
+
+# Search
+
+
+def _searching(app: FastAPI, review: Review, finding: find.Finding) -> None:
+    def allow(seat: Seat) -> None:
+        if not review.searches.allows(seat.person):
+            raise HTTPException(429, "Too many questions. Wait a moment.")
+
+    @app.get("/look/search")
+    def search_page(seat: OnPage, request: Request) -> Response:
+        allow(seat)
+        question, rows, problem = find.read(request.query_params), [], ""
+        try:
+            rows = finding.ask(review.ledger, seat.person, question) if question.asked else []
+        except BadInput as error:
+            problem = str(error)
+        page = review.page("search.html", seat, here="look", question=question, rows=rows, problem=problem)
+        page.status_code = 400 if problem else 200
+        return page
+
+    @app.post("/api/picture")
+    async def picture(seat: OnCall, request: Request) -> dict[str, str]:
+        allow(seat)
+        data = await request.body()
+        return {"like": await _in_thread(lambda: finding.take(seat.person, data))}
+
+    @app.get("/sent/{key}")
+    def sent(seat: OnCall, key: str) -> Response:
+        return _webp(lambda: finding.picture(seat.person, key))
+
+    @app.get("/found/{key}")
+    def found(_seat: OnCall, key: str) -> Response:
+        return _webp(lambda: finding.open(key, THUMB))
+
+    @app.get("/found/{key}/large")
+    def large(_seat: OnCall, key: str) -> Response:
+        return _webp(lambda: finding.open(key, LARGE))
+
+
+def _webp(made: Callable[[], bytes]) -> Response:
+    try:
+        return Response(made(), media_type="image/webp", headers={"cache-control": "private, max-age=3600"})
+    except BadInput as error:
+        raise HTTPException(404, str(error)) from error
 
 
 # Look and standing

@@ -21,6 +21,7 @@ from goodeye.errors import BadInput
 from goodeye.ledger.asks import Session
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.schema import now
+from goodeye.review.find import LARGEST
 from goodeye.review.items import reading, writing
 
 COOKIE = "goodeye_session"
@@ -28,6 +29,7 @@ FORM_COOKIE = "goodeye_form"  # before there is a session
 SESSION_AGE = timedelta(days=30)
 SHORTEST_PASSWORD = 8
 LARGEST_BODY = 16 * 1024  # bytes: no form of ours is longer
+LARGEST_BODIES = {"/api/picture": LARGEST}  # but a picture to search by
 NAME = re.compile(r"\w[\w .@+'-]{0,39}")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -171,7 +173,7 @@ class Guard:
             status, words = refused
             await PlainTextResponse(words, status)(scope, receive, secured)
             return
-        await self.app(scope, _bounded(receive), secured)
+        await self.app(scope, _bounded(receive, _largest(scope)), secured)
 
     def _refuses(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
         host = headers.get("host", "")
@@ -189,7 +191,7 @@ class Guard:
         if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             return 403, "Sent from another site."
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > LARGEST_BODY:
+        if not length.isdecimal() or int(length) > _largest(scope):
             return 413, "That is more than any form here sends."
         return None
 
@@ -198,14 +200,18 @@ class TooLong(Exception):
     """A body that grew past what was announced."""
 
 
-def _bounded(receive: Receive) -> Receive:
+def _largest(scope: Scope) -> int:
+    return LARGEST_BODIES.get(scope["path"], LARGEST_BODY)
+
+
+def _bounded(receive: Receive, largest: int) -> Receive:
     taken = 0
 
     async def counted() -> MutableMapping[str, Any]:
         nonlocal taken
         message = await receive()
         taken += len(message.get("body", b""))
-        if taken > LARGEST_BODY:
+        if taken > largest:
             raise TooLong
         return message
 

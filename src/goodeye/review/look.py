@@ -78,15 +78,16 @@ def read(given: Mapping[str, str]) -> Asked:
         label=given.get("label", "")[:40],
         vote=given.get("vote", "")[:40],
         picked=picked if picked in PICKED else "",
-        low=_number(given.get("low", "")),
-        high=_number(given.get("high", "")),
+        low=number_in(given.get("low", "")),
+        high=number_in(given.get("high", "")),
         flagged=given.get("flagged", "") == "1",
         sort=sort if sort in SORTS else "newest",
         after=given.get("after", "")[:60],
     )
 
 
-def _number(words: str) -> float | None:
+def number_in(words: str) -> float | None:
+    """The finite number that is written there; None for anything else."""
     try:
         value = float(words[:30])
     except ValueError:
@@ -119,7 +120,7 @@ def query_of(asked: Asked) -> Select[Any]:
 def _key(after: str, column: Any) -> tuple[float, int] | None:
     """The key in an address as numbers; None where there is none that makes sense."""
     value, _, attempt = after.partition("~")
-    number = _number(value)
+    number = number_in(value)
     if number is None or not re.fullmatch(r"[0-9]{1,18}", attempt):
         return None
     return (int(number) if column is Item.attempt_id else number), int(attempt)

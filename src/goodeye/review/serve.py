@@ -11,6 +11,7 @@ from goodeye.errors import BadInput
 from goodeye.ledger.ledger import Ledger
 from goodeye.review.app import Settings, create_app
 from goodeye.review.auth import check_exposure, is_loopback
+from goodeye.review.find import Finder
 from goodeye.review.queue import Rules
 
 PASSWORD = "GOODEYE_REVIEW_PASSWORD"
@@ -18,9 +19,14 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def serve(
-    ledger: Ledger, host: str, port: int, rules: Rules, on_ready: Callable[[str], None] = lambda url: None
+    ledger: Ledger,
+    host: str,
+    port: int,
+    rules: Rules,
+    on_ready: Callable[[str], None] = lambda url: None,
+    finder: Finder | None = None,
 ) -> None:
-    """Serves until Ctrl-C. on_ready: called with the address, once requests are taken.
+    """Serves until Ctrl-C. on_ready: called with the address, once requests are taken. finder: an index to search in.
 
     Raises BadInput for a host that others can reach without GOODEYE_REVIEW_PASSWORD, for a port that is taken, and
     for rules that make no sense.
@@ -29,7 +35,7 @@ def serve(
     check_exposure(host, password)
     check_rules(rules)
     hosts = LOOPBACK_NAMES if is_loopback(host) else frozenset[str]()
-    app = create_app(ledger, Settings(password=password, rules=rules, hosts=hosts))
+    app = create_app(ledger, Settings(password=password, rules=rules, hosts=hosts, finder=finder))
     with _listening(host, port) as listener:
         name = f"[{host}]" if ":" in host else host
         on_ready(f"http://{name}:{listener.getsockname()[1]}/")
