@@ -1,4 +1,4 @@
-"""Exported sets as other programs read them: boxes inside, ids once, categories known; and questions with one answer."""
+"""Exported sets as others read them: boxes inside, ids once, categories known; and questions with one answer."""
 
 import json
 

@@ -66,6 +66,12 @@ def test_a_category_that_was_never_seen_borrows_those_of_the_nearest(small):
     assert found.level == "similar" and found.found[0] == ("cup", "on", "table")
 
 
+def test_then_those_that_share_a_side(small):
+    found = LookUp(small, WORDS)(("dog", "on", "table"))
+    assert (found.level, len(found.boxes)) == ("side", 45)
+    assert set(found.found) == {("cup", "on", "table"), ("mug", "on", "table")}
+
+
 def test_then_the_relation_and_then_everything(small):
     look_up = LookUp(small, WORDS)
     assert (look_up(("dog", "on", "dog")).level, len(look_up(("dog", "on", "dog")).boxes)) == ("relation", 45)

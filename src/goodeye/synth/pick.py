@@ -31,7 +31,7 @@ class Picking:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A scored picture. group: those of one combination compete. things: category and score of each, None for unknown."""
+    """A scored picture. group: those of one combination compete. things: category and score (None: unknown)."""
 
     key: str
     group: str

@@ -21,8 +21,7 @@ from goodeye.synth.nearness import BY_LETTERS, Encoder, nearest
 from goodeye.synth.relations import Triplet
 
 Array = np.ndarray[Any, Any]
-Level = Literal["exact", "similar", "relation", "all"]  # where references were found, from the best on
-LEVELS: tuple[Level, ...] = ("exact", "similar", "relation", "all")
+Level = Literal["exact", "similar", "side", "relation", "all"]  # where references were found, from the best on
 
 LEAST, MOST = 30, 1000  # references to a question; ours
 ALIKE = 5  # categories that may stand in for one that has too few
@@ -236,8 +235,9 @@ class References:
 class LookUp:
     """Finds references, and remembers them. encoder: which categories are alike.
 
-    Fewer than `least` pairs of the triplet are filled up from like categories in the same relation; where that is not
-    enough, the relation of whatever categories; then everything. At most `most`, drawn by the seed.
+    Fewer than `least` pairs of the triplet are filled up from like categories in the same relation (similar); where
+    that is not enough, the pairs in the relation that share a side with it, subject or object; then the relation of
+    whatever categories; then everything. At most `most`, drawn by the seed.
     """
 
     def __init__(
@@ -264,8 +264,25 @@ class LookUp:
                 found, count = [*found, one], count + self.priors.count(one)
                 if count >= self.least:
                     return self._drawn(found, "similar")
+        if start in ("exact", "similar", "side"):
+            sides = [one for one in self._sides(triplet) if one != triplet]
+            if sum(map(self.priors.count, sides)) >= self.least:
+                return self._drawn([*sides, *([triplet] if self.priors.count(triplet) else [])], "side")
         broad = self._of_relation(relation)
         return broad if broad.level == "all" or start != "all" else self._everything()
+
+    def _sides(self, triplet: Triplet) -> list[Triplet]:
+        """The triplets of its relation with its subject or its object."""
+        subject, relation, other = triplet
+        return sorted({*self._with.get((0, subject, relation), ()), *self._with.get((2, other, relation), ())})
+
+    @cached_property
+    def _with(self) -> dict[tuple[int, str, str], list[Triplet]]:
+        found: dict[tuple[int, str, str], list[Triplet]] = {}
+        for one in self.priors.codes:
+            for part in (0, 2):
+                found.setdefault((part, one[part], one[1]), []).append(one)
+        return found
 
     def _of_relation(self, relation: str) -> References:
         if relation not in self._broad:

@@ -19,8 +19,11 @@ STANDS = ("How does the {subject} stand to the {object}?", "What is the relation
 
 
 def questions(layout: Layout, labels: Sequence[int], image: str) -> list[dict[str, Any]]:
-    """Rows with image, kind, question, answer, and the keys of the things meant. Boxes are [left, top, right, bottom] in
-    shares. Only labelled things are asked about; counts only where all of a category are labelled."""
+    """Rows with image, kind, question, answer, and the keys of the things meant.
+
+    Boxes are [left, top, right, bottom] in shares. Of a category only some of whose things are labelled, nothing is
+    asked: the others may be there or not.
+    """
     things = [layout.things[at] for at in labels]
     texts, kinds = Counter(one.text for one in things), Counter(one.category for one in things)
     drawn = Counter(one.category for one in layout.things)

@@ -73,13 +73,30 @@ def _add(picture: Labelled, name: str, bbox: Iterable[float], segmentation: Any)
         picture.segmentations.append(segmentation)
 
 
-def build_priors(sources: Iterable[str | Path], captions: Iterable[str | Path] = (), *, most: int = 2000) -> Priors:
+def read_categories(path: str | Path) -> dict[str, int]:
+    """Names and ids of the categories of a COCO or LVIS file. Raises BadInput where it has none."""
+    data = read_json(Path(path))
+    try:
+        return {str(one["name"]): int(one["id"]) for one in data["categories"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{path} has no categories with id and name. Give a COCO or LVIS file.") from error
+
+
+def build_priors(
+    sources: Iterable[str | Path],
+    captions: Iterable[str | Path] = (),
+    layouts: Iterable[Layout] = (),
+    *,
+    most: int = 2000,
+) -> Priors:
     """A store of files: COCO instances, Visual Genome's relationships.json (with image_data.json beside it), and
-    layouts (.jsonl). captions: COCO captions of the same images. most: pairs of a triplet.
+    layouts (.jsonl). captions: COCO captions of the same images. layouts: others that are at hand. most: pairs of a
+    triplet.
 
     Raises BadInput for a file that is none of these, or where nothing is related to anything.
     """
     gather, pictures = Gather(), dict[Any, Labelled]()
+    add_layouts(gather, layouts)
     for source in map(Path, sources):
         if source.suffix == ".jsonl":
             add_layouts(gather, read_layouts(source))

@@ -1,0 +1,106 @@
+"""Kept and rejected pictures of a run as one page to look at, with boxes, scores and reasons."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+from goodeye.atomic import write_bytes
+from goodeye.errors import BadInput
+from goodeye.html import page
+from goodeye.images import open_image
+from goodeye.synth.pick import Choice, summary
+from goodeye.synth.score import read_picks, read_scores
+
+SIDE = 320  # pixels of a picture's longer side on the page
+KEPT, DROPPED, PAPER = "#1a7f4b", "#c2410c", "#e7e5e4"
+
+
+def write_page(run: str | Path, out: str | Path | None = None, most: int = 60) -> Path:
+    """Writes run/look.html (or `out`), one file: at most so many kept and as many rejected, the best first.
+
+    Raises BadInput where the run was not picked from.
+    """
+    rows = {row["key"]: row for row in read_scores(run)}
+    found = read_picks(run)
+    choices = [
+        Choice(**{**one, "things": tuple(one["things"]), "notes": tuple(one["notes"])}) for one in found["choices"]
+    ]
+    ranked = sorted(choices, key=lambda one: -_number(rows[one.key]))
+    groups = [
+        (
+            name,
+            sum(one.kept is kept for one in choices),
+            [_shown(one, rows[one.key]) for one in ranked if one.kept is kept][:most],
+        )
+        for name, kept in (("Kept", True), ("Rejected", False))
+    ]
+    place = Path(out) if out else Path(run) / "look.html"
+    asked = ", ".join(f"{name} {value:g}" for name, value in found["picking"].items() if value is not None)
+    write_bytes(
+        place,
+        page(
+            "goodeye.synth", "look.html.j2", name=Path(run).name, summary=summary(choices), groups=groups, asked=asked
+        ),
+    )
+    return place
+
+
+def _number(row: Mapping[str, Any]) -> float:
+    return _score(row, "clis_i", _score(row, "clis_l", -1.0))
+
+
+def _score(row: Mapping[str, Any], which: str, otherwise: float) -> float:
+    score = row[which]["score"] if row[which] else None
+    return otherwise if score is None else float(score)
+
+
+def _shown(choice: Choice, row: Mapping[str, Any]) -> dict[str, Any]:
+    labels = set(choice.things)
+    scores = (
+        [one["score"] for one in row["clis_i"]["things"]] if row["clis_i"] else [None] * len(row["layout"]["things"])
+    )
+    return {
+        "key": choice.key,
+        "picture": _drawn(row, labels),
+        "caption": row["layout"]["caption"],
+        "clis_l": _words(row["clis_l"]["score"] if row["clis_l"] else None),
+        "clis_i": _words(row["clis_i"]["score"] if row["clis_i"] else None),
+        "things": [
+            (one["key"], " ".join(one["attributes"]), _words(score), at in labels)
+            for at, (one, score) in enumerate(zip(row["layout"]["things"], scores, strict=True))
+        ],
+        "why": choice.why,
+        "notes": list(dict.fromkeys(choice.notes))[:4],
+    }
+
+
+def _words(score: float | None) -> str:
+    return "–" if score is None else f"{score:.0f}"
+
+
+def _drawn(row: Mapping[str, Any], labels: set[int]) -> Image.Image:
+    """The picture (plain paper where there is none any more) with its boxes: green keeps its label, red loses it."""
+    try:
+        img = open_image(row["file"]).convert("RGB") if row["file"] else Image.new("RGB", (SIDE, SIDE), PAPER)
+    except BadInput:
+        img = Image.new("RGB", (SIDE, SIDE), PAPER)
+    img = img.resize(_fitted(img.size), Image.Resampling.LANCZOS)
+    draw = ImageDraw.Draw(img)
+    for at, one in enumerate(row["layout"]["things"]):
+        x, y, width, height = one["box"]
+        left, top = x * img.width, y * img.height
+        right, bottom = max(left + 1, (x + width) * img.width - 1), max(top + 1, (y + height) * img.height - 1)
+        colour = KEPT if at in labels else DROPPED
+        draw.rectangle((left, top, right, bottom), outline=colour, width=2)
+        words = "".join(char for char in one["key"] if ord(char) < 0x250)  # what the font can draw
+        span = draw.textbbox((left + 3, max(0, top - 13)), words)
+        draw.rectangle((span[0] - 3, span[1] - 1, span[2] + 3, span[3] + 1), fill=colour)
+        draw.text((left + 3, max(0, top - 13)), words, fill="white")
+    return img
+
+
+def _fitted(size: Sequence[int]) -> tuple[int, int]:
+    scale = SIDE / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

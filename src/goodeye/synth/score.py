@@ -1,0 +1,235 @@
+"""A set of layouts or labelled pictures, scored: a run folder with a line a picture, which goes on after a kill.
+
+What is kept is chosen anew from the scores at each call (`pick_run`), so thresholds cost nothing to change.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from goodeye.atomic import append, mend, read_rows
+from goodeye.errors import BadInput
+from goodeye.images import open_image, to_tensor
+from goodeye.judging.tables import PICTURES, Skipped
+from goodeye.progress import progress
+from goodeye.runfolder import RunFolder
+from goodeye.synth.clis_i import ImageScore
+from goodeye.synth.clis_l import ClisL
+from goodeye.synth.export import Example
+from goodeye.synth.layout import Layout, Thing, keys_of, layout_of, read_layouts
+from goodeye.synth.pick import Candidate, Choice, Picking, pick
+from goodeye.synth.sources import read_coco
+
+if TYPE_CHECKING:
+    from goodeye.judging.clip import Clip
+
+SCORES, PICKS = "scores.jsonl", "picks.json"
+Scorer = Callable[[Sequence[Any], Sequence[Layout]], list[ImageScore]]  # pictures as PIL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """Something to score. file: its picture, None for a layout alone. group: the layout that it was drawn from."""
+
+    key: str
+    group: str
+    layout: Layout
+    file: Path | None = None
+    segmentations: tuple[Any, ...] = ()
+
+
+def read_set(source: str | Path, images: str | Path | None = None) -> list[Item]:
+    """Items of a layouts file (.jsonl) with the folder of their pictures, or of a COCO instances file.
+
+    A layout's pictures are those whose stem is its key, or its key and -NUMBER: some tries of one layout. Without a
+    folder layouts are scored alone. COCO's pictures lie in `images`, or beside the file. Raises BadInput for a layout
+    without a picture.
+    """
+    source = Path(source)
+    if source.suffix != ".jsonl":
+        return _labelled(source, Path(images) if images else source.parent)
+    layouts = read_layouts(source)
+    if images is None:
+        return [Item(key=one.key, group=one.key, layout=one) for one in layouts]
+    tries = _tries(Path(images))
+    if missing := [one.key for one in layouts if one.key not in tries]:
+        raise BadInput(
+            f"{images} has no picture for {len(missing)} of {len(layouts)} layouts, {missing[0]} among them. Name "
+            "pictures by the layouts' keys, as KEY.png or KEY-1.png."
+        )
+    return [Item(key=file.stem, group=one.key, layout=one, file=file) for one in layouts for file in tries[one.key]]
+
+
+def _tries(folder: Path) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for file in sorted(folder.glob("*")) if folder.is_dir() else ():
+        if file.suffix.lower() in PICTURES:
+            for key in {file.stem, re.sub(r"-\d+$", "", file.stem)}:
+                found.setdefault(key, []).append(file)
+    return found
+
+
+def _labelled(source: Path, folder: Path) -> list[Item]:
+    items = []
+    for one in read_coco(source):
+        if one.names:
+            parts = zip(keys_of(one.names), one.names, one.boxes, strict=True)
+            things = tuple(Thing(key=key, category=name, box=box) for key, name, box in parts)
+            file = next(
+                (f for f in (folder / one.file, folder / "images" / one.file) if f.is_file()), folder / one.file
+            )
+            key = Path(one.file).stem
+            layout = Layout(key=key, things=things)
+            items.append(Item(key=key, group=key, layout=layout, file=file, segmentations=tuple(one.segmentations)))
+    if not items:
+        raise BadInput(f"{source} has no boxes. Give a file with annotations.")
+    return items
+
+
+def score_set(
+    items: Sequence[Item],
+    out: str | Path,
+    clis_l: ClisL | None,
+    clis_i: Scorer | None,
+    config: dict[str, Any],
+    *,
+    batch: int = 16,
+) -> list[Skipped]:
+    """Scores what out/scores.jsonl has not got yet, batch by batch. Returns the pictures that could not be read.
+
+    config: what the scores depend on, and what the data card tells; a folder of another config is refused (BadInput).
+    """
+    folder = RunFolder(Path(out))
+    if folder.holds_a_run():
+        if folder.config() != config:
+            raise BadInput(f"{out} holds scores of another set, or by other models. Name another folder.")
+    else:
+        folder.begin(config)
+    mend(folder.path / SCORES)
+    known = {row["key"] for row in read_rows(folder.path / SCORES)}
+    left = [one for one in items if one.key not in known]
+    skipped: list[Skipped] = []
+    with progress("scoring", len(items), "pictures") as advance:
+        advance(len(items) - len(left))
+        for at in range(0, len(left), batch):
+            append(folder.path / SCORES, *_rows(left[at : at + batch], clis_l, clis_i, skipped))
+            advance(len(left[at : at + batch]))
+    return skipped
+
+
+def _rows(
+    items: Sequence[Item], clis_l: ClisL | None, clis_i: Scorer | None, skipped: list[Skipped]
+) -> Iterator[dict[str, Any]]:
+    usable, pictures = [], []
+    for one in items:
+        try:
+            pictures.append(None if one.file is None else open_image(one.file).convert("RGB"))
+            usable.append(one)
+        except BadInput as error:
+            skipped.append(Skipped(str(one.file), str(error)))
+    layouts = [one.layout for one in usable]
+    by_layout = clis_l.score(layouts) if clis_l else [None] * len(usable)
+    drawn = [at for at, picture in enumerate(pictures) if picture is not None]
+    seen = clis_i([pictures[at] for at in drawn], [layouts[at] for at in drawn]) if clis_i and drawn else []
+    by_image = dict(zip(drawn, seen, strict=True)) if seen else {}
+    for at, (one, picture) in enumerate(zip(usable, pictures, strict=True)):
+        yield {
+            "key": one.key,
+            "group": one.group,
+            "file": str(one.file.resolve()) if one.file else None,
+            "size": picture.size if picture else None,
+            "layout": one.layout.to_json(),
+            "segmentations": one.segmentations,
+            "clis_l": asdict(by_layout[at]) if by_layout[at] else None,  # type: ignore[call-overload]
+            "clis_i": asdict(by_image[at]) if at in by_image else None,
+        }
+
+
+def read_scores(run: str | Path) -> list[dict[str, Any]]:
+    """The rows of a run, oldest first. Raises BadInput where there are none."""
+    folder = RunFolder(Path(run))
+    try:
+        rows = read_rows(folder.path / SCORES)
+    except ValueError as error:
+        raise folder.damaged(SCORES) from error
+    if not rows:
+        raise BadInput(f"{run} holds no scores. Name the folder that `goodeye synth score` wrote.")
+    return rows
+
+
+def candidates(rows: Sequence[dict[str, Any]]) -> list[Candidate]:
+    """Rows as pick takes them. A picture without CLIS-I is unknown; a layout alone counts by CLIS-L, its things as
+    confirmed."""
+    found = []
+    for row in rows:
+        image, layout = row["clis_i"], row["clis_l"]
+        by_layout = layout["score"] if layout else None
+        if row["file"] is None:
+            score, things = by_layout, [(one["category"], 100.0) for one in row["layout"]["things"]]
+        else:
+            score = image["score"] if image else None
+            things = [(one["category"], one["score"]) for one in image["things"]] if image else []
+        reasons = [reason for one in (image["things"] if image else []) for reason in one["reasons"]]
+        reasons += [pair["reason"] for pair in (layout["pairs"] if layout else []) if pair["reason"]]
+        found.append(
+            Candidate(
+                key=row["key"], group=row["group"], score=score, things=tuple(things), layout=by_layout,
+                reasons=tuple(reasons),
+            )
+        )  # fmt: skip
+    return found
+
+
+def pick_run(run: str | Path, picking: Picking, clip: "Clip | None" = None) -> list[Choice]:
+    """Chooses from a run's scores and writes picks.json. clip: for the limit on near-duplicates."""
+    rows = read_scores(run)
+    embeddings = _embedded(rows, clip) if clip is not None and picking.duplicates is not None else None
+    choices = pick(candidates(rows), picking, embeddings)
+    RunFolder(Path(run)).write_json(PICKS, {"picking": asdict(picking), "choices": [asdict(one) for one in choices]})
+    return choices
+
+
+def _embedded(rows: Sequence[dict[str, Any]], clip: "Clip", batch: int = 32) -> "np.ndarray[Any, Any] | None":
+    import torch
+
+    if any(row["file"] is None for row in rows):
+        return None
+    found = []
+    with torch.no_grad():
+        for row in rows:
+            picture = to_tensor(open_image(row["file"]).convert("RGB"))
+            found.append(clip.embed_images(picture[None]).cpu().numpy())
+    return np.concatenate(found)
+
+
+def read_picks(run: str | Path) -> dict[str, Any]:
+    """What `pick_run` wrote: picking, and the choices in the order of the rows. Raises BadInput where there is nothing."""
+    folder = RunFolder(Path(run))
+    if not (folder.path / PICKS).exists():
+        raise BadInput(f"{run} holds no picks. Run `goodeye synth score` to its end first.")
+    found: dict[str, Any] = folder.read_json(PICKS)
+    return found
+
+
+def examples(run: str | Path) -> list[Example]:
+    """The kept pictures of a run, for `export`. Raises BadInput for layouts that have no pictures."""
+    rows, made = {row["key"]: row for row in read_scores(run)}, []
+    for one in read_picks(run)["choices"]:
+        row = rows[one["key"]]
+        if not one["kept"]:
+            continue
+        if row["file"] is None:
+            raise BadInput(f"{run} holds layouts without pictures, so there is nothing to train on. Draw them first.")
+        layout = layout_of(row["layout"], f"{run} {row['key']}")
+        keys = [thing.key for thing in layout.things]
+        shapes = {key: shape for key, shape in zip(keys, row["segmentations"], strict=False) if shape}
+        width, height = row["size"]
+        labels = tuple(one["things"])
+        made.append(
+            Example(file=Path(row["file"]), size=(width, height), layout=layout, labels=labels, segmentations=shapes)
+        )
+    return made
