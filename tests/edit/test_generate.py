@@ -10,7 +10,7 @@ from tiny_editor import TEXT, save_editor
 
 from goodeye.diffusion.batch import noise_of, step_noise
 from goodeye.diffusion.schedule import from_config
-from goodeye.edit.generate import Settings, edit, edit_images, fitted, load_editor, pooled
+from goodeye.edit.generate import Settings, edit, edit_images, fitted, load_editor, pooled, settings_of
 from goodeye.edit.rewards import feedback_text
 from goodeye.edit.smartedit import SmartEdit
 from goodeye.errors import BadInput
@@ -112,6 +112,12 @@ def test_a_rotated_photograph_stays_upright(editor, tmp_path):
 def test_the_size_to_work_in():
     assert fitted((640, 480), 512, 64) == (512, 384) and fitted((10, 10), 512, 64) == (512, 512)
     assert fitted((5000, 10), 512, 64) == (512, 64) and fitted((480, 640), 500, 64) == (384, 512)
+
+
+def test_the_size_is_the_sets_if_its_table_says_none(models):
+    assert settings_of(models.model_set) == SETTINGS
+    assert settings_of(replace(models.model_set, tables={"edit": {"steps": 7}})).size == models.model_set.settings.size
+    assert settings_of(resolve("showroom")) == Settings(size=128)
 
 
 def test_instructions_that_cannot_be_read_are_told(editor):

@@ -97,20 +97,21 @@ def test_pictures_that_are_none_and_editors_without_rewards_are_told(tiny_set, t
 
 
 def test_a_benchmark_is_edited_whole_and_gone_on_with(toml, tmp_path, capsys):
-    root, out = save_triplets(tmp_path / "data", {"a": [10], "b": [20]}, size=16), tmp_path / "out"
+    root, out = save_triplets(tmp_path / "data", {"x/a": [10], "b": [20]}, size=16), tmp_path / "out"
+    made = out / "pictures" / "x-a.png"
     line = ["edit", "make", str(root), "--models", str(toml), "--steps", "1", "--out", str(out)]
     assert main(line) == 0 and "2 pictures edited" in capsys.readouterr().out
-    first = (out / "a.png").read_bytes()
-    (out / "a.png").unlink()
+    first = made.read_bytes()
+    made.unlink()
     (root / "b" / "20_0.png").write_bytes(b"no picture")
     (root / "c").mkdir()
     (root / "c" / "prompt.json").write_text("{}")
     assert main(line) == 2
     told = capsys.readouterr()
     assert "1 pictures edited" in told.out and "c: " in told.err
-    assert (out / "a.png").read_bytes() == first  # by its own seed, whatever else is made
-    assert main([*line, "--rewards", "0,5,5"]) == 2 and "other settings or rewards" in capsys.readouterr().err
+    assert made.read_bytes() == first  # by its own seed, whatever else is made
+    assert main([*line, "--rewards", "0,5,5"]) == 2 and "another editor, settings or rewards" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert main([*line[:2], str(tmp_path / "empty"), *line[3:]]) == 2 and "prompt.json" in capsys.readouterr().err
-    assert main([*line[:2], str(root / "a" / "10_0.png"), *line[3:]]) == 2
+    assert main([*line[:2], str(root / "x" / "a" / "10_0.png"), *line[3:]]) == 2
     assert "the instruction is empty" in capsys.readouterr().err

@@ -64,7 +64,7 @@ def test_the_cut_by_hand():
 
 
 def test_rewards_and_failure_texts_of_a_batch(triplets):
-    batch = Pairs(triplets=triplets[:5], size=16, batch=5).rows(triplets[:5], random.Random(0))
+    batch = Pairs(triplets=triplets[:5], size=16, batch=5).rows(range(5), random.Random(0))
     assert batch["rewards"].tolist() == [[float(at), 1.0, 2.0] for at in range(5)]
     assert batch["feedback"][3] == "fault 3; none; none"
     plain = [with_(one, None) for one in triplets]
@@ -84,3 +84,15 @@ def test_what_the_controls_train_on(triplets):
     assert all(one.rewards.failures[0] == f"fault {one.rewards.scores[0]:.0f}" for one in shuffled)  # texts go along
     with pytest.raises(BadInput, match="no triplet has three rewards"):
         with_rewards(triplets[-1:], "rewards", 1.0, 0)
+
+
+def test_a_broken_picture_is_named_and_the_next_takes_its_place(triplets):
+    triplets[1].edited.at.write_bytes(b"no picture")
+    pairs = Pairs(triplets=triplets, size=16, batch=2)
+    batch = pairs.rows([0, 1], random.Random(0))
+    assert batch["instruction"] == ["make a blue", "make c blue"]
+    assert list(pairs.unread) == ["b"] and "not a picture" in pairs.unread["b"]
+    for one in triplets:
+        one.original.at.unlink()
+    with pytest.raises(BadInput, match="no triplet can be opened"):
+        pairs(0)

@@ -100,7 +100,7 @@ def edit_make(
     Args:
         image: the picture; or, without an instruction, Real-Edit's folder or triplets, each of which is edited once
         instruction: what to change
-        out: folder for 1.png and so on, sheet.png (before and after) and results.json
+        out: folder for 1.png and so on, sheet.png (before and after) and results.json; of a benchmark, for pictures/
         rewards: what is asked for, 0 to 5 each: following, preserving, quality; 5,5,5 if not given
         n: how many edits
         batch: edits made at once
@@ -108,8 +108,8 @@ def edit_make(
         device: cpu, cuda, cuda:1, mps
     """
     from goodeye.edit.annotate import LargeAnnotator
-    from goodeye.edit.generate import Settings, load_editor
-    from goodeye.edit.make import make, make_all
+    from goodeye.edit.generate import Settings, load_editor, settings_of
+    from goodeye.edit.make import EDITED, make, make_all
     from goodeye.edit.measure import tasks_in
     from goodeye.edit.rewards import parse_rewards
     from goodeye.judging.large import LargeModel, cache_folder
@@ -118,7 +118,7 @@ def edit_make(
 
     wanted = parse_rewards(rewards) if rewards is not None else None
     loaded = Models(resolve(models), device=device)
-    usual = loaded.model_set.table("edit", Settings)
+    usual = settings_of(loaded.model_set)
     settings = Settings(
         size=usual.size if size is None else size,
         steps=usual.steps if steps is None else steps,
@@ -130,7 +130,7 @@ def edit_make(
         tasks = tasks_in(image, skipped)
         count = make_all(tasks, load_editor(loaded), out, skipped, rewards=wanted, settings=settings, seed=seed)
         complain_of("goodeye edit make", skipped, "--json FILE names all of them")
-        say(f"{count} pictures edited: {out}")
+        say(f"{count} pictures edited: {out / EDITED}")
         write_json(json, {"made": count, "skipped": [vars(one) for one in skipped]})
         return BAD_INPUT if skipped else DONE
     named = server_named(server, model)

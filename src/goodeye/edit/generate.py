@@ -7,7 +7,7 @@ s_T 7.5. Each picture has its own seed and noise, so it comes out the same in wh
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -28,12 +28,12 @@ from goodeye.errors import BadInput
 from goodeye.images import to_pil, to_tensor
 
 if TYPE_CHECKING:
-    from goodeye.modelset import Models
+    from goodeye.modelset import Models, ModelSet
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The table [edit] of a model set; defaults are the paper's, size is of the longer side."""
+    """The table [edit] of a model set; defaults are the paper's. size: pixels of the longer side to work at."""
 
     size: int = 512
     steps: int = 30
@@ -44,6 +44,12 @@ class Settings:
         """Raises BadInput for numbers that make no sense."""
         if self.size < 16 or not 1 <= self.steps <= 1000:
             raise BadInput(f"size is {self.size} and steps {self.steps}. Give 16 or more, and 1 to 1000.")
+
+
+def settings_of(model_set: "ModelSet") -> Settings:
+    """The set's own; the size of its pictures, if the table [edit] does not say another."""
+    found = model_set.table("edit", Settings)
+    return found if "size" in model_set.tables.get("edit", {}) else replace(found, size=model_set.settings.size)
 
 
 class Conditioner(Protocol):

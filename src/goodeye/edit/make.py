@@ -19,6 +19,7 @@ from goodeye.judging.tables import Skipped
 from goodeye.progress import track
 from goodeye.runfolder import RESULTS, RunFolder
 
+EDITED = "pictures"  # the folder of a benchmark's edits
 CELL, GAP, CAPTION = 320, 12, 26
 INK, FAINT, PAPER = "#1c1917", "#78716c", "#faf9f7"
 
@@ -89,7 +90,8 @@ def make(
     original, folder = opaque(open_image(image)), RunFolder(Path(out))
     folder.require_free()
     seeds = [attempt_seed(seed, instruction, 1, number) for number in range(1, n + 1)]
-    folder.begin({"job": "edit make", "image": str(image), "instruction": instruction, "rewards": wanted, "seed": seed})
+    about = {"image": str(image), "instruction": instruction, **_about(editor, wanted, settings, seed)}
+    folder.begin({"job": "edit make", **about})
     attempts: list[Attempt] = []
     for first in track(range(0, n, batch), "editing", unit="batches"):
         some = seeds[first : first + batch]
@@ -116,20 +118,22 @@ def make_all(
     settings: Settings | None = None,
     seed: int = 0,
 ) -> int:
-    """Edits each task's picture once, as OUT/KEY.png, for `goodeye edit measure`. Returns how many were made.
+    """Edits each task's picture once, as OUT/pictures/KEY.png, for `goodeye edit measure` and `goodeye compare`.
 
-    What is there already is not made again: the same call goes on where it was killed. A task that cannot be used goes
-    to `skipped`. Raises BadInput where the folder was begun otherwise.
+    Returns how many were made. What is there already is not made again: the same call goes on where it was killed. A
+    task that cannot be used goes to `skipped`. Raises BadInput where the folder was begun otherwise.
     """
     settings, wanted, folder = settings or Settings(), _wanted(rewards, editor), RunFolder(Path(out))
     settings.check()
-    config = {"job": "edit make", "rewards": list(wanted), "seed": seed, "settings": asdict(settings)}
+    config = {"job": "edit make", **_about(editor, wanted, settings, seed)}
     if folder.holds_a_run() and folder.config() != config:
-        raise BadInput(f"{folder.path} was begun with other settings or rewards. Name another folder with --out.")
+        raise BadInput(
+            f"{folder.path} was begun with another editor, settings or rewards. Name another folder with --out."
+        )
     folder.begin(config)
     made = 0
     for task in track(tasks, "editing", unit="edits"):
-        file = folder.path / f"{task.key}.png"
+        file = folder.path / EDITED / f"{task.stem}.png"
         if file.is_file():
             continue
         own = attempt_seed(seed, task.key, 1, 1)
@@ -145,6 +149,12 @@ def make_all(
     return made
 
 
+def _about(editor: Editor, wanted: Sequence[float], settings: Settings, seed: int) -> dict[str, Any]:
+    roles = editor.models.model_set.roles
+    network = {"editor": roles["editor"], "reward_module": roles["rewards"] if editor.rewarded else None}
+    return {**network, "rewards": list(wanted), "settings": asdict(settings), "seed": seed}
+
+
 def _wanted(rewards: Sequence[float] | None, editor: Editor) -> tuple[float, float, float]:
     if rewards is not None and not editor.rewarded:
         raise BadInput("this editor has no reward module, so rewards do not steer it. Leave them, or name the role.")
@@ -154,17 +164,19 @@ def _wanted(rewards: Sequence[float] | None, editor: Editor) -> tuple[float, flo
 def before_after(original: Image.Image, attempts: Sequence[Attempt], best: Attempt | None, title: str) -> Image.Image:
     """The original, then the edits, the best first, with their scores."""
     ordered = sorted(attempts, key=lambda one: one is not best)
-    columns = min(4, 1 + len(ordered))
-    rows = -(-(1 + len(ordered)) // columns)
-    sheet = Image.new("RGB", (columns * (CELL + GAP) + GAP, 44 + rows * (CELL + CAPTION + GAP)), PAPER)
+    cells = [(original, "before"), *((open_image(one.file), f"{one.file.stem}{_said(one)}") for one in ordered)]
+    shown = [(ImageOps.contain(img, (CELL, CELL)), words) for img, words in cells]
+    columns, high = min(4, len(shown)), max(img.height for img, _ in shown) + CAPTION + GAP
+    size = columns * (CELL + GAP) + GAP, 44 + -(-len(shown) // columns) * high
+    sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((GAP, 12), _drawable(title)[:100], INK, ImageFont.load_default(16))
-    cells = [(original, "before"), *((open_image(one.file), f"{one.file.stem}{_said(one)}") for one in ordered)]
-    for place, (img, words) in enumerate(cells):
-        left, top = GAP + place % columns * (CELL + GAP), 44 + place // columns * (CELL + CAPTION + GAP)
-        shown = ImageOps.contain(img, (CELL, CELL))
-        sheet.paste(shown, (left + (CELL - shown.width) // 2, top + (CELL - shown.height) // 2))
-        draw.text((left, top + CELL + 4), words, INK if place < 2 else FAINT, ImageFont.load_default(13))
+    for place, (img, words) in enumerate(shown):
+        left, top = GAP + place % columns * (CELL + GAP), 44 + place // columns * high
+        sheet.paste(img, (left + (CELL - img.width) // 2, top))
+        draw.text(
+            (left, top + high - CAPTION - GAP + 4), words, INK if place < 2 else FAINT, ImageFont.load_default(13)
+        )
     return sheet
 
 

@@ -45,6 +45,11 @@ class Task:
     original: Picture
     mask: Picture | None = None
 
+    @property
+    def stem(self) -> str:
+        """The name of its edited picture, without ending."""
+        return self.key.replace("/", "-")
+
 
 class Judgement(Reward):
     """One perspective, with yes or no."""
@@ -116,9 +121,9 @@ def edited_of(folder: str | Path, task: Task) -> Picture:
     """The edited picture of a task: KEY.png (or another ending) in `folder`. Raises BadInput where it is not there."""
     root = Path(folder)
     for suffix in PICTURES:
-        if (file := root / f"{task.key}{suffix}").is_file():
+        if (file := root / f"{task.stem}{suffix}").is_file():
             return Picture(str(file), file)
-    raise BadInput(f"{root} has no picture {task.key}.png. Make it, or leave the task out.")
+    raise BadInput(f"{root} has no picture {task.stem}.png. Make it, or leave the task out.")
 
 
 @dataclass

@@ -2,8 +2,9 @@
 
 import random
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -24,7 +25,7 @@ _SIDES = re.compile(r"\b(left|right)(most|wards?|-?hand)?\b", re.IGNORECASE)
 class Pairs:
     """The index-th batch of triplets. zoom: pictures are made up to so much larger than `size` before they are cut.
 
-    A picture that cannot be opened any more ends the run with a plain message: it was there when the run began.
+    In the place of a triplet whose pictures cannot be opened stands the next one; `unread` names it and says why.
     """
 
     triplets: Sequence[Triplet]
@@ -33,23 +34,41 @@ class Pairs:
     seed: int = 0
     flip: bool = True
     zoom: float = 1.0
+    unread: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, index: int) -> dict[str, Any]:
         """original, edited: [B, 3, S, S] in [0, 1]; instruction; rewards: [B, 3] and feedback: texts, if known."""
-        chosen = shuffled(len(self.triplets), self.batch, self.seed)(index)
-        rng = random.Random(f"{self.seed}/{index}/cut")
-        return self.rows([self.triplets[at] for at in chosen], rng)
+        return self.rows(self._order(index), random.Random(f"{self.seed}/{index}/cut"))
 
-    def rows(self, some: Sequence[Triplet], rng: random.Random) -> dict[str, Any]:
-        """These triplets as a batch."""
-        pictures = [alike(one.original.open(), one.edited.open(), self.size, self._turn(one, rng)) for one in some]
-        original, edited = (torch.stack([to_tensor(img) for img in side]) for side in zip(*pictures, strict=True))
-        batch = {"original": original, "edited": edited, "instruction": [one.instruction for one in some]}
+    @cached_property
+    def _order(self) -> Callable[[int], list[int]]:
+        return shuffled(len(self.triplets), self.batch, self.seed)
+
+    def rows(self, places: Iterable[int], rng: random.Random) -> dict[str, Any]:
+        """The triplets at these places as a batch. Raises BadInput where no triplet at all can be opened."""
+        some, originals, edits = [], [], []
+        for place in places:
+            triplet, pictures = self._opened(place)
+            first, second = alike(*pictures, self.size, self._turn(triplet, rng))
+            some.append(triplet)
+            originals.append(to_tensor(first))
+            edits.append(to_tensor(second))
+        batch: dict[str, Any] = {"original": torch.stack(originals), "edited": torch.stack(edits)}
+        batch["instruction"] = [one.instruction for one in some]
         known = [one.rewards for one in some if one.rewards is not None]
         if len(known) == len(some):
             batch["rewards"] = torch.tensor([[score or 0.0 for score in said.scores] for said in known])
             batch["feedback"] = [feedback_text(said.failures) for said in known]
         return batch
+
+    def _opened(self, place: int) -> tuple[Triplet, tuple[Image.Image, Image.Image]]:
+        for further in range(len(self.triplets)):
+            triplet = self.triplets[(place + further) % len(self.triplets)]
+            try:
+                return triplet, (triplet.original.open(), triplet.edited.open())
+            except BadInput as error:
+                self.unread[triplet.key] = f"{triplet.key}: {error}"
+        raise BadInput(f"no triplet can be opened. {next(iter(self.unread.values()))}")
 
     def _turn(self, triplet: Triplet, rng: random.Random) -> "Cut":
         cut = Cut(rng.uniform(1, self.zoom), rng.random(), rng.random(), rng.random() < 0.5)

@@ -95,6 +95,7 @@ class Train:
             precision=self.precision,
             seed=self.seed,
             log_every=min(10, steps),
+            ahead=2,
             evaluate_every=min(self.evaluate_every, steps),
         )
 
@@ -177,7 +178,7 @@ def train(
         models=_save(editor, models, out),
         triplets=len(learned),
         left_out=sum(one.rewards is None or not one.rewards.complete for one in found) if rewarded else 0,
-        skipped=skipped,
+        skipped=[*skipped, *(Skipped(key, message) for key, message in pairs.unread.items())],
         steps=done.steps,
         seconds=done.seconds,
         last=done.last,
@@ -247,7 +248,7 @@ class EditStep:
         torch.manual_seed(self.config.seed)
         losses, size = [], self.config.batch
         for first in range(0, len(pairs.triplets), size):
-            batch = pairs.rows(pairs.triplets[first : first + size], random.Random(0))
+            batch = pairs.rows(range(first, min(first + size, len(pairs.triplets))), random.Random(0))
             device = next(nets["editor"].parameters()).device
             batch = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
             none = torch.zeros(len(batch["original"]), dtype=torch.bool, device=device)
