@@ -52,6 +52,7 @@ def test_labels_are_what_most_last_say(voted: Ledger, tmp_path: Path) -> None:
     assert [row.image.path for row in found] == [voted.image_path(one.image_sha).resolve() for one in (first, second)]
     assert len(placed) == 1 and found[0].product == found[1].product  # one size, one cut-out
     assert found[0].product and found[0].product.open().size == (32, 32)
+    assert found[0].product.name.startswith("products/"), "what is held out must not depend on where the table lies"
     with pytest.raises(BadInput, match="no labels of edit"):
         label_table(voted, tmp_path / "out", place, job="edit")
 

@@ -69,13 +69,14 @@ def _product(cutout: Path, image: Path, folder: Path, placed: Placed) -> str:
 
     with PIL.Image.open(image) as opened:
         side = opened.width
-    place = folder / PRODUCTS / f"{cutout.stem}-{side}.png"
+    name = f"{PRODUCTS}/{cutout.stem}-{side}.png"  # from the table's folder: what is held out goes by names
+    place = folder / name
     if not place.is_file():
         buffer = io.BytesIO()
         placed(cutout, image).save(buffer, format="PNG")
         place.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(place, buffer.getvalue())
-    return str(place.resolve())
+    return name
 
 
 def taste_table(ledger: Ledger, table: Path) -> int:

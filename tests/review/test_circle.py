@@ -1,0 +1,161 @@
+"""The full circle: votes come in over HTTP, judge and taste learn from them, and what is made next uses both."""
+
+import io
+import json
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from goodeye.cli import main
+from goodeye.ledger.ledger import Ledger
+from goodeye.review import promised
+from goodeye.review.items import catch_up
+from goodeye.review.queue import Rules
+from goodeye.review.standing import standing
+from goodeye.search.ask import Searcher
+from goodeye.search.box import Box
+from goodeye.search.build import index_pictures
+from review.conftest import Browser
+from search.tiny_clip import ColourClip
+
+RATERS = ("Ada", "Bo", "Cy")
+EASY = ["--max-bad", "0.5", "--confidence", "0.5"]  # what a dozen votes hold
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GOODEYE_LEDGER", raising=False)
+
+
+def products(folder: Path) -> Path:
+    """Six cut-outs."""
+    folder.mkdir()
+    for number, colour in enumerate(("red", "blue", "green", "white", "black", "orange")):
+        img = Image.new("RGBA", (60, 40))
+        ImageDraw.Draw(img).ellipse([5 + 3 * number, 5, 55 - number, 35], fill=colour)
+        img.save(folder / f"{colour}.png")
+    return folder
+
+
+def brightness(who: Browser, sha: str) -> float:
+    """Of a picture as the browser gets it."""
+    with Image.open(io.BytesIO(who.client.get(f"/image/{sha}").content)) as shown:
+        return float(np.asarray(shown.convert("L")).mean())
+
+
+def vote_all(ledger: Ledger, line: float) -> int:
+    """Raters for whom all above a brightness is right, each wrong now and then, label until nothing is left."""
+    said = 0
+    for name in RATERS:
+        who, slips = (
+            Browser(ledger, name, rules=Rules(votes=len(RATERS), random_share=1, repeat_share=0)),
+            random.Random(name),
+        )
+        while asks := who.desk(count=4):
+            for ask in asks:
+                good = (brightness(who, ask["images"][0]) > line) != (slips.random() < 0.1)
+                answer = who.answer(ask["id"], "available" if good else "size_mismatch", seconds=2.0)
+                assert answer.json() == {"outcome": "answered"}
+                said += 1
+    return said
+
+
+def line_of(ledger: Ledger) -> float:
+    """The brightness that three quarters of the pictures surpass."""
+    pictures = [ledger.image_path(row.image_sha) for row in ledger.attempts(1)]
+    return float(np.quantile([np.asarray(Image.open(one).convert("L")).mean() for one in pictures], 0.25))
+
+
+def test_votes_train_the_judge_hold_a_promise_and_both_are_used(
+    tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two ledgers: a judge is not calibrated on the votes that it learned from."""
+    shop = str(products(tmp_path / "shop"))
+
+    def make(models: Path, name: str, *more: str) -> None:
+        given = ["ads", "make", shop, "--models", str(models), "--want", "2", "--attempts", "1", "--out", name, *more]
+        assert main(given) == 0
+
+    make(tiny_set, "one", "--ledger", "learn", "--threshold", "0")
+    with Ledger.open("learn", create=False) as learn:
+        line = line_of(learn)
+        assert vote_all(learn, line) == len(learn.votes()) == 3 * 12
+        before = {verdict.version for row in learn.attempts(1) for verdict in row.verdicts}
+
+    taught = ["ads", "train-judge", "learn", "--models", str(tiny_set), "--out", "taught", "--json", "taught.json"]
+    assert main([*taught, "--epochs", "2", "--batch", "4", "--held-out", "0.4"]) == 0
+    report = json.loads(Path("taught.json").read_text())
+    assert report["trained_on"] + report["rows"][0]["count"] == 12 and report["skipped"] == []
+
+    roles = [role.name for role in tiny_set.parent.iterdir() if role.is_dir() and role.name != "rfnet"]
+    lines = ['name = "tiny"', "[roles]", *(f'{role} = "{tiny_set.parent / role}"' for role in roles)]
+    lines += [f'rfnet = "{tmp_path / "taught" / "judge"}"', *tiny_set.read_text().partition("\n[settings]")[1:]]
+    better = tmp_path / "better.toml"
+    better.write_text("\n".join(lines))
+
+    make(better, "two", "--ledger", "hold", "--threshold", "0", "--seed", "1")
+    with Ledger.open("hold", create=False) as hold:
+        vote_all(hold, line)
+        catch_up(hold)
+        assert main(["ads", "calibrate", "hold", "--models", str(better), *EASY]) == 0
+        kept = json.loads(Path("goodeye-promise.json").read_text())
+        (told,) = standing(hold).promised
+        assert told.promise is None and told.still and told.pictures == kept["votes"] == 12
+        monkeypatch.setattr(promised, "MAX_BAD", 0.5)
+        monkeypatch.setattr(promised, "CONFIDENCE", 0.5)
+        (told,) = standing(hold).promised
+        assert told.promise and told.version == kept["maker"]["judge_version"]
+        assert (told.promise.threshold, told.promise.passed) == (kept["threshold"], kept["passed"])
+
+    make(better, "three", "--ledger", "hold", "--promise", "0.5", "--seed", "2")
+    results = json.loads(Path("three/results.json").read_text())
+    assert results["threshold"] == kept["threshold"] and results["promise"]["words"] == kept["words"]
+    with Ledger.open("hold", create=False) as hold:
+        by = {verdict.version for row in hold.attempts(2) for verdict in row.verdicts}
+        assert by == {kept["maker"]["judge_version"]} and not by & before
+
+
+def test_comparisons_become_a_taste_that_the_search_box_uses(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: Callable[..., Browser]
+) -> None:
+    """Raters find red beautiful; after `search fit-taste INDEX LEDGER` red pictures come first."""
+    brief = ledger.add_brief(ledger.start_run("search", {}, 0), "q", {"prompt": "a cup"})
+    for number in range(12):
+        ledger.record_attempt(brief, 0, number, 0, Image.new("RGB", (16, 16), (20 * number, 60, 60)))
+    catch_up(ledger)
+    red = {row.image_sha: row.number for row in ledger.attempts(1)}
+    for name in RATERS:
+        who = browser(name, rules=Rules(votes=3, repeat_share=0))
+        for _pair in range(60):
+            if not (asks := who.desk("compare")):
+                break
+            left, right = (red[sha] for sha in asks[0]["images"])
+            better = "left" if left > right else "right"
+            said = who.answer(asks[0]["id"], better if asks[0]["axis"] == "aesthetic" else "similar")
+            assert said.status_code == 200
+    index_pictures(tmp_path / "ledger" / "images", tmp_path / "index", ColourClip(), "showroom", duplicates=0)
+
+    fitted = ["search", "fit-taste", str(tmp_path / "index"), ledger.where, "--json", "taste.json"]
+    assert main(fitted) == 0
+    assert json.loads(Path("taste.json").read_text())["missing"] == []
+
+    monkeypatch.setattr("goodeye.search.ask.load_clip", lambda models, device="cpu": ColourClip())
+    box = Box(Searcher(tmp_path / "index"))
+    assert box.has_taste
+    assert box.searcher.head is not None
+    index = box.searcher.index
+    reds = [red[Path(name).stem] for name in index.names()]
+    beauty = box.searcher.head(torch.from_numpy(np.array(index.vectors))).numpy()
+    assert np.corrcoef(reds, beauty)[0, 1] > 0.9
+    first = [box.words("a white picture", 1, taste=taste)[0] for taste in (-3.0, 3.0)]
+    assert red[Path(first[0].name).stem] < red[Path(first[1].name).stem]
+    page = browser("Ada", finder=box).client.get("/look/search?q=a+white+picture&taste=3").text
+    shown = re.findall("/thumb/([0-9a-f]{64})", page)
+    assert shown[0] == Path(first[1].name).stem and "beauty" in page
