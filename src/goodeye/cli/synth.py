@@ -58,7 +58,7 @@ def synth_priors(
     """
     from goodeye.synth.sources import build_priors
 
-    more = ()
+    more: Sequence[Layout] = ()
     if showroom:
         from goodeye.showroom.layouts import layouts
 
@@ -170,6 +170,7 @@ def synth_score(
     out: Annotated[Path, arg(metavar="RUN")],
     images: Annotated[Path | None, optional("FOLDER")] = None,
     priors: Annotated[Path | None, optional("PARQUET")] = None,
+    alike: Literal["letters", "clip"] = "letters",
     by: Literal["region", "model"] = "region",
     thing: float = 60.0,
     image: Annotated[float | None, optional("SCORE")] = None,
@@ -192,6 +193,7 @@ def synth_score(
         out: the folder of the scores and picks; other thresholds pick anew from the same scores
         images: the folder of the layouts' pictures, KEY.png or KEY-1.png; of COCO's, if not beside the file
         priors: what `goodeye synth priors` wrote; without it there is no CLIS-L
+        alike: which categories of the priors may stand in for others: by spelling, or by the model set's CLIP
         by: CLIS-I by the model set's CLIP, region by region, or by a large model that describes and judges
         thing: a thing below it loses its label, a picture without any is rejected
         image: least CLIS-I of a picture
@@ -209,7 +211,7 @@ def synth_score(
 
     items, loaded = read_set(source, images), opened(models, device)
     drawn = any(one.file is not None for one in items)
-    clis_l, scorer, told = _scorers(items, priors, by if drawn else "", loaded, server, model)
+    clis_l, scorer, told = _scorers(items, priors, alike, by if drawn else "", loaded, server, model)
     config = {"source": str(source.resolve()), "images": str(images.resolve()) if images else None, **told}
     skipped = score_set(items, out, clis_l, scorer, config, batch=batch)
     complain_of("goodeye synth score", skipped, "")
@@ -223,7 +225,13 @@ def synth_score(
 
 
 def _scorers(
-    items: "Sequence[Item]", priors: Path | None, by: str, models: Any, server: str | None, model: str | None
+    items: "Sequence[Item]",
+    priors: Path | None,
+    alike: str,
+    by: str,
+    models: Any,
+    server: str | None,
+    model: str | None,
 ) -> tuple[Any, Any, dict[str, Any]]:
     """CLIS-L, CLIS-I, and what they are, for the run's config."""
     from goodeye.errors import BadInput
@@ -232,11 +240,11 @@ def _scorers(
     clis_l, told = None, dict[str, Any]()
     if priors:
         from goodeye.synth.clis_l import ClisL
-        from goodeye.synth.nearness import by_clip
+        from goodeye.synth.nearness import BY_LETTERS, by_clip
         from goodeye.synth.priors import open_priors
 
         store = open_priors(priors)
-        encoder = by_clip(models.clip)
+        encoder = by_clip(models.clip) if alike == "clip" else BY_LETTERS
         clis_l = ClisL.fit(store, encoder)
         told["clis_l"] = {"priors": str(priors.resolve()), "pairs": len(store), "encoder": encoder.name}
     if not (priors or by):

@@ -4,6 +4,7 @@ A store is a Parquet file with a row a pair: subject, relation, object, picture 
 picture) and the two boxes in shares of the picture. Priors of the synth paper, section 3.1; the back-off is ours.
 """
 
+import difflib
 import json
 from array import array
 from collections.abc import Hashable, Iterable, Sequence
@@ -98,8 +99,10 @@ class Priors:
         """Raises BadInput for the first name that is no category, with the nearest that are."""
         for name in names:
             if name not in self.frequency:
-                near = ", ".join(other for other, _ in nearest(name, self.categories, encoder))
-                raise BadInput(f"{name} is not in the priors. The nearest that are: {near}. Use one, or add a source.")
+                near = difflib.get_close_matches(name, self.categories, 2)
+                near += [other for other, _ in nearest(name, self.categories, encoder) if other not in near]
+                told = ", ".join(near[:3])
+                raise BadInput(f"{name} is not in the priors. The nearest that are: {told}. Use one, or add a source.")
 
     def to_json(self) -> dict[str, Any]:
         """Pairs by source, by category and by relation."""

@@ -84,7 +84,9 @@ def related(names: Sequence[str], boxes: Float[Array, "N 4"]) -> tuple[list[Trip
     boxes = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
     found = relations_between(boxes)
     subjects, objects = np.nonzero(found != NONE)
-    triplets = [(names[s], RELATIONS[found[s, o]], names[o]) for s, o in zip(subjects, objects, strict=True)]
+    triplets = [
+        (names[s], RELATIONS[found[s, o]], names[o]) for s, o in zip(subjects.tolist(), objects.tolist(), strict=True)
+    ]
     return triplets, np.stack([boxes[subjects], boxes[objects]], 1)
 
 

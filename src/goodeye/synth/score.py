@@ -132,7 +132,7 @@ def _rows(
         except BadInput as error:
             skipped.append(Skipped(str(one.file), str(error)))
     layouts = [one.layout for one in usable]
-    by_layout = clis_l.score(layouts) if clis_l else [None] * len(usable)
+    by_layout = [asdict(one) for one in clis_l.score(layouts)] if clis_l else [None] * len(usable)
     drawn = [at for at, picture in enumerate(pictures) if picture is not None]
     seen = clis_i([pictures[at] for at in drawn], [layouts[at] for at in drawn]) if clis_i and drawn else []
     by_image = dict(zip(drawn, seen, strict=True)) if seen else {}
@@ -144,7 +144,7 @@ def _rows(
             "size": picture.size if picture else None,
             "layout": one.layout.to_json(),
             "segmentations": one.segmentations,
-            "clis_l": asdict(by_layout[at]) if by_layout[at] else None,  # type: ignore[call-overload]
+            "clis_l": by_layout[at],
             "clis_i": asdict(by_image[at]) if at in by_image else None,
         }
 
@@ -207,7 +207,7 @@ def _embedded(rows: Sequence[dict[str, Any]], clip: "Clip", batch: int = 32) -> 
 
 
 def read_picks(run: str | Path) -> dict[str, Any]:
-    """What `pick_run` wrote: picking, and the choices in the order of the rows. Raises BadInput where there is nothing."""
+    """What `pick_run` wrote: picking, and the choices in the rows' order. Raises BadInput where there is nothing."""
     folder = RunFolder(Path(run))
     if not (folder.path / PICKS).exists():
         raise BadInput(f"{run} holds no picks. Run `goodeye synth score` to its end first.")

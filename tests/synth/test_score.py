@@ -1,0 +1,168 @@
+"""Sets scored as a run that goes on after a kill, picked from anew, looked at, and exported; the commands around it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_world import ColourClip, drawn, two
+
+from goodeye.cli import main
+from goodeye.errors import BadInput
+from goodeye.images import save_png, to_pil, to_tensor
+from goodeye.synth import score as S
+from goodeye.synth.clis_i import RegionScorer
+from goodeye.synth.clis_l import ClisL
+from goodeye.synth.export import export
+from goodeye.synth.layout import write_layouts
+from goodeye.synth.look import write_page
+from goodeye.synth.pick import Picking
+from goodeye.synth.plan import plan
+
+
+class Counting:
+    """The colour CLIP as a scorer that counts, and that dies after some pictures if told to."""
+
+    def __init__(self, after=None):
+        self.region = RegionScorer(ColourClip(), ("cherry", "leaf", "sky"), scale=20.0)
+        self.seen, self.after = 0, after
+
+    def __call__(self, pictures, layouts):
+        self.seen += len(pictures)
+        if self.after is not None and self.seen > self.after:
+            raise KeyboardInterrupt
+        return self.region.score([to_tensor(one) for one in pictures], layouts)
+
+
+@pytest.fixture
+def world(tmp_path):
+    """Twelve layouts with two tries each: the first as wanted, the second with its things swapped."""
+    layouts = [two(f"{n:02d}", "cherry", "leaf" if n % 2 else "sky") for n in range(12)]
+    write_layouts(tmp_path / "l.jsonl", layouts)
+    for one in layouts:
+        colours = ["red", "green" if one.things[1].category == "leaf" else "blue"]
+        save_png(to_pil(drawn(one, colours)), tmp_path / "images" / f"{one.key}-1.png")
+        save_png(to_pil(drawn(one, colours[::-1])), tmp_path / "images" / f"{one.key}-2.png")
+    return tmp_path
+
+
+def scored(world, scorer=None, judge=None):
+    items = S.read_set(world / "l.jsonl", world / "images")
+    return S.score_set(items, world / "run", judge, scorer or Counting(), {"seed": 1}, batch=4)
+
+
+def test_the_tries_of_a_layout_compete_and_the_right_one_is_kept(world):
+    assert scored(world) == []
+    choices = S.pick_run(world / "run", Picking(duplicates=None))
+    assert [one.key for one in choices if one.kept] == [f"{n:02d}-1" for n in range(12)]
+    assert {one.why for one in choices if not one.kept} == {"every thing is below 60"}
+    assert "cherry-1 looks more like" in choices[1].notes[0]
+
+
+def test_a_killed_run_goes_on_and_scores_nothing_twice(world):
+    with pytest.raises(KeyboardInterrupt):
+        scored(world, Counting(after=10))
+    done = len(S.read_scores(world / "run"))
+    assert 0 < done < 24
+    with (world / "run" / S.SCORES).open("a") as file:
+        file.write('{"key": "half a li')
+    again = Counting()
+    scored(world, again)
+    rows = S.read_scores(world / "run")
+    assert again.seen == 24 - done and sorted(row["key"] for row in rows) == sorted(
+        f"{n:02d}-{i}" for n in range(12) for i in (1, 2)
+    )
+    scored(world, again)
+    assert again.seen == 24 - done
+
+
+def test_another_set_does_not_go_into_the_same_run(world):
+    scored(world)
+    with pytest.raises(BadInput, match="scores of another set, or by other models"):
+        S.score_set(S.read_set(world / "l.jsonl", world / "images"), world / "run", None, Counting(), {"seed": 2})
+
+
+def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_scored(world):
+    (world / "images" / "03-1.png").write_bytes(b"no")
+    (one,) = scored(world)
+    assert "03-1.png is not a picture" in one.message and len(S.read_scores(world / "run")) == 23
+
+
+def test_layouts_alone_are_picked_by_clis_l(world, real_priors):
+    layouts = plan(real_priors, {"person": (), "chair": ()}, 20)
+    write_layouts(world / "l.jsonl", layouts)
+    S.score_set(S.read_set(world / "l.jsonl"), world / "run", ClisL.fit(real_priors), None, {})
+    choices = S.pick_run(world / "run", Picking(layout=40, duplicates=None))
+    scores = {row["key"]: row["clis_l"]["score"] for row in S.read_scores(world / "run")}
+    assert {one.key for one in choices if one.kept} == {key for key, score in scores.items() if score and score >= 40}
+    with pytest.raises(BadInput, match="layouts without pictures"):
+        S.examples(world / "run")
+
+
+def test_near_duplicates_are_found_by_their_pictures(world):
+    scored(world)
+    kept = [one.key for one in S.pick_run(world / "run", Picking(), ColourClip()) if one.kept]
+    assert len(kept) == 2  # one with a leaf, one with the sky: all others look the same
+
+
+def test_what_was_kept_is_exported(world):
+    scored(world)
+    S.pick_run(world / "run", Picking(duplicates=None))
+    counts = export(S.examples(world / "run"), world / "set")
+    assert counts == {"images": 12, "annotations": 24, "categories": {"cherry": 12, "leaf": 6, "sky": 6}}
+
+
+def test_the_page_shows_kept_and_rejected_with_reasons(world):
+    scored(world)
+    S.pick_run(world / "run", Picking(duplicates=None))
+    page = write_page(world / "run", most=5).read_text()
+    assert "Kept (12, 5 shown)" in page and "Rejected (12, 5 shown)" in page
+    assert page.count("data:image/webp") == 10 and "every thing is below 60" in page
+    assert "http" not in page.replace("http://www.w3.org", "") and "<script" not in page
+
+
+def test_boxes_are_drawn_where_the_things_are(world):
+    from goodeye.synth.look import SIDE, _drawn
+
+    scored(world)
+    img = np.asarray(_drawn(S.read_scores(world / "run")[0], {0}))
+    assert img.shape == (SIDE * 48 // 64, SIDE, 3)
+    assert tuple(img[120, 32]) == (0x1A, 0x7F, 0x4B) and tuple(img[120, 192]) == (0xC2, 0x41, 0x0C)
+
+
+def test_real_labelled_pictures_are_read_with_their_boxes(coco128):
+    items = S.read_set(coco128)
+    assert len(items) > 100 and all(one.file.is_file() for one in items)
+    assert len({one.key for one in items}) == len(items)
+
+
+def test_layouts_without_pictures_are_told(world):
+    (world / "images" / "05-1.png").unlink()
+    (world / "images" / "05-2.png").unlink()
+    with pytest.raises(BadInput, match="no picture for 1 of 12 layouts, 05 among them"):
+        S.read_set(world / "l.jsonl", world / "images")
+    with pytest.raises(BadInput, match="holds no scores"):
+        S.read_scores(world / "none")
+    scored_none = world / "run"
+    scored_none.mkdir()
+    with pytest.raises(BadInput, match="holds no picks"):
+        S.read_picks(scored_none)
+
+
+def test_from_the_showroom_to_a_set_by_commands(tmp_path, capsys):
+    folder, store, run, out = (str(tmp_path / name) for name in ("world", "p.parquet", "run", "set"))
+    assert main(["synth", "render", folder, "--count", "6", "--size", "64", "--seed", "3"]) == 0
+    assert main(["synth", "priors", "--showroom", "400", "--out", store]) == 0
+    line = ["synth", "score", f"{folder}/layouts.jsonl", "--images", f"{folder}/images", "--priors", store]
+    assert main([*line, "--out", run, "--thing", "0", "--json", f"{tmp_path}/r.json"]) == 0
+    kept = json.loads((tmp_path / "r.json").read_text())["kept"]
+    assert kept and main(["synth", "look", run]) == 0 and Path(run, "look.html").exists()
+    assert main(["synth", "export", run, "--out", out, "--join", f"{folder}/instances.json"]) == 0
+    assert len(json.loads(Path(out, "coco.json").read_text())["images"]) == len(kept)
+    (tmp_path / "c.txt").write_text("mug: red\ncrate\nlmap\n")
+    assert main(["synth", "plan", str(tmp_path / "c.txt"), "--priors", store, "--out", f"{tmp_path}/l.jsonl"]) == 2
+    assert "lmap is not in the priors. The nearest that are: lamp" in capsys.readouterr().err
+    (tmp_path / "c.txt").write_text("mug: red\ncrate\nlamp\n")
+    line = ["synth", "plan", str(tmp_path / "c.txt"), "--priors", store, "--out", f"{tmp_path}/l.jsonl", "-n", "5"]
+    assert main(line) == 0 and len((tmp_path / "l.jsonl").read_text().splitlines()) == 5
+    assert main(["synth", "score", f"{tmp_path}/l.jsonl", "--out", f"{tmp_path}/alone"]) == 2
