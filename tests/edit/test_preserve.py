@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from goodeye.edit.preserve import pooled, preserved, preserved_of, ssim_map
 from goodeye.errors import BadInput
@@ -25,11 +24,14 @@ def box(size=24):
 def test_ssim_is_that_of_wang_et_al():
     a, b = noise(1), (0.7 * noise(1) + 0.3 * noise(2)).clamp(0, 1)
     found = ssim_map(a, b)
-    for channel in range(3):  # by scipy's Gaussian, which reflects at the border: only the middle is compared
+    bell = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
+    bell /= bell.sum()
+    for channel in range(3):
         x, y = a[channel].double().numpy(), b[channel].double().numpy()
 
         def mean(z):
-            return gaussian_filter(z, 1.5, truncate=3.5)[5:-5, 5:-5]
+            rows = np.apply_along_axis(np.convolve, 0, z, bell, "valid")
+            return np.apply_along_axis(np.convolve, 1, rows, bell, "valid")
 
         mx, my = mean(x), mean(y)
         top = (2 * mx * my + 1e-4) * (2 * (mean(x * y) - mx * my) + 9e-4)
