@@ -3,11 +3,13 @@
 import shutil
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from goodeye.cli import main
 from goodeye.ledger.ledger import Ledger
 from required import absent
 from review.conftest import fill
@@ -17,7 +19,13 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture
-def page(ledger: Ledger) -> Iterator[Any]:
+def options() -> list[str]:
+    """What the server is started with, besides the ledger."""
+    return []
+
+
+@pytest.fixture
+def page(ledger: Ledger, options: list[str]) -> Iterator[Any]:
     """A signed-in page on a real server; whatever the browser complains of fails the test."""
     try:
         import playwright.sync_api as playwright
@@ -26,7 +34,7 @@ def page(ledger: Ledger) -> Iterator[Any]:
     if CHROMIUM is None:
         absent("browser", "there is no Chromium here (Debian: apt-get install chromium)")
     fill(ledger, [number / 30 for number in range(12)], runs=2)
-    server = Server(ledger.where)
+    server = Server(ledger.where, *options)
     complaints: list[str] = []
     try:
         with playwright.sync_playwright() as play:
@@ -100,3 +108,34 @@ def test_rows_of_pictures_stand_above_each_other_and_a_key_chooses_one(page: Any
     page.keyboard.press("ArrowLeft")
     page.wait_for_selector("#desk[data-unsent='0']")
     assert [one.axis for one in ledger.comparisons() if one.axis != "overall"] == ["accuracy"]
+
+
+@pytest.fixture
+def index(ledger: Ledger, tmp_path: Path, options: list[str]) -> Path:
+    """An index of the ledger's pictures and of two more, in which the server searches."""
+    fill(ledger, [0.5])
+    for colour in ("red", "blue"):
+        Image.new("RGB", (64, 64), colour).save(tmp_path / f"{colour}.png")
+    for source in (tmp_path / "red.png", tmp_path / "blue.png"):
+        (tmp_path / source.stem).mkdir()
+        source.rename(tmp_path / source.stem / source.name)
+        assert main(["search", "index", str(tmp_path / source.stem), "--out", str(tmp_path / "index")]) == 0
+    assert main(["search", "index", f"{ledger.where}/images", "--out", str(tmp_path / "index")]) == 0
+    options += ["--index", str(tmp_path / "index")]
+    return tmp_path
+
+
+def test_search_by_words_and_by_a_picture(index: Path, page: Any) -> None:
+    page.goto("/look")
+    page.fill("[name=q]", "a red shoe")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/look/search?q=a+red+shoe*")
+    assert page.locator(".wall li").count() >= 1
+    page.set_input_files("#picture", index / "blue" / "blue.png")
+    page.wait_for_url("**/look/search?like=*")
+    assert page.inner_text(".wall li >> nth=0").startswith("blue.png")
+    sizes = "[...document.images].every((image) => image.complete && image.naturalWidth > 0)"
+    page.wait_for_function(sizes)
+    page.click(".wall li >> nth=0")
+    page.wait_for_url("**/look/found/*")
+    page.wait_for_function(sizes)

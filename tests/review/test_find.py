@@ -68,10 +68,11 @@ def test_a_picture_of_the_ledger_leads_to_its_attempt(box: Box, browser: Start) 
     ada = browser("Ada", finder=box)
     page = ada.client.get("/look/search?q=red").text
     assert 'href="/look/1"' in page and len(re.findall("/thumb/[0-9a-f]{64}", page)) == 1
-    (key,) = re.findall(r'href="/found/([0-9a-f]{32})/large"', page)
+    (key,) = re.findall(r'href="/look/found/([0-9a-f]{32})"', page)
     for path in (f"/found/{key}", f"/found/{key}/large"):
         found = ada.client.get(path)
         assert found.headers["content-type"] == "image/webp" and found.content[8:12] == b"WEBP"
+    assert f'src="/found/{key}/large"' in ada.client.get(f"/look/found/{key}").text
 
 
 def test_the_same_by_a_picture_that_is_sent(box: Box, browser: Start) -> None:
@@ -122,7 +123,8 @@ def test_words_that_name_a_file_are_words(
     "path",
     ["/found/../../ledger.db", "/found/..%2f..%2fledger.db", "/found/" + "0" * 32, "/found/shop%2fgreen.png",
      "/found/" + "0" * 32 + "/large", "/found/%00/large", "/sent/../../../etc/passwd", "/sent/x",
-     "/found/green.png/large", "/look/search/../../../etc/passwd"],
+     "/found/green.png/large", "/look/found/" + "0" * 32, "/look/found/..%2f..%2fledger.db",
+     "/look/search/../../../etc/passwd"],
 )  # fmt: skip
 def test_no_path_reaches_the_file_system(box: Box, browser: Start, path: str) -> None:
     answer = browser("Ada", finder=box).client.get(path)
@@ -131,7 +133,7 @@ def test_no_path_reaches_the_file_system(box: Box, browser: Start, path: str) ->
 
 def test_a_picture_that_is_gone_says_nothing_of_where_it_lay(box: Box, browser: Start, tmp_path: Path) -> None:
     ada = browser("Ada", finder=box)
-    (key,) = re.findall(r'href="/found/([0-9a-f]{32})/large"', ada.client.get("/look/search?q=red").text)
+    (key,) = re.findall(r'href="/look/found/([0-9a-f]{32})"', ada.client.get("/look/search?q=red").text)
     (tmp_path / "shop" / "red.png").unlink()
     answer = ada.client.get(f"/found/{key}")
     assert answer.status_code == 404 and str(tmp_path) not in answer.text

@@ -29,8 +29,8 @@ SERVE = "import sys; from goodeye.cli import main; sys.exit(main(sys.argv[1:]))"
 class Server:
     """`goodeye review` in a process of its own, and a browser of it."""
 
-    def __init__(self, ledger: str) -> None:
-        command = [sys.executable, "-c", SERVE, "review", "--ledger", ledger, "--port", "0", "--votes", "1"]
+    def __init__(self, ledger: str, *more: str) -> None:
+        command = [sys.executable, "-c", SERVE, "review", "--ledger", ledger, "--port", "0", "--votes", "1", *more]
         environment = {name: value for name, value in os.environ.items() if name != "GOODEYE_REVIEW_PASSWORD"}
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         assert self.process.stdout is not None

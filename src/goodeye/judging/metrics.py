@@ -62,7 +62,7 @@ def resampled_counts(
     both, times = np.unique(of * cells + cell, return_counts=True)
     group, place = np.divmod(both, cells)
     at_once = max(1, AT_ONCE // (count + len(both)))
-    parts = [np.zeros((0, cells))]
+    parts: list[Array] = [np.zeros((0, cells))]
     for start in range(0, n, at_once):
         rows = np.arange(min(at_once, n - start))[:, None]
         draws = random.integers(0, count, (len(rows), count))

@@ -366,6 +366,13 @@ def _searching(app: FastAPI, review: Review, finding: find.Finding) -> None:
         page.status_code = 400 if problem else 200
         return page
 
+    @app.get("/look/found/{key}")
+    def found_page(seat: OnPage, key: str) -> Response:
+        title = finding.title(key)
+        if not title:
+            raise look.NotThere("There is no such picture.")
+        return review.page("found.html", seat, here="look", key=key, title=title)
+
     @app.post("/api/picture")
     async def picture(seat: OnCall, request: Request) -> dict[str, str]:
         allow(seat)

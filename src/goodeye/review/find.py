@@ -121,6 +121,11 @@ class Finding:
             _remember(self.found, key, name, REMEMBERED)
         return key
 
+    def title(self, key: str) -> str:
+        """The last part of its name; "" where nothing of that key was found."""
+        with self.lock:
+            return PurePath(self.found.get(key, "")).name
+
     def open(self, key: str, side: int) -> bytes:
         """A picture that was found, as WebP of our making. Raises BadInput where there is none of that key."""
         with self.lock:
