@@ -162,6 +162,39 @@ def synth_render(
     return DONE
 
 
+@command(synth, "synth draw", resume=" ")
+def synth_draw(
+    layouts: Annotated[Positional[Path], arg(metavar="LAYOUTS")],
+    /,
+    *,
+    out: Annotated[Path, arg(metavar="FOLDER")],
+    models: Annotated[str, arg(metavar="SET")],
+    tries: int = 4,
+    batch: int = 8,
+    seed: int = 0,
+    device: str = "cpu",
+) -> int:
+    """Draws layouts by GLIGEN; the same line goes on where it was stopped.
+
+    Args:
+        layouts: what `goodeye synth plan` wrote
+        out: the folder of the pictures, KEY-1.png, KEY-2.png and so on
+        models: a TOML file that names a GLIGEN U-Net in the role layout_unet
+        tries: pictures of each layout
+        batch: pictures drawn at once
+        seed: another seed, other pictures
+        device: cpu, cuda, cuda:1, mps
+    """
+    from goodeye.modelset import opened
+    from goodeye.synth.draw import draw_all, gligen
+    from goodeye.synth.layout import read_layouts
+
+    planned = read_layouts(layouts)
+    drawn = draw_all(gligen(opened(models, device)), planned, out, tries=tries, seed=seed, batch=batch)
+    say(f"{drawn} pictures of {len(planned)} layouts were drawn into {out}.")
+    return DONE
+
+
 @command(synth, "synth score", resume=" ")
 def synth_score(
     source: Annotated[Positional[Path], arg(metavar="LAYOUTS|COCO")],
