@@ -72,8 +72,9 @@ class Prove:
     depths: tuple[int, ...] = (20, 100, 400)
     train: Align = field(
         default_factory=lambda: Align(
-            steps=80, warmup=10, batch=8, accumulate=2, stride=4, lr=1e-4, queue=256, evaluate_every=20, guard=False
-        )
+            steps=80, warmup=10, batch=8, accumulate=2, stride=4, lr=5e-5, gain=20.0, pretrain=0.05, queue=256,
+            evaluate_every=20, guard=False,
+        )  # fmt: skip
     )
     queries: int = 600  # pseudo-queries that a row is trained on
 
