@@ -67,7 +67,7 @@ def test_words_find_as_the_command_does(box: Box, browser: Start) -> None:
 def test_a_picture_of_the_ledger_leads_to_its_attempt(box: Box, browser: Start) -> None:
     ada = browser("Ada", finder=box)
     page = ada.client.get("/look/search?q=red").text
-    assert 'href="/look/1"' in page and len(re.findall("/thumb/[0-9a-f]{64}", page)) == 1
+    assert 'href="/look/1"' in page and "cup" in titles(page) and len(re.findall("/thumb/[0-9a-f]{64}", page)) == 1
     (key,) = re.findall(r'href="/look/found/([0-9a-f]{32})"', page)
     for path in (f"/found/{key}", f"/found/{key}/large"):
         found = ada.client.get(path)

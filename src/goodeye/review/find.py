@@ -24,6 +24,7 @@ from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.schema import Attempt
 from goodeye.review.items import reading
 from goodeye.review.look import number_in
+from goodeye.review.votes import pictures_of
 
 SHOWN = 60  # pictures of an answer
 LONGEST = 500  # characters of a question
@@ -113,7 +114,7 @@ class Finding:
         else:
             hits = self.finder.words(question.q, SHOWN, question.taste, avoid)
         known = on_ledger(ledger, [hit.name for hit in hits])
-        return [{"hit": hit, "key": self._key(hit.name), "title": title_of(hit), **known[hit.name]} for hit in hits]
+        return [{"hit": hit, "key": self._key(hit.name), "title": title_of(hit)} | known[hit.name] for hit in hits]
 
     def _key(self, name: str) -> str:
         key = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:32]
@@ -166,13 +167,18 @@ def title_of(hit: Hit) -> str:
 
 
 def on_ledger(ledger: Ledger, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """By name: the picture's hash and the newest attempt with it, where it is one of the ledger's own."""
+    """By name: hash, newest attempt and title of a picture, where it is one of the ledger's own."""
     shas = {name: PurePath(name).stem for name in names if SHA.fullmatch(PurePath(name).stem)}
     newest = select(Attempt.image_sha, func.max(Attempt.id).label("attempt")).group_by(Attempt.image_sha)
     with reading(ledger) as connection:
         rows = connection.execute(newest.where(Attempt.image_sha.in_(set(shas.values()))))
         attempts = {row.image_sha: row.attempt for row in rows}
-    known = {name: {"sha": sha, "attempt": attempts[sha]} for name, sha in shas.items() if sha in attempts}
+        told = pictures_of(connection, list(attempts.values()))
+    known = {
+        name: {"sha": sha, "attempt": attempts[sha], "title": told[attempts[sha]]["title"]}
+        for name, sha in shas.items()
+        if sha in attempts
+    }
     return {name: known.get(name, {"sha": "", "attempt": 0}) for name in names}
 
 
