@@ -72,9 +72,18 @@ class Prove:
     depths: tuple[int, ...] = (20, 100, 400)
     train: Align = field(
         default_factory=lambda: Align(
-            steps=80, warmup=10, batch=8, accumulate=2, stride=4, lr=5e-5, gain=20.0, pretrain=0.05, queue=256,
-            evaluate_every=20, guard=False,
-        )  # fmt: skip
+            steps=80,
+            warmup=10,
+            batch=8,
+            accumulate=2,
+            stride=4,
+            lr=5e-5,
+            gain=20.0,
+            pretrain=0.05,
+            queue=256,
+            evaluate_every=20,
+            guard=False,
+        )
     )
     queries: int = 600  # pseudo-queries that a row is trained on
 
