@@ -175,7 +175,9 @@ torch.distributed.destroy_process_group()
             process.kill()
     run(folder, tmp_path / "one", pretrain=0.0, batch=2, steps=3, accumulate=2)
     two, one = (load_file(tmp_path / name / "clip" / "model.safetensors") for name in ("two", "one"))
-    assert all(torch.allclose(two[name], value, atol=1e-5) for name, value in one.items())
+    for name, value in one.items():
+        if not name.endswith("k_proj.bias"):  # cancels in attention: its gradient is rounding, which Adam scales up
+            assert torch.allclose(two[name], value, atol=1e-5), name
 
 
 @pytest.mark.parametrize(
