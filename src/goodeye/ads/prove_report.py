@@ -1,12 +1,13 @@
 """A proof as something to look at: a table for the terminal, and report.html with a strip of pictures."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
-
+from goodeye import proof_table
 from goodeye.atomic import write_bytes
-from goodeye.html import page, two_lines
+from goodeye.html import page
+from goodeye.proof_table import cell
 
 if TYPE_CHECKING:
     from goodeye.ads.prove import Proof
@@ -22,25 +23,21 @@ COLUMNS = (  # measure, its heading, and what it says
 )
 
 
+FINE = 10  # numbers below it are shown to three decimals
+
+
 def table(numbers: Mapping[str, Any]) -> str:
     """The proof for a terminal: a line a row, each number with its 95 % interval."""
-    heads = [head for measure, head, _ in COLUMNS if _has(numbers, measure)]
-    lines = [["", *heads]]
-    for name, row in numbers["rows"].items():
-        lines.append([name, *(_cell(row.get(measure)) for measure, _, _ in COLUMNS if _has(numbers, measure))])
-    widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
-    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join(
-        [f"{numbers['n']} fresh briefs, seed {numbers['seed']}; 95 % intervals over briefs", *text, *_notes(numbers)]
-    )
+    head = f"{numbers['n']} fresh briefs, seed {numbers['seed']}; 95 % intervals over briefs"
+    return "\n".join([head, *proof_table.lines(numbers, COLUMNS, FINE), *_notes(numbers)])
 
 
 def _notes(numbers: Mapping[str, Any]) -> list[str]:
     notes = []
     for name, found in numbers["minus_base"].items():
         key, by = ("available_oracle", "held out") if "available_oracle" in found else ("available_judge", "judge")
-        share = _cell(numbers["share_of_base"][name]["diversity"])
-        notes.append(f"{name} against base: {by} {_cell(found[key], signed=True)}, diversity times {share}")
+        share = cell(numbers["share_of_base"][name]["diversity"], FINE)
+        notes.append(f"{name} against base: {by} {cell(found[key], FINE, signed=True)}, diversity times {share}")
     notes += [f"left out: {name}; {why}" for name, why in numbers["left_out"].items()]
     return notes
 
@@ -50,36 +47,11 @@ def write_report(proof: "Proof", titles: Sequence[str]) -> None:
     filled = page(
         "goodeye.ads",
         "prove.html.j2",
-        {"cell": _two_lines},
+        {"cell": partial(proof_table.small, fine=FINE)},
         numbers=proof.numbers,
-        columns=[column for column in COLUMNS if _has(proof.numbers, column[0])],
+        columns=proof_table.measured(proof.numbers, COLUMNS),
         strip=proof.strip,
         titles=titles,
         notes=_notes(proof.numbers),
     )
     write_bytes(proof.report, filled)
-
-
-def _has(numbers: Mapping[str, Any], measure: str) -> bool:
-    return any(measure in row for row in numbers["rows"].values())
-
-
-def _cell(value: Mapping[str, float | None] | None, signed: bool = False) -> str:
-    """`.719 (.640 to .790)`; a dash where there is none."""
-    if value is None or value["mean"] is None:
-        return "-"
-    mean, low, high = (_number(value[name], signed) for name in ("mean", "low", "high"))
-    return f"{mean} ({low} to {high})"
-
-
-def _two_lines(value: Mapping[str, float | None] | None) -> Markup:
-    """The same for the page: the interval on a small line of its own, so that all columns fit."""
-    number, _, rest = _cell(value).partition(" (")
-    return two_lines(number, rest.rstrip(")"))
-
-
-def _number(value: float | None, signed: bool) -> str:
-    if value is None:
-        return "-"
-    digits = 3 if abs(value) < 10 else 1
-    return f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
