@@ -20,8 +20,7 @@ NEEDED = ("vae", "text_encoder", "tokenizer", "unet", "controlnet", "scheduler",
 @pytest.fixture(scope="module")
 def showroom() -> Models:
     missing = [role for role in NEEDED if not (SHOWROOM / role).is_dir()]
-    if missing:
-        pytest.skip(f"the showroom's weights are not built yet: {', '.join(missing)}")
+    assert not missing, f"the package ships no {', '.join(missing)}"
     return Models(resolve("showroom"))
 
 

@@ -192,8 +192,6 @@ def test_without_weights_it_says_so(tmp_path):
 
 @pytest.fixture(scope="module")
 def oracle():
-    if not (Q.WEIGHTS / "config.json").is_file():
-        pytest.skip("the oracle's weights are not built")
     return Q.Oracle.from_pretrained()
 
 
