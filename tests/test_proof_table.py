@@ -8,9 +8,12 @@ COLUMNS = (("rate", "rate", "a share"), ("cost", "ms", "milliseconds"), ("never"
 NUMBERS = {
     "rows": {
         "base": {"rate": {"mean": 0.5, "low": 0.25, "high": 0.75}},
-        "longer": {"cost": {"mean": 12.34, "low": 1.5, "high": 100.0}, "rate": {"mean": None, "low": None, "high": None}},
+        "longer": {
+            "cost": {"mean": 12.34, "low": 1.5, "high": 100.0},
+            "rate": {"mean": None, "low": None, "high": None},
+        },
     }
-}  # fmt: skip
+}
 
 
 def test_a_measure_that_no_row_has_gets_no_column():
