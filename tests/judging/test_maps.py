@@ -37,6 +37,10 @@ def folders(tmp_path_factory):
     )  # fmt: skip
     DPTForDepthEstimation(dpt).save_pretrained(root / "dpt")
     IMAGENET.save_pretrained(root / "dpt")
+    GLPNForDepthEstimation(GLPNConfig(**TINY, max_depth=10)).save_pretrained(root / "glpn-any")
+    Pixels().save_pretrained(root / "glpn-any")
+    SegformerForSemanticSegmentation(SegformerConfig(**TINY, num_labels=1)).save_pretrained(root / "segformer-any")
+    Pixels().save_pretrained(root / "segformer-any")
     for labels in (1, 2, 3):
         config = SegformerConfig(**TINY, num_labels=labels, semantic_loss_ignore_index=-100)
         SegformerForSemanticSegmentation(config).save_pretrained(root / f"segformer{labels}")
@@ -83,6 +87,22 @@ def test_a_metric_model_gives_distance_and_a_relative_one_nearness(folders, imag
         assert torch.corrcoef(torch.stack([ours.flatten(), theirs.flatten()]))[0, 1] > 0.9
 
 
+@pytest.mark.parametrize("name", ["glpn-any", "segformer-any"])
+@pytest.mark.parametrize("size", [(1, 1), (2, 200), (33, 65), (96, 64)])
+def test_pictures_of_any_size_have_a_map_where_the_folder_asks_for_none(folders, name, size):
+    estimate = estimator(folders, name)
+    picture = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(2))
+    maps = estimate(picture)
+    assert maps.shape == (1, 1, *size) and bool(maps.isfinite().all())
+    if size == (96, 64):  # a size that the network takes is not touched
+        said = estimate.model(pixel_values=picture)
+        if name == "glpn-any":
+            assert torch.allclose(maps, 1 - said.predicted_depth[:, None] / 10, atol=1e-6)
+        else:
+            whole = torch.nn.functional.interpolate(said.logits, size=size, mode="bilinear")
+            assert torch.allclose(maps, whole.sigmoid(), atol=1e-6)
+
+
 def test_the_last_label_is_the_salient_one(folders, images):
     estimate = estimator(folders, "segformer2")
     bias = torch.tensor([0.0, 9.0])
@@ -118,6 +138,16 @@ def test_a_flat_map_becomes_zero():
 def test_a_missing_onnx_file_is_bad_input(tmp_path):
     with pytest.raises(BadInput, match="does not exist"):
         SaliencyEstimator.from_pretrained(tmp_path / "u2net.onnx")
+
+
+def test_an_onnx_model_is_known_by_its_bytes(tmp_path):
+    versions = set()
+    for content in (b"one", b"two", b"one"):  # of one name and one length
+        estimate = OnnxSaliency.__new__(OnnxSaliency)
+        estimate.path, estimate._version = tmp_path / "u2net.onnx", ""
+        estimate.path.write_bytes(content)
+        versions.add(estimate.version)
+    assert len(versions) == 2
 
 
 class FakeSession:

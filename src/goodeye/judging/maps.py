@@ -4,6 +4,7 @@ Depth: 1 is nearest. Saliency: 1 is most salient. Those that are made of torch l
 own weights are frozen.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +21,8 @@ from goodeye.judging.pixels import IMAGENET_MEAN, IMAGENET_STD, Pixels, resize
 from goodeye.judging.protocol import fingerprint
 
 Map = Float[Tensor, "N 1 H W"]
+
+STRIDE = 32  # how much smaller the last stage of these networks is than the picture
 
 
 class MapEstimator(Protocol):
@@ -66,7 +69,7 @@ class DepthEstimator:
 
     def __call__(self, images: Float[Tensor, "N 3 H W"]) -> Map:
         """images in [0, 1] -> nearness in [0, 1], of the images' size."""
-        depth = self.model(pixel_values=_cast(self.pixels(images), self.model)).predicted_depth
+        depth = self.model(pixel_values=_prepared(images, self.pixels, self.model, STRIDE)).predicted_depth
         depth = depth.to(images.dtype)[:, None]
         depth = F.interpolate(depth, size=images.shape[-2:], mode="bilinear", align_corners=False)
         return stretch(depth) if self.farthest is None else (1 - depth / self.farthest).clamp(0, 1)
@@ -106,7 +109,7 @@ class SaliencyEstimator:
 
     def __call__(self, images: Float[Tensor, "N 3 H W"]) -> Map:
         """images in [0, 1] -> saliency in [0, 1], of the images' size."""
-        logits = self.model(pixel_values=_cast(self.pixels(images), self.model)).logits.to(images.dtype)
+        logits = self.model(pixel_values=_prepared(images, self.pixels, self.model)).logits.to(images.dtype)
         logits = F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
         return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)[:, -1:]
 
@@ -129,7 +132,7 @@ class OnnxSaliency:
             raise BadInput(f"{path} needs onnxruntime. Install it with: pip install 'goodeye[cutout]'") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        self.path = Path(path)
+        self.path, self._version = Path(path), ""
         self.session = onnxruntime.InferenceSession(str(path), options, providers=onnxruntime.get_available_providers())
         entry = self.session.get_inputs()[0]
         self.input, self.batch = entry.name, entry.shape[0] if isinstance(entry.shape[0], int) else None
@@ -138,8 +141,11 @@ class OnnxSaliency:
 
     @property
     def version(self) -> str:
-        """Changes with the file's name and length."""
-        return fingerprint(f"{self.path.name} {self.path.stat().st_size}")
+        """Changes with the file."""
+        if not self._version:
+            with self.path.open("rb") as file:
+                self._version = fingerprint(hashlib.file_digest(file, "sha256").hexdigest())
+        return self._version
 
     def __call__(self, images: Float[Tensor, "N 3 H W"]) -> Map:
         """images in [0, 1] -> saliency in [0, 1], of the images' size, without gradient."""
@@ -174,5 +180,9 @@ def stretch(maps: Map) -> Map:
     return (maps - low) / (high - low).clamp_min(1e-6)
 
 
-def _cast(pixels: Tensor, model: PreTrainedModel) -> Tensor:
-    return pixels.to(device=model.device, dtype=model.dtype)
+def _prepared(images: Tensor, pixels: Pixels, model: PreTrainedModel, multiple: int = 1) -> Tensor:
+    """The network's pixels. Where its folder asks for no size, both sides become at least STRIDE and a multiple."""
+    if not (pixels.size or pixels.shortest_edge or pixels.divisor):
+        height, width = (max(STRIDE, -(-side // multiple) * multiple) for side in images.shape[-2:])
+        images = resize(images, (height, width))
+    return pixels(images).to(device=model.device, dtype=model.dtype)
