@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sqlalchemy import Engine, event
 
 from goodeye.ads.make import make
 from goodeye.diffusion.batch import attempt_seed
@@ -391,6 +392,31 @@ def test_ctrl_c_leaves_it_resumable(run, products):
     assert all(json.loads(line) for line in Path("ads/metrics.jsonl").read_text().splitlines())
     with Ledger.open("book") as ledger:
         assert ledger.runs()[0].status == "done" and check(ledger).clean
+
+
+def test_ctrl_c_within_a_transaction_leaves_it_stopped_and_whole(run, products):
+    """A real interrupt right after BEGIN: at a brief, at an attempt, and at a pick."""
+    left = [0]
+
+    def interrupt(connection):
+        if connection.get_execution_options().get("begin"):  # a transaction that writes
+            left[0] -= 1
+            if left[0] == 0:
+                signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    event.listen(Engine, "begin", interrupt)
+    try:
+        for left[0] in (3, 5, 4):
+            with pytest.raises(KeyboardInterrupt):
+                run([products], want=2, attempts=1, out="ads", ledger="book", batch=2, resume=True)
+            with Ledger.open("book") as ledger:
+                assert [one.status for one in ledger.runs()] == ["stopped"] and check(ledger).clean
+    finally:
+        event.remove(Engine, "begin", interrupt)
+        signal.signal(signal.SIGINT, before)
+    result = run(out="ads", resume=True)
+    assert_each_slot_got_its_due(result.as_json(), slots=6, attempts=1)
 
 
 NURSERY = """

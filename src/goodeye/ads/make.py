@@ -7,7 +7,7 @@ run needs, so the process may be killed at any moment.
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import monotonic
@@ -107,7 +107,7 @@ def make(
         studio = _studio(models, begun.command, inspector)
         _require_promise_for(studio, begun.promise, begun.command.promise)
         _require_rule_for(studio, begun.early, begun.threshold)
-        with Ledger.open(_where_it_was(begun.ledger, ledger)) as book:
+        with Ledger.open(_where_it_was(begun.ledger, ledger)) as book, _on_record(book, begun.run):
             book.resume_run(begun.run)
             folder.mend_metrics()
             return _run(begun, studio, folder, book, progress)
@@ -124,18 +124,20 @@ def make(
     passing = made.threshold if made else studio.settings.threshold if threshold is None else threshold
     _require_rule_for(studio, rule, passing)
     with Ledger.open(_place(ledger)) as book:
-        begun = Begun(
-            run=book.start_run(JOB, asdict(command), seed),
-            ledger=book.where,
-            command=command,
-            threshold=passing,
-            briefs=briefs,
-            problems=problems,
-            early=rule,
-            promise=made,
-        )
-        begun.save(folder, asdict(studio.settings), goodeye.__version__)
-        return _run(begun, studio, folder, book, progress)
+        run = book.start_run(JOB, asdict(command), seed)
+        with _on_record(book, run):
+            begun = Begun(
+                run=run,
+                ledger=book.where,
+                command=command,
+                threshold=passing,
+                briefs=briefs,
+                problems=problems,
+                early=rule,
+                promise=made,
+            )
+            begun.save(folder, asdict(studio.settings), goodeye.__version__)
+            return _run(begun, studio, folder, book, progress)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,32 +183,37 @@ def _where_it_was(stored: str, ledger: str | Path | None) -> str:
     return named
 
 
-def _run(begun: Begun, studio: _Studio, folder: RunFolder, ledger: Ledger, progress: bool) -> Result:
-    """Makes what is left to make, then shows what came of it. However it ends, it can be resumed."""
+@contextmanager
+def _on_record(ledger: Ledger, run: int) -> Iterator[None]:
+    """However the run ends, the ledger says how."""
     try:
-        shop = Workshop(
-            models=studio.models,
-            settings=studio.settings,
-            inspector=studio.inspector,
-            ledger=ledger,
-            run=begun.run,
-            out=folder.path,
-            seed=begun.command.seed,
-            threshold=begun.threshold,
-            briefs={brief.key: brief for brief in begun.briefs},
-            batch=begun.command.batch,
-            remover=begun.command.remover,
-            early=begun.early,
-            restart=begun.command.restart_plan(),
-        )
-        _produce(shop, begun, folder, progress)
-        result = _conclude(begun, shop.problems, folder, ledger)
-        ledger.finish_run(begun.run, "done")
-        return result
+        yield
     except BaseException:
         with suppress(BadInput):
-            ledger.finish_run(begun.run, "stopped")
+            ledger.finish_run(run, "stopped")
         raise
+    ledger.finish_run(run, "done")
+
+
+def _run(begun: Begun, studio: _Studio, folder: RunFolder, ledger: Ledger, progress: bool) -> Result:
+    """Makes what is left to make, then shows what came of it. However it ends, it can be resumed."""
+    shop = Workshop(
+        models=studio.models,
+        settings=studio.settings,
+        inspector=studio.inspector,
+        ledger=ledger,
+        run=begun.run,
+        out=folder.path,
+        seed=begun.command.seed,
+        threshold=begun.threshold,
+        briefs={brief.key: brief for brief in begun.briefs},
+        batch=begun.command.batch,
+        remover=begun.command.remover,
+        early=begun.early,
+        restart=begun.command.restart_plan(),
+    )
+    _produce(shop, begun, folder, progress)
+    return _conclude(begun, shop.problems, folder, ledger)
 
 
 def _produce(shop: Workshop, begun: Begun, folder: RunFolder, progress: bool) -> None:

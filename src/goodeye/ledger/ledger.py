@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine, Select, and_, delete, exists, select,
 
 import goodeye
 from goodeye.errors import BadInput
+from goodeye.interrupts import uninterrupted
 from goodeye.ledger import schema
 from goodeye.ledger.database import WRITING, no_ledger, plain_errors, postgres_engine, sqlite_engine, upgrade
 from goodeye.ledger.opinions import beside, comparisons_in, store_comparison, store_vote, votes_in
@@ -432,7 +433,8 @@ class Ledger:
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
-        with plain_errors(self.where), self.engine.execution_options(**WRITING).begin() as connection:
+        """A transaction that Ctrl-C does not cut: who is stopped can still write that it was."""
+        with uninterrupted(), plain_errors(self.where), self.engine.execution_options(**WRITING).begin() as connection:
             yield connection
 
 
