@@ -80,8 +80,8 @@ def test_what_nothing_hides_has_its_whole_box(drawn):
 def test_masks_share_no_pixel_and_show_the_things_colour(drawn):
     for masks in drawn.masks:
         assert sum(mask.astype(int) for mask in masks.values()).max() <= 1
-    crate = L.Item(category="crate", colour="red", variant=0.5, x=0.5, foot=0.8, scale=0.3, depth=0.7)
-    made = L.render([replace(MANY[0], items=(crate,), relations=(), light="soft light")])
+    bar = L.Item(category="bar", colour="red", variant=0.5, x=0.5, foot=0.8, scale=0.3, depth=0.7)
+    made = L.render([replace(MANY[0], items=(bar,), relations=(), light="soft light")])
     pixels = made.image[0][:, torch.from_numpy(made.masks[0][0])]
     assert pixels[0].mean() > 2 * pixels[1].mean()
 

@@ -159,10 +159,10 @@ def test_from_the_showroom_to_a_set_by_commands(tmp_path, capsys):
     assert kept and main(["synth", "look", run]) == 0 and Path(run, "look.html").exists()
     assert main(["synth", "export", run, "--out", out, "--join", f"{folder}/instances.json"]) == 0
     assert len(json.loads(Path(out, "coco.json").read_text())["images"]) == len(kept)
-    (tmp_path / "c.txt").write_text("mug: red\ncrate\nlmap\n")
+    (tmp_path / "c.txt").write_text("mug: red\ncouch\nlmap\n")
     assert main(["synth", "plan", str(tmp_path / "c.txt"), "--priors", store, "--out", f"{tmp_path}/l.jsonl"]) == 2
     assert "lmap is not in the priors. The nearest that are: lamp" in capsys.readouterr().err
-    (tmp_path / "c.txt").write_text("mug: red\ncrate\nlamp\n")
+    (tmp_path / "c.txt").write_text("mug: red\ncouch\nlamp\n")
     line = ["synth", "plan", str(tmp_path / "c.txt"), "--priors", store, "--out", f"{tmp_path}/l.jsonl", "-n", "5"]
     assert main(line) == 0 and len((tmp_path / "l.jsonl").read_text().splitlines()) == 5
     assert main(["synth", "score", f"{tmp_path}/l.jsonl", "--out", f"{tmp_path}/alone"]) == 2

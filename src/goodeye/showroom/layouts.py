@@ -25,7 +25,7 @@ from goodeye.showroom.folder import box, run_lengths
 from goodeye.showroom.parts import RGB, Layers, Row, move, paint, part, table
 from goodeye.showroom.places import LIGHTS, PLACES, backdrop
 from goodeye.showroom.products import COLOURS, DRAW, REAL, VARIANTS, Product, fitted, tone
-from goodeye.showroom.scenes import Scene, _article, _lit
+from goodeye.showroom.scenes import Scene, article, lit
 from goodeye.synth.layout import Box, Layout, Relation, Thing, keys_of, write_layouts
 
 RELATIONS = ("left of", "right of", "on", "behind", "near")
@@ -34,22 +34,22 @@ APART = 0.03  # IoU that things without a relation may have
 SEEN = 0.3  # share of a thing that must stay in sight
 
 
-def crate(c: RGB) -> list[Row]:
+def bar(c: RGB) -> list[Row]:
     edges = [part(x, 0, 0.03, 0.36, tone(c, -0.25)) for x in (-0.44, 0.44)]
     body = part(0, 0, 0.5, 0.36, c, round=0.06, colour2=tone(c, -0.2))
     return [body, part(0, -0.33, 0.5, 0.03, tone(c, 0.3)), part(0, 0.02, 0.5, 0.02, tone(c, -0.35)), *edges]
 
 
-def bench(c: RGB) -> list[Row]:
-    legs = [part(x, 0.05, 0.035, 0.2, tone(c, -0.3)) for x in (-0.4, 0.4)]
-    seat = part(0, -0.17, 0.5, 0.05, c, round=0.4, colour2=tone(c, -0.2))
-    return [*legs, part(0, 0.02, 0.38, 0.02, tone(c, -0.35)), seat]
+def couch(c: RGB) -> list[Row]:
+    legs = [part(x, 0.19, 0.03, 0.06, tone(c, -0.45)) for x in (-0.42, 0.42)]
+    cushions = [part(x, -0.11, 0.248, 0.11, c, round=0.5, colour2=tone(c, -0.15)) for x in (-0.25, 0.25)]
+    return [*legs, part(0, 0.06, 0.5, 0.1, tone(c, -0.25), round=0.3), *cushions]
 
 
-def stool(c: RGB) -> list[Row]:
+def table_(c: RGB) -> list[Row]:
     legs = [part(x, 0.1, 0.03, 0.4, tone(c, -0.3), rot=-x / 2) for x in (-0.24, 0.24)]
-    seat = part(0, -0.38, 0.36, 0.06, c, round=0.6, colour2=tone(c, -0.2))
-    return [*legs, part(0, 0.12, 0.2, 0.02, tone(c, -0.35)), seat]
+    top = part(0, -0.38, 0.36, 0.06, c, round=0.6, colour2=tone(c, -0.2))
+    return [*legs, part(0, 0.12, 0.2, 0.02, tone(c, -0.35)), top]
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ class Furniture:
     centimetres: float
 
 
-FURNITURE: dict[str, Furniture] = {
-    "crate": Furniture(crate, (-0.5, -0.36, 0.5, 0.36), 60),
-    "bench": Furniture(bench, (-0.5, -0.22, 0.5, 0.25), 110),
-    "stool": Furniture(stool, (-0.36, -0.44, 0.36, 0.5), 50),
+FURNITURE: dict[str, Furniture] = {  # in words that the showroom's text encoders know
+    "bar": Furniture(bar, (-0.5, -0.36, 0.5, 0.36), 60),
+    "couch": Furniture(couch, (-0.5, -0.22, 0.5, 0.25), 110),
+    "table": Furniture(table_, (-0.36, -0.44, 0.36, 0.5), 50),
 }
 CATEGORIES = (*FURNITURE, *DRAW)
 
@@ -139,7 +139,7 @@ class Arrangement:
             if at in named:
                 return f"the {text}"
             named.add(at)
-            return _article(text)
+            return article(text)
 
         said = [f"{words(s)} {relation} {words(o)}" for s, relation, o in self.relations]
         said += [words(at) for at in range(len(self.items)) if at not in named]
@@ -203,7 +203,7 @@ def _near(foot: float, horizon: float) -> float:
 
 
 def _scale(random: np.random.Generator, kind: str, depth: float) -> float:
-    """Longer side: by the root of the size in life, so that a lipstick is seen beside a bench; larger when near."""
+    """Longer side: by the root of the size in life, so that a lipstick is seen beside a couch; larger when near."""
     size = FURNITURE[kind].centimetres if kind in FURNITURE else REAL[kind]
     return 0.05 * math.sqrt(size) * (0.6 + 0.5 * depth) * float(random.uniform(0.9, 1.1))
 
@@ -302,7 +302,7 @@ def render(arrangements: Sequence[Arrangement], size: int = 128, device: str | t
     base = Layers(torch.cat([image, none, depth[:, None], none], 1))
     props = [[[*r[:-2], 0.16, -1.0] for _, rows in found for r in rows] for _, found in places]
     paint(base, table(props, device))
-    base.rgb[:] = _lit(base.rgb, [_stage(a) for a in made])
+    base.rgb[:] = lit(base.rgb, [_stage(a) for a in made])
     paint(base, table([_standing(a) for a in made], device))
     masks = []
     for n, one in enumerate(made):

@@ -128,11 +128,12 @@ def _wrong_size(rng: np.random.Generator, product: Product, scale: float) -> tup
 def caption(scene: Scene, full: bool = True) -> str:
     """The scene in words: title, place, light and, if `full`, what stands beside the product."""
     where = PLACES[scene.place].phrase.format(wall=scene.wall)
-    beside = f", beside {_article(scene.reference)}" if full and scene.reference else ""
-    return f"{_article(scene.product.title)} {where}, {scene.light}{beside}"
+    beside = f", beside {article(scene.reference)}" if full and scene.reference else ""
+    return f"{article(scene.product.title)} {where}, {scene.light}{beside}"
 
 
-def _article(words: str) -> str:
+def article(words: str) -> str:
+    """The words with their a or an."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
@@ -234,7 +235,7 @@ def render(scenes: Sequence[Scene], size: int = 128, device: str | torch.device 
     ):  # small things lie upon large ones
         chosen = [[r for r in rows if low < max(r[2], r[3]) <= high] for rows in props]
         paint(base, table(chosen, device), window)
-    base.rgb[:] = _matched(_lit(base.rgb, scenes), product, scenes)
+    base.rgb[:] = _matched(lit(base.rgb, scenes), product, scenes)
 
     paint(base, table([_standing(s, b) for s, b in zip(scenes, bodies, strict=True)], device), window=1.0)
     front = (base.obj == REFERENCE) | (base.obj == EXTENSION)
@@ -320,7 +321,7 @@ def _standing(scene: Scene, body: tuple[list[Row], float, float]) -> list[Row]:
     return rows
 
 
-def _lit(rgb: Tensor, scenes: Sequence[Scene]) -> Tensor:
+def lit(rgb: Tensor, scenes: Sequence[Scene]) -> Tensor:
     """The background in its light: tint, brightness, a lit side, darker corners, and blur where the lens is open."""
     device, size = rgb.device, rgb.shape[-1]
     tint = torch.tensor([LIGHTS[s.light][0] for s in scenes], device=device)[:, :, None, None]
