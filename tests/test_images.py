@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from goodeye.errors import BadInput
-from goodeye.images import FORMATS, open_image, resize_rgba, save_png, to_pil, to_tensor
+from goodeye.images import FORMATS, open_image, resize_rgba, save_png, shrunk, to_pil, to_tensor, within
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -378,6 +378,18 @@ def test_resizing_equals_resizing_what_is_seen():
 
 def test_resizing_rgb_stays_rgb():
     assert resize_rgba(photo(), (10, 5)).mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "becomes"),
+    [((400, 100), 200, (200, 50)), ((100, 400), 200, (50, 200)), ((150, 90), 200, (150, 90)), ((3000, 2), 10, (10, 1))],
+)
+def test_a_long_side_is_cut_down_and_proportions_stay(size, side, becomes):
+    picture = Image.new("RGBA", size, (10, 200, 30, 128))
+    small = shrunk(picture, side)
+    assert small.size == becomes == within(size, side)
+    assert np.unique(np.asarray(small).reshape(-1, 4), axis=0).tolist() == [[10, 200, 30, 128]]
+    assert shrunk(picture.convert("RGB"), side).mode == "RGB"
 
 
 def test_save_png_is_whole_or_not_there(tmp_path):

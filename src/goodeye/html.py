@@ -14,7 +14,7 @@ from markupsafe import Markup
 from PIL import Image
 from torch import Tensor
 
-from goodeye.images import open_image, resize_rgba, to_pil
+from goodeye.images import open_image, shrunk, to_pil
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,9 +36,8 @@ def picture(image: Image.Image | Tensor | str | Path, side: int | None = None, *
     if isinstance(image, Tensor):
         image = to_pil(image)
     img = image if isinstance(image, Image.Image) else open_image(image)
-    if side is not None and max(img.size) > side:
-        shrink = side / max(img.size)
-        img = resize_rgba(img, (max(1, round(img.width * shrink)), max(1, round(img.height * shrink))))
+    if side is not None:
+        img = shrunk(img, side)
     buffer = io.BytesIO()
     img.save(buffer, format="WEBP", quality=88, lossless=max(img.size) < lossless_below)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -191,6 +191,17 @@ def resize_rgba(img: Image.Image, size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(np.stack([*(channel.astype(np.uint8) for channel in channels), opacity], axis=-1))
 
 
+def within(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """A (width, height) in its own proportions with its long side at most `side`, no side below 1."""
+    shrink = min(1.0, side / max(size))
+    return max(1, round(size[0] * shrink)), max(1, round(size[1] * shrink))
+
+
+def shrunk(img: Image.Image, side: int) -> Image.Image:
+    """RGB or RGBA with its long side at most `side`, resized by `resize_rgba`; a smaller picture as it is."""
+    return img if max(img.size) <= side else resize_rgba(img, within(img.size, side))
+
+
 def _resize_channel(channel: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(channel.astype(np.float32)).resize(size, Image.Resampling.LANCZOS))
 

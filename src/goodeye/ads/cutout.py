@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 from goodeye.errors import BadInput
-from goodeye.images import to_tensor
+from goodeye.images import to_tensor, within
 
 Remover = Literal["saliency", "rembg"]
 Alpha = Float[np.ndarray, "H W"]
@@ -104,7 +104,7 @@ def own_side(saliency: Saliency) -> int | None:
 
 def saliency_map(rgb: Image.Image, saliency: Saliency, side: int) -> Alpha:
     """The saliency of a picture at a long side of at most `side` pixels."""
-    width, height = _within(rgb.size, side)
+    width, height = within(rgb.size, side)
     with torch.no_grad():
         found = saliency(to_tensor(rgb.resize((width, height), Image.Resampling.BOX))[None])
     return found[0, 0].float().cpu().numpy()
@@ -113,7 +113,7 @@ def saliency_map(rgb: Image.Image, saliency: Saliency, side: int) -> Alpha:
 def refine(pixels: Pixels, saliency: Float[np.ndarray, "h w"], cutting: Cutting, name: str) -> Alpha:
     """A full-resolution alpha in [0, 1] from a picture and its soft, small saliency map."""
     height, width = pixels.shape[:2]
-    small = _within((width, height), cutting.work)
+    small = within((width, height), cutting.work)
     picture = cv2.resize(pixels, small, interpolation=cv2.INTER_AREA)
     map_ = np.clip(cv2.resize(saliency, small, interpolation=cv2.INTER_LINEAR), 0, 1)
     level = float(np.clip(cutting.mean_times * map_.mean(), cutting.lowest, cutting.stands_out))
@@ -239,9 +239,3 @@ def _rembg_session() -> Any:
     import rembg
 
     return rembg.new_session()
-
-
-def _within(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """A size with its long side at most `side`, in its own proportions, no side below 1."""
-    shrink = min(1.0, side / max(size))
-    return max(1, round(size[0] * shrink)), max(1, round(size[1] * shrink))

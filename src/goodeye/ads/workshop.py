@@ -24,7 +24,7 @@ from goodeye.ads.recurrent import Plan, Restart
 from goodeye.ads.results import AVAILABLE, STOPPED, outcomes, picture_name, why
 from goodeye.diffusion.batch import Prompts, attempt_seed, eight_bit, lay_out
 from goodeye.errors import BadInput
-from goodeye.images import open_image, resize_rgba, save_png, to_pil, to_tensor
+from goodeye.images import open_image, save_png, shrunk, to_pil, to_tensor
 from goodeye.judging.protocol import Context, Inspector, Verdict
 from goodeye.judging.tables import Skipped
 from goodeye.ledger.ledger import Ledger
@@ -146,7 +146,7 @@ class Workshop:
     def _prepare(self, brief: Brief) -> Job:
         found, product = prepare(brief, self.models, self.settings, self.seed, self.remover)
         content = {"title": brief.title, "prompt": found.prompt, "image": str(brief.image)}
-        brief_id = self.ledger.add_brief(self.run, brief.key, content, _small(product))
+        brief_id = self.ledger.add_brief(self.run, brief.key, content, shrunk(product, KEPT_SIDE))
         return Job(brief_id=brief_id, title=found.title, prompt=found.prompt, canvas=found.canvas)
 
     def remember(self, rows: Sequence[AttemptRow]) -> list[Outcome]:
@@ -257,9 +257,3 @@ def prepare(
 def shown(path: Path) -> str:
     """A path as a person would type it here: relative where it is below the working folder."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def _small(product: Image.Image) -> Image.Image:
-    """A cut-out as the ledger keeps it."""
-    shrink = min(1.0, KEPT_SIDE / max(product.size))
-    return resize_rgba(product, (max(1, round(product.width * shrink)), max(1, round(product.height * shrink))))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from goodeye.compare.sides import Answer
 from goodeye.errors import BadInput
-from goodeye.images import open_image, resize_rgba, to_tensor
+from goodeye.images import open_image, shrunk, to_tensor
 from goodeye.judging.large import BadAnswer, LargeModel
 from goodeye.judging.pixels import on_white
 from goodeye.judging.protocol import Context, Judge, check_scores
@@ -90,9 +90,7 @@ class ByScore:
     def _look(self, answer: Answer) -> float:
         scores = []
         for file in answer.pictures:
-            image = open_image(file)
-            shrink = min(1.0, LONG_SIDE / max(image.size))
-            pixels = to_tensor(resize_rgba(image, tuple(max(1, round(side * shrink)) for side in image.size)))  # type: ignore[arg-type]
+            pixels = to_tensor(shrunk(open_image(file), LONG_SIDE))
             pixels = on_white(pixels[None])[0] if len(pixels) == 4 else pixels
             context = Context(self._product(answer, pixels), answer.title, answer.prompt)
             found = check_scores(self.judge, self.judge.score(pixels[None], [context]), 1)

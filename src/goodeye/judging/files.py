@@ -16,7 +16,7 @@ from torch import Tensor
 
 from goodeye.atomic import whole_file
 from goodeye.errors import BadInput
-from goodeye.images import resize_rgba, to_tensor
+from goodeye.images import resize_rgba, shrunk, to_tensor
 from goodeye.judging.aesthetic import AestheticHead, AestheticJudge
 from goodeye.judging.clip import Clip, ClipJudge, Embeddings
 from goodeye.judging.pixels import on_white
@@ -224,18 +224,13 @@ def _load_all(
 
 def _load(picture: Picture, needs_product: bool) -> _Loaded:
     image = picture.image.open()
-    size = _within(image.size)
-    pixels = to_tensor(resize_rgba(image, size))
+    small = shrunk(image, LONG_SIDE)
+    pixels = to_tensor(small)
     pixels = on_white(pixels[None])[0] if len(pixels) == 4 else pixels
     product = None
     if needs_product and picture.product is not None:
-        product = to_tensor(_product(picture, size, image.size))
+        product = to_tensor(_product(picture, small.size, image.size))
     return _Loaded(picture, pixels, Context(product, picture.title, picture.prompt))
-
-
-def _within(size: tuple[int, int]) -> tuple[int, int]:
-    shrink = min(1.0, LONG_SIDE / max(size))
-    return max(1, round(size[0] * shrink)), max(1, round(size[1] * shrink))
 
 
 def _product(picture: Picture, size: tuple[int, int], original: tuple[int, int]) -> Image.Image:

@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from sqlalchemy import func, select
 
 from goodeye.errors import BadInput
-from goodeye.images import resize_rgba
+from goodeye.images import shrunk
 from goodeye.judging.tables import Cell
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.schema import Attempt
@@ -205,8 +205,7 @@ def checked(data: bytes) -> Image.Image:
 
 def encoded(picture: Image.Image, side: int) -> bytes:
     """Its pixels and nothing else, on white, its long side at most `side`, as WebP."""
-    shrink = min(1.0, side / max(picture.size))
-    small = resize_rgba(picture, (max(1, round(picture.width * shrink)), max(1, round(picture.height * shrink))))
+    small = shrunk(picture, side)
     plain = Image.new("RGB", small.size, "white")
     plain.paste(small, mask=small.getchannel("A") if small.mode == "RGBA" else None)
     buffer = io.BytesIO()

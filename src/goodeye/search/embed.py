@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from goodeye.errors import BadInput
-from goodeye.images import resize_rgba, to_tensor
+from goodeye.images import shrunk, to_tensor
 from goodeye.judging.clip import Clip
 from goodeye.judging.pixels import on_white
 from goodeye.judging.tables import Cell, Skipped
@@ -86,9 +86,7 @@ def _embedded(ready: list[tuple[Item, Tensor]], skipped: list[Skipped], clip: Cl
 
 def prepare(img: Image.Image, clip: Clip) -> Float[Tensor, "3 h w"]:
     """A picture as the model wants its pixels; transparency becomes white."""
-    shrink = min(1.0, LONG_SIDE / max(img.size))
-    size = max(1, round(img.width * shrink)), max(1, round(img.height * shrink))
-    pixels = to_tensor(resize_rgba(img, size) if size != img.size else img)[None]
+    pixels = to_tensor(shrunk(img, LONG_SIDE))[None]
     return clip.pixels(on_white(pixels) if pixels.shape[1] == 4 else pixels)[0]
 
 
