@@ -12,6 +12,7 @@ from goodeye.synth.clis_l import (
     Standard,
     alike,
     averaged,
+    can_be_swapped,
     features,
     penalised,
     percentile,
@@ -210,6 +211,27 @@ def test_real_pairs_score_above_random_boxes_and_above_themselves_swapped(judge)
     assert swap["clis_l"].mean <= 1
     plain = averaged(features(boxes[:3]), features(boxes[3:40]), False)
     assert plain == pytest.approx(sum(terms(features(boxes[:3]), features(boxes[3:40]), False)).mean(1), abs=1e-5)
+
+
+def test_sizes_count_where_the_very_categories_never_met():
+    """Whales and mice are each near cats; a whale by a mouse is judged by how large both are beside a cat."""
+    gather, random = Gather(), np.random.default_rng(0)
+    for number in range(600):
+        large, (x, y) = bool(number % 2), random.uniform(0.1, 0.3, 2)
+        side = (0.4 if large else 0.05) * random.uniform(0.9, 1.1)
+        pair = np.array([[(x, y, side, side), (x + side + 0.02, y, 0.15, 0.15)]])
+        gather.add("test", number, [("whale" if large else "mouse", "near", "cat")], pair)
+    judge = ClisL.fit(gather.priors())
+    whale, mouse = (0.1, 0.1, 0.4, 0.4), (0.52, 0.1, 0.05, 0.05)
+    right, wrong = (
+        judge.raw([("whale", "near", "mouse")], np.array([one]))[1] for one in ([whale, mouse], [mouse, whale])
+    )
+    assert right > wrong + 0.5
+
+
+def test_boxes_are_only_swapped_where_that_is_another_layout():
+    assert can_be_swapped(("cup", "near", "dog")) and can_be_swapped(("cup", "on", "cup"))
+    assert not can_be_swapped(("cup", "near", "cup"))
 
 
 def test_layouts_without_relations_take_those_of_their_boxes_and_alone_nothing_is_said(judge):

@@ -80,6 +80,23 @@ def test_then_the_relation_and_then_everything(small):
     assert look_up(("cup", "on", "table"), "all").level == "all"
 
 
+def test_typical_sizes_are_found_and_references_are_as_large_as_what_was_asked_for():
+    """Areas: a whale is 16 mice, a cat 4; behind halves what stands there. Whale and mouse never meet."""
+    area, gather = {"mouse": 0.01, "cat": 0.04, "whale": 0.16}, Gather()
+    for number in range(400):
+        for subject, relation, other, by in (("whale", "near", "cat", 1), ("cat", "behind", "mouse", 0.5)):
+            sides = [(area[one] * noise) ** 0.5 for one, noise in ((subject, by), (other, 1))]
+            gather.add("test", number, [(subject, relation, other)], np.array([[(0.1, 0.1, s, s) for s in sides]]))
+    priors = gather.priors()
+    assert priors.typical_ratio(("whale", "near", "mouse")) == pytest.approx(np.log(16), abs=0.15)
+    assert priors.typical_ratio(("whale", "behind", "cat")) == pytest.approx(np.log(4 * 0.5), abs=0.15)
+    assert priors.typical_ratio(("dodo", "near", "dodo")) == pytest.approx(0, abs=0.15)
+    asked = LookUp(priors)(("whale", "near", "mouse"))
+    ratio = asked.boxes[:, 0, 2:].prod(1) / asked.boxes[:, 1, 2:].prod(1)
+    assert asked.level == "side" and ratio * asked.ratio == pytest.approx(16, rel=0.2) and ratio == pytest.approx(4)
+    assert LookUp(priors)(("cat", "behind", "mouse")).ratio == pytest.approx(1)
+
+
 def test_at_most_so_many_and_the_same_ones_each_time(small, real_priors):
     few = LookUp(small, WORDS, most=10)(("cup", "on", "table")).boxes
     assert len(few) == 10 and np.array_equal(few, LookUp(small, WORDS, most=10)(("cup", "on", "table")).boxes)

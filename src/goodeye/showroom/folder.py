@@ -18,6 +18,7 @@ from goodeye.errors import BadInput
 from goodeye.images import save_png, to_pil
 from goodeye.progress import progress
 from goodeye.showroom import scenes as S
+from goodeye.synth.masks import run_lengths
 
 SMALLEST, LARGEST = 32, 1024  # pixels a side
 Row = dict[str, str | float]
@@ -130,14 +131,3 @@ def box(mask: np.ndarray) -> list[int]:
     ys, xs = np.nonzero(mask)
     left, top = int(xs.min()), int(ys.min())
     return [left, top, int(xs.max()) + 1 - left, int(ys.max()) + 1 - top]
-
-
-def run_lengths(mask: np.ndarray) -> dict[str, list[int]]:
-    """COCO's uncompressed run lengths of a mask [H,W]: column by column, beginning with the count of zeros."""
-    flat = np.concatenate([[0], mask.flatten(order="F").astype(np.int8), [0]])
-    changes = np.flatnonzero(np.diff(flat))
-    ends = np.concatenate([[0], changes, [mask.size]])
-    counts = np.diff(ends)
-    if len(changes) and changes[-1] == mask.size:
-        counts = counts[:-1]
-    return {"size": list(mask.shape), "counts": counts.tolist()}

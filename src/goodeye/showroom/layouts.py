@@ -21,12 +21,13 @@ from torch import Tensor
 from goodeye.atomic import write_bytes
 from goodeye.images import save_png, to_pil
 from goodeye.progress import progress
-from goodeye.showroom.folder import box, run_lengths
+from goodeye.showroom.folder import box
 from goodeye.showroom.parts import RGB, Layers, Row, move, paint, part, table
 from goodeye.showroom.places import LIGHTS, PLACES, backdrop
 from goodeye.showroom.products import COLOURS, DRAW, REAL, VARIANTS, Product, fitted, tone
 from goodeye.showroom.scenes import Scene, article, lit
 from goodeye.synth.layout import Box, Layout, Relation, Thing, keys_of, write_layouts
+from goodeye.synth.masks import run_lengths
 
 RELATIONS = ("left of", "right of", "on", "behind", "near")
 TRIES = 30  # for a place of one thing
@@ -197,7 +198,7 @@ def _kind(random: np.random.Generator, weights: Mapping[str, float]) -> tuple[st
     return kind, str(random.choice(list(COLOURS))), float(random.choice(VARIANTS))
 
 
-def _near(foot: float, horizon: float) -> float:
+def near(foot: float, horizon: float) -> float:
     """Depth of what stands at this height, as the places have it."""
     return 0.25 + 0.75 * min(1.0, max(0.0, (foot - horizon) / (1 - horizon)))
 
@@ -211,7 +212,7 @@ def _scale(random: np.random.Generator, kind: str, depth: float) -> float:
 def _first(random: np.random.Generator, weights: Mapping[str, float], horizon: float) -> Item:
     kind, colour, variant = _kind(random, weights)
     foot = float(random.uniform(horizon + 0.25, 0.93))
-    depth = _near(foot, horizon)
+    depth = near(foot, horizon)
     scale = _scale(random, kind, depth)
     x = float(random.uniform(0.02 + scale / 2, 0.98 - scale / 2))
     return Item(category=kind, colour=colour, variant=variant, x=x, foot=foot, scale=scale, depth=depth)
@@ -228,7 +229,7 @@ def _beside(
         "near": random.choice([-1, 1]) * random.uniform(0.03, 0.06),
     }
     foot = anchor.foot + float(step.get(relation, random.uniform(-0.015, 0.015)))
-    depth = anchor.depth + 0.001 if relation == "on" else _near(foot, horizon)
+    depth = anchor.depth + 0.001 if relation == "on" else near(foot, horizon)
     made = Item(
         category=kind, colour=colour, variant=variant, x=0.5, foot=foot, scale=_scale(random, kind, depth), depth=depth
     )

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from goodeye.errors import BadInput
 from goodeye.judging.protocol import fingerprint
-from goodeye.synth.layout import Box, Layout, Thing
+from goodeye.synth.layout import Box, Layout, Thing, with_article
 
 if TYPE_CHECKING:
     from goodeye.judging.clip import Clip
+    from goodeye.modelset import Models
 
 WHOLE, EACH = 0.5, 0.5  # the picture as a whole, and the mean over its things (code)
 MARKED, CUT = 0.8, 0.2  # a thing marked in the picture, and cut out (code)
@@ -83,6 +84,15 @@ def marked(image: Float[Tensor, "3 H W"], box: Box, lit: float = LIT) -> Float[T
     return dark
 
 
+def region_clip(models: "Models") -> "Clip":
+    """The CLIP of a model set that looks at regions: the role region, trained on cut-outs, or else the role clip."""
+    if "region" not in models.model_set.roles:
+        return models.clip
+    from goodeye.judging.clip import Clip
+
+    return models.load("region", lambda place: Clip.from_pretrained(place, models.device, models.dtype))
+
+
 class RegionScorer:
     """CLIS-I by a CLIP. categories: what a thing may be taken for. attributes: what it may look like instead.
 
@@ -131,7 +141,7 @@ class RegionScorer:
         parts, reasons = {"category": float(category[0])}, list[str]()
         if int(category.argmax()):
             taken = kinds[int(category.argmax())]
-            reasons.append(f"{thing.key} looks more like {_article(taken)} than {_article(thing.category)}")
+            reasons.append(f"{thing.key} looks more like {with_article(taken)} than {with_article(thing.category)}")
         looks = 1.0
         if thing.attributes:
             others = [one for one in self.attributes if one not in thing.attributes]
@@ -141,7 +151,7 @@ class RegionScorer:
                 looks = parts["attributes"] = float(found[0])
                 best = texts[int(found.argmax())]
                 if best != thing.text and not reasons:
-                    reasons.append(f"{thing.key} looks more like {_article(best)} than {_article(thing.text)}")
+                    reasons.append(f"{thing.key} looks more like {with_article(best)} than {with_article(thing.text)}")
         score = 100 * parts["category"] * (1 - ATTRIBUTES + ATTRIBUTES * looks)
         if score < PATIENCE and not reasons:
             reasons.append(f"{thing.key} is hardly to be told from other things")
@@ -164,13 +174,14 @@ class RegionScorer:
     def _embed(self, views: Sequence[Tensor], batch: int = 32) -> Float[Tensor, "N D"]:
         """Views of any sizes, each made square by its edges' own colours first, so that nothing is squeezed."""
         found = [
-            self.clip.embed_images(torch.stack([_square(view, SIDE) for view in views[at : at + batch]])).cpu()
+            self.clip.embed_images(torch.stack([square(view, SIDE) for view in views[at : at + batch]])).cpu()
             for at in range(0, len(views), batch)
         ]
         return torch.cat(found) if found else torch.zeros(0, 1)
 
 
-def _square(view: Float[Tensor, "3 h w"], size: int) -> Float[Tensor, "3 S S"]:
+def square(view: Float[Tensor, "3 h w"], size: int) -> Float[Tensor, "3 S S"]:
+    """The view made square by its edges' own colours, and resized."""
     height, width = view.shape[1:]
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
@@ -179,11 +190,7 @@ def _square(view: Float[Tensor, "3 h w"], size: int) -> Float[Tensor, "3 S S"]:
 
 
 def _prompt(text: str) -> str:
-    return _article(text) if len(text.split()) < 5 else text
-
-
-def _article(words: str) -> str:
-    return f"{'an' if words[:1].lower() in tuple('aeiou') else 'a'} {words}"
+    return with_article(text) if len(text.split()) < 5 else text
 
 
 def _temperature(clip: Any) -> float:

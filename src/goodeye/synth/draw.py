@@ -1,13 +1,16 @@
 """Layouts to pictures: what draws is one callable; here by GLIGEN (Li et al. 2023) on the sampler seam.
 
 GLIGEN is a Stable Diffusion U-Net with gated attention to grounding tokens, one for each thing: its words and its box.
-Only the first part of the steps is grounded; then the plain U-Net finishes the picture.
+Only the first part of the steps is grounded; then the plain U-Net finishes the picture. The role layout_unet is a whole
+U-Net in diffusers' layout, or what GLIGEN adds to the set's own U-Net (`save_added`), a third of its size.
 """
 
+import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -20,13 +23,15 @@ from goodeye.diffusion.samplers import SAMPLERS
 from goodeye.diffusion.schedule import Schedule, from_config
 from goodeye.errors import BadInput
 from goodeye.images import save_png, to_pil
+from goodeye.judging.protocol import fingerprint
 from goodeye.progress import progress
-from goodeye.synth.layout import Layout
+from goodeye.synth.layout import Layout, with_article
 
 if TYPE_CHECKING:
     from goodeye.modelset import Models
 
 MOST = 30  # things of a picture, as in GLIGEN's training
+ADDED, ABOUT = "gligen.safetensors", "gligen.json"
 
 # What draws layouts: a layout and a seed for each picture. Returns [N, 3, H, W] in [0, 1], on the CPU.
 Draw = Callable[[Sequence[Layout], Sequence[int]], Float[Tensor, "N 3 H W"]]
@@ -34,9 +39,14 @@ Draw = Callable[[Sequence[Layout], Sequence[int]], Float[Tensor, "N 3 H W"]]
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """The table [synth] of a model set. grounded: the share of the steps, the first ones, that see the boxes."""
+    """The table [synth] of a model set; what is not there is as the layout U-Net was trained (`save_added`).
+
+    grounded: the share of the steps, the first ones, that see the boxes. prompt: the layout's caption; or its things in
+    one of the set's settings, drawn by the picture's seed, for a generator that knows no words of how things stand.
+    """
 
     grounded: float = 0.3  # of diffusers' pipeline; GLIGEN's paper calls it tau
+    prompt: Literal["caption", "things"] = "caption"
 
 
 def grounding(
@@ -67,12 +77,69 @@ def grounded(objects: Mapping[str, Tensor], schedule: Schedule, share: float) ->
     return lambda t: {"cross_attention_kwargs": {"gligen": dict(objects)}} if t in seen else {}
 
 
+def is_added(name: str) -> bool:
+    """Whether a weight of a GLIGEN U-Net is one that a plain U-Net has not."""
+    return name.startswith("position_net.") or ".fuser." in name
+
+
+def widened(unet: Any) -> Any:
+    """A GLIGEN U-Net with the weights of a plain one; what is added is new, its gates closed, so it draws the same."""
+    from diffusers import UNet2DConditionModel
+
+    gated = UNet2DConditionModel.from_config({**unet.config, "attention_type": "gated"})
+    missing, unexpected = gated.load_state_dict(unet.state_dict(), strict=False)
+    if unexpected or not all(map(is_added, missing)):
+        raise ValueError("the U-Net has other parts than a GLIGEN U-Net of its configuration")
+    return gated.to(device=unet.device, dtype=unet.dtype)
+
+
+def save_added(gated: Any, folder: str | Path, plain: Any, drawing: Drawing) -> None:
+    """Writes what GLIGEN added to the U-Net `plain`, in float16, and how it is to be drawn with, into a folder for the
+    role layout_unet, whole or not at all."""
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    partial = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    added = {name: value.detach().to(torch.float16).contiguous() for name, value in gated.state_dict().items()}
+    save_file({name: value for name, value in added.items() if is_added(name)}, partial / ADDED)
+    about = {"added_to": fingerprint(plain), **asdict(drawing)}
+    (partial / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def layout_unet(models: "Models") -> tuple[Any, Drawing]:
+    """The GLIGEN U-Net of a model set, and how it is drawn with. Raises BadInput where there is none."""
+    from diffusers import UNet2DConditionModel
+
+    given, place = models.model_set.table("synth", Drawing), Path(models.model_set.roles.get("layout_unet", ""))
+    if not (place / ABOUT).is_file():
+        return models.network("layout_unet", UNet2DConditionModel), given
+    unet, about = models.load("layout_unet", lambda folder: _with_added(models, Path(folder)))
+    own = {name: getattr(given, name) for name in models.model_set.tables.get("synth", {})}
+    return unet, Drawing(**{**about, **own})
+
+
+def _with_added(models: "Models", folder: Path) -> tuple[Any, dict[str, Any]]:
+    from safetensors.torch import load_file
+
+    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    plain, added = models.unet, load_file(folder / ADDED)
+    if about.pop("added_to") != fingerprint(plain) and models.dtype == torch.float32:
+        raise BadInput(f"{folder} was trained on another U-Net than that of {models.model_set.name}. Train it again.")
+    gated = widened(plain)
+    missing, unexpected = gated.load_state_dict(added, strict=False)
+    if unexpected or any(map(is_added, missing)):
+        raise BadInput(f"{folder} does not fit the U-Net of {models.model_set.name}. Train it again.")
+    return gated.to(models.device).eval().requires_grad_(False), about
+
+
 def gligen(models: "Models") -> Draw:
     """GLIGEN of a model set: the role layout_unet, and the set's other parts. Raises BadInput where one is missing, or
     where the U-Net has no gated attention to the text encoder's states."""
-    from diffusers import UNet2DConditionModel
-
-    unet: Any = models.network("layout_unet", UNet2DConditionModel)
+    unet, drawing = layout_unet(models)
     net = getattr(unet, "position_net", None)
     width = models.text_encoder.config.hidden_size
     if net is None or getattr(net, "positive_len", None) != width or not hasattr(net, "linears"):
@@ -80,7 +147,7 @@ def gligen(models: "Models") -> Draw:
             f"the role layout_unet of {models.model_set.name} is no GLIGEN U-Net of text and boxes for this text "
             f"encoder ({width} wide). Name one in a TOML file."
         )
-    settings, drawing = models.model_set.settings, models.model_set.table("synth", Drawing)
+    settings = models.model_set.settings
     schedule = from_config(models.scheduler_config, settings.steps, settings.sampler)
     prompts = Prompts(models)
     factor = 2 ** (len(models.vae.config.block_out_channels) - 1)
@@ -91,7 +158,8 @@ def gligen(models: "Models") -> Draw:
         with torch.no_grad():
             objects = grounding(layouts, lambda words: _pooled(models, words))
             free = objects | {"masks": torch.zeros_like(objects["masks"])}
-            text = prompts([one.caption or ", ".join(thing.text for thing in one.things) for one in layouts])
+            words = [prompt_of(one, seed, drawing, settings.prompts) for one, seed in zip(layouts, seeds, strict=True)]
+            text = prompts(words)
             both = [
                 Condition(text=prompts([settings.negative_prompt]), more=grounded(free, schedule, drawing.grounded)),
                 Condition(text=text, more=grounded(objects, schedule, drawing.grounded)),
@@ -102,6 +170,17 @@ def gligen(models: "Models") -> Draw:
             return eight_bit(vae.decode(models.vae, latents)).cpu()
 
     return draw
+
+
+def prompt_of(layout: Layout, seed: int, drawing: Drawing, settings: Sequence[str] = ()) -> str:
+    """What the generator is told beside the boxes. settings: texts with {title}, as a model set has them."""
+    if drawing.prompt == "caption" and layout.caption:
+        return layout.caption
+    things = ", ".join(with_article(thing.text) for thing in layout.things)
+    if drawing.prompt == "caption" or not settings:
+        return things
+    chosen = settings[seed % len(settings)]
+    return chosen.replace("an {title}", "{title}").replace("a {title}", "{title}").format(title=things)
 
 
 def draw_all(

@@ -80,6 +80,11 @@ def wrong_with(box: Sequence[Any]) -> str:
     return ""
 
 
+def with_article(words: str) -> str:
+    """The words with their a or an."""
+    return f"{'an' if words[:1].lower() in tuple('aeiou') else 'a'} {words}"
+
+
 def keys_of(names: Iterable[str]) -> list[str]:
     """Keys of categories in order: dog-1, dog-2, frisbee-1."""
     seen: dict[str, int] = {}

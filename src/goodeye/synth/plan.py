@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from goodeye.errors import BadInput
-from goodeye.synth.layout import Layout, Relation, Thing, keys_of, wrong_with
+from goodeye.synth.layout import Layout, Relation, Thing, keys_of, with_article, wrong_with
 from goodeye.synth.priors import Priors
 
 Array = np.ndarray[Any, Any]
@@ -219,9 +219,10 @@ def caption_of(things: Sequence[Thing], relations: Sequence[Relation]) -> str:
     by_key, named = {one.key: one for one in things}, set[str]()
 
     def words(key: str) -> str:
-        article = "the" if key in named else "an" if by_key[key].text[0] in "aeiou" else "a"
+        text = by_key[key].text
+        known = key in named
         named.add(key)
-        return f"{article} {by_key[key].text}"
+        return f"the {text}" if known else with_article(text)
 
     said = [f"{words(one.subject)} {one.relation} {words(one.object)}" for one in relations]
     said += [words(one.key) for one in things if one.key not in named]

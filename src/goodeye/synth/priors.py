@@ -26,6 +26,7 @@ Level = Literal["exact", "similar", "side", "relation", "all"]  # where referenc
 
 LEAST, MOST = 30, 1000  # references to a question; ours
 ALIKE = 5  # categories that may stand in for one that has too few
+SWEEPS = 60  # in which typical sizes settle
 NAMES = ("subject", "relation", "object")
 BOX = tuple(f"{whose}_{side}" for whose in ("subject", "object") for side in ("x", "y", "width", "height"))
 
@@ -80,6 +81,40 @@ class Priors:
         """How many pairs of a triplet there are."""
         t = self.codes.get(triplet)
         return 0 if t is None else int(self.counts[t])
+
+    @cached_property
+    def sizes(self) -> tuple[Float[Array, " C"], Float[Array, " R"]]:
+        """How large categories typically are beside each other, and what a relation adds, in logarithms: the area of a
+        subject by that of its object is about exp(size of the one - size of the other + the relation's).
+
+        Least squares over all pairs, each category and relation drawn towards 0 by one pair more (ours).
+        """
+        ratios = np.log(self.boxes[:, 0, 2:].prod(-1) / self.boxes[:, 1, 2:].prod(-1))
+        subject, relation, other = self.triplets.T
+        goal = np.add.reduceat(ratios, self.starts[:-1]) if len(self) else np.zeros(0)
+        size, more = np.zeros(len(self.categories)), np.zeros(len(self.relations))
+        often, related = (
+            np.bincount(np.concatenate(codes), np.tile(self.counts, len(codes)), len(words)) + 1
+            for codes, words in (((subject, other), size), ((relation,), more))
+        )
+        for _ in range(SWEEPS):
+            left = goal - self.counts * (size[subject] - size[other] + more[relation])
+            pull = np.bincount(subject, left, len(size)) - np.bincount(other, left, len(size))
+            size += 0.5 * (pull - size) / often
+            more += 0.5 * (np.bincount(relation, left, len(more)) - more) / related
+        return size, more
+
+    def typical_ratio(self, triplet: Triplet) -> float:
+        """The logarithm of the areas' ratio that `sizes` says of a triplet; what is unknown counts as 0."""
+        size, more = self.sizes
+        subject, relation, other = triplet
+        found = self._place.get(subject), self._place.get(other)
+        known = [0.0 if at is None else float(size[at]) for at in found]
+        return known[0] - known[1] + (float(more[self.relations.index(relation)]) if relation in self.relations else 0)
+
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {name: at for at, name in enumerate(self.categories)}
 
     def triplet_of_rows(self) -> Int[Array, " N"]:
         """For each pair the row in `triplets`."""
@@ -228,9 +263,14 @@ def open_priors(path: str | Path) -> Priors:
 
 @dataclass(frozen=True, eq=False)
 class References:
-    """What a pair is held against: boxes [R, 2, 4], where they were found, and under which triplets (at most 10)."""
+    """What a pair is held against: boxes [R, 2, 4], where they were found, and under which triplets (at most 10).
+
+    ratio: by how much the areas' ratio, subject by object, is typically larger for the triplet that was looked up than
+    for the reference's own: 1 for its own pairs, and for all where nothing is known.
+    """
 
     boxes: Float[Array, "R 2 4"]
+    ratio: Float[Array, " R"]
     level: Level
     found: tuple[Triplet, ...]
 
@@ -248,7 +288,7 @@ class LookUp:
     ) -> None:
         self.priors, self.encoder, self.least, self.most, self.seed = priors, encoder, least, most, seed
         self._known: dict[tuple[Triplet, Level], References] = {}
-        self._broad: dict[str, References] = {}
+        self._pools: dict[str, _Pool] = {}
         self._alike: dict[str, dict[str, float]] = {}
 
     def __call__(self, triplet: Triplet, start: Level = "exact") -> References:
@@ -260,19 +300,22 @@ class LookUp:
     def _find(self, triplet: Triplet, start: Level) -> References:
         relation = triplet[1]
         if start == "exact" and self.priors.count(triplet) >= self.least:
-            return self._drawn([triplet], "exact")
+            return self._drawn([triplet], "exact", triplet)
         if start in ("exact", "similar"):
             found, count = list[Triplet](), 0
             for one in self._like(triplet):
                 found, count = [*found, one], count + self.priors.count(one)
                 if count >= self.least:
-                    return self._drawn(found, "similar")
+                    return self._drawn(found, "similar", triplet)
         if start in ("exact", "similar", "side"):
             sides = [one for one in self._sides(triplet) if one != triplet]
             if sum(map(self.priors.count, sides)) >= self.least:
-                return self._drawn([*sides, *([triplet] if self.priors.count(triplet) else [])], "side")
-        broad = self._of_relation(relation)
-        return broad if broad.level == "all" or start != "all" else self._everything()
+                own = [triplet] if self.priors.count(triplet) else []
+                return self._drawn([*sides, *own], "side", triplet)
+        same = self._broad(relation)
+        if start != "all" and same.enough:
+            return self._sized(same, "relation", triplet)
+        return self._sized(self._broad(""), "all", triplet)
 
     def _sides(self, triplet: Triplet) -> list[Triplet]:
         """The triplets of its relation with its subject or its object."""
@@ -287,17 +330,11 @@ class LookUp:
                 found.setdefault((part, one[part], one[1]), []).append(one)
         return found
 
-    def _of_relation(self, relation: str) -> References:
-        if relation not in self._broad:
-            same = [one for one in self.priors.codes if one[1] == relation]
-            enough = sum(map(self.priors.count, same)) >= self.least
-            self._broad[relation] = self._drawn(same, "relation") if enough else self._everything()
-        return self._broad[relation]
-
-    def _everything(self) -> References:
-        if "" not in self._broad:
-            self._broad[""] = self._drawn(list(self.priors.codes), "all")
-        return self._broad[""]
+    def _broad(self, relation: str) -> "_Pool":
+        """The pairs of a relation, of whatever categories; of all relations for ""."""
+        if relation not in self._pools:
+            self._pools[relation] = self._pool([one for one in self.priors.codes if relation in ("", one[1])])
+        return self._pools[relation]
 
     def _like(self, triplet: Triplet) -> list[Triplet]:
         """The triplet and those of like categories in the same relation, the most alike first."""
@@ -324,8 +361,29 @@ class LookUp:
     def _categories(self) -> Float[Array, "C D"]:
         return self.encoder.embed(self.priors.categories)
 
-    def _drawn(self, triplets: list[Triplet], level: Level) -> References:
-        boxes = np.concatenate([self.priors.boxes[self.priors.rows(one)] for one in triplets])
-        if len(boxes) > self.most:
-            boxes = boxes[np.sort(np.random.default_rng(self.seed).choice(len(boxes), self.most, replace=False))]
-        return References(boxes, level, tuple(triplets[:10]))
+    def _drawn(self, triplets: list[Triplet], level: Level, asked: Triplet) -> References:
+        return self._sized(self._pool(triplets), level, asked)
+
+    def _pool(self, triplets: list[Triplet]) -> "_Pool":
+        counts = [self.priors.count(one) for one in triplets]
+        boxes = [self.priors.boxes[self.priors.rows(one)] for one in triplets] or [np.zeros((0, 2, 4), np.float32)]
+        typical = np.repeat([self.priors.typical_ratio(one) for one in triplets], counts)
+        rows = np.arange(sum(counts))
+        if len(rows) > self.most:
+            rows = np.sort(np.random.default_rng(self.seed).choice(len(rows), self.most, replace=False))
+        found = tuple(triplets[:10])
+        return _Pool(np.concatenate(boxes)[rows], typical[rows], found, sum(counts) >= self.least)
+
+    def _sized(self, pool: "_Pool", level: Level, asked: Triplet) -> References:
+        ratio = np.exp(self.priors.typical_ratio(asked) - pool.typical).astype(np.float32)
+        return References(pool.boxes, ratio, level, pool.found)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pool:
+    """Pairs of some triplets, with the logarithm of the areas' ratio that is typical of each one's own."""
+
+    boxes: Float[Array, "R 2 4"]
+    typical: Float[Array, " R"]
+    found: tuple[Triplet, ...]
+    enough: bool

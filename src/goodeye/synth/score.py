@@ -5,9 +5,9 @@ What is kept is chosen anew from the scores at each call (`pick_run`), so thresh
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from goodeye.synth.clis_i import ImageScore
 from goodeye.synth.clis_l import ClisL
 from goodeye.synth.export import Example
 from goodeye.synth.layout import Layout, Thing, keys_of, layout_of, read_layouts
+from goodeye.synth.masks import box_around, mask_of, read_masks
 from goodeye.synth.pick import Candidate, Choice, Picking, pick
 from goodeye.synth.sources import read_coco
 
@@ -90,6 +91,16 @@ def _labelled(source: Path, folder: Path) -> list[Item]:
     return items
 
 
+def claim(out: str | Path, config: dict[str, Any]) -> RunFolder:
+    """The run's folder, begun with this config, or going on with it. Raises BadInput where it holds another one."""
+    folder = RunFolder(Path(out))
+    if not folder.holds_a_run():
+        folder.begin(config)
+    elif folder.config() != config:
+        raise BadInput(f"{out} holds scores of another set, or by other models. Name another folder.")
+    return folder
+
+
 def score_set(
     items: Sequence[Item],
     out: str | Path,
@@ -103,21 +114,17 @@ def score_set(
 
     config: what the scores depend on, and what the data card tells; a folder of another config is refused (BadInput).
     """
-    folder = RunFolder(Path(out))
-    if folder.holds_a_run():
-        if folder.config() != config:
-            raise BadInput(f"{out} holds scores of another set, or by other models. Name another folder.")
-    else:
-        folder.begin(config)
+    folder = claim(out, config)
     mend(folder.path / SCORES)
     known = {row["key"] for row in read_rows(folder.path / SCORES)}
-    left = [one for one in items if one.key not in known]
     skipped: list[Skipped] = []
     with progress("scoring", len(items), "pictures") as advance:
-        advance(len(items) - len(left))
-        for at in range(0, len(left), batch):
-            append(folder.path / SCORES, *_rows(left[at : at + batch], clis_l, clis_i, skipped))
-            advance(len(left[at : at + batch]))
+        for at in range(0, len(items), batch):  # whole batches, since captions compete within one
+            some = items[at : at + batch]
+            if any(one.key not in known for one in some):
+                rows = _rows(some, clis_l, clis_i, skipped)
+                append(folder.path / SCORES, *(row for row in rows if row["key"] not in known))
+            advance(len(some))
     return skipped
 
 
@@ -215,21 +222,40 @@ def read_picks(run: str | Path) -> dict[str, Any]:
     return found
 
 
-def examples(run: str | Path) -> list[Example]:
-    """The kept pictures of a run, for `export`. Raises BadInput for layouts that have no pictures."""
-    rows, made = {row["key"]: row for row in read_scores(run)}, []
-    for one in read_picks(run)["choices"]:
-        row = rows[one["key"]]
-        if not one["kept"]:
-            continue
-        if row["file"] is None:
-            raise BadInput(f"{run} holds layouts without pictures, so there is nothing to train on. Draw them first.")
+def kept_rows(run: str | Path) -> list[dict[str, Any]]:
+    """The rows of the pictures that `pick_run` kept, with what it chose of their things as "labels".
+
+    Raises BadInput for layouts that have no pictures.
+    """
+    rows = {row["key"]: row for row in read_scores(run)}
+    kept = [rows[one["key"]] | {"labels": one["things"]} for one in read_picks(run)["choices"] if one["kept"]]
+    if any(row["file"] is None for row in kept):
+        raise BadInput(f"{run} holds layouts without pictures, so there is nothing to train on. Draw them first.")
+    return kept
+
+
+def examples(run: str | Path, boxes: Literal["layout", "mask"] = "layout") -> list[Example]:
+    """The kept pictures of a run, for `export`, with the masks that are at hand.
+
+    boxes: the layout's, or those around the masks where there is one. Raises BadInput for layouts without pictures.
+    """
+    masks, made = read_masks(run), []
+    for row in kept_rows(run):
         layout = layout_of(row["layout"], f"{run} {row['key']}")
         keys = [thing.key for thing in layout.things]
         shapes = {key: shape for key, shape in zip(keys, row["segmentations"], strict=False) if shape}
+        found = masks.get(row["key"], {})
+        if boxes == "mask":
+            things = tuple(
+                replace(one, box=box_around(mask_of(found[one.key]))) if one.key in found else one
+                for one in layout.things
+            )
+            layout = replace(layout, things=things)
         width, height = row["size"]
-        labels = tuple(one["things"])
         made.append(
-            Example(file=Path(row["file"]), size=(width, height), layout=layout, labels=labels, segmentations=shapes)
-        )
+            Example(
+                file=Path(row["file"]), size=(width, height), layout=layout, labels=tuple(row["labels"]),
+                segmentations=shapes | found,
+            )
+        )  # fmt: skip
     return made

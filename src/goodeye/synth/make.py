@@ -1,0 +1,199 @@
+"""A list of concepts becomes a training set: planned, drawn, scored, picked and exported, until enough is kept.
+
+The set's own files lie in the folder that is asked for; run/ below it holds the plans, all drawn pictures, their scores
+and the picks. Every stage goes on where it was stopped: plans are written whole, a picture is a file, a score is a line.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from goodeye.atomic import append, mend, read_rows
+from goodeye.errors import BadInput
+from goodeye.judging.tables import Skipped
+from goodeye.progress import track
+from goodeye.synth.clis_l import ClisL
+from goodeye.synth.describe import Asks, Failed, Planned, ask_for_all
+from goodeye.synth.draw import Draw, draw_all
+from goodeye.synth.export import FORMATS, Format, export
+from goodeye.synth.layout import Layout, read_layouts, write_layouts
+from goodeye.synth.masks import Masker, segment_run
+from goodeye.synth.pick import Choice, Picking
+from goodeye.synth.plan import Concepts, Planning, plan
+from goodeye.synth.priors import Priors
+from goodeye.synth.score import PICKS, Item, Scorer, claim, examples, kept_rows, pick_run, read_set, score_set
+
+if TYPE_CHECKING:
+    from goodeye.judging.clip import Clip
+
+LAYOUTS, DRAWN, FAILED = "layouts.jsonl", "drawn", "failed.jsonl"
+LETTERS = "abcdefghijklmnopqrstuvwxyz"  # a round's layouts begin with its letter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Make:
+    """How a set is made. images: pictures in it; each round plans a layout for each that is still missing, and draws it
+    `tries` times, of which the best is kept if it passes."""
+
+    images: int = 100
+    tries: int = 4
+    rounds: int = 3
+    seed: int = 0
+    batch: int = 8
+    planning: Planning = field(default_factory=Planning)
+    picking: Picking = field(default_factory=Picking)
+    formats: tuple[Format, ...] = FORMATS
+    boxes: Literal["layout", "mask"] = "layout"
+
+    def __post_init__(self) -> None:
+        if self.images < 1 or self.tries < 1 or not 1 <= self.rounds <= len(LETTERS) or self.batch < 1:
+            raise BadInput(
+                f"a set has 1 image or more, 1 try or more for each, a batch of 1 or more and 1 to {len(LETTERS)} "
+                "rounds. Correct them."
+            )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Means:
+    """What makes it. about: what all of that is, for the run's config and the data card. planner: a large model that
+    describes and lays out each combination. masker: where masks are wanted. categories: ids of a set to join."""
+
+    priors: Priors
+    draw: Draw
+    scorer: Scorer
+    clis_l: ClisL | None
+    about: Mapping[str, Any]
+    clip: "Clip | None" = None  # for the limit on near-duplicates
+    planner: Asks | None = None
+    masker: Masker | None = None
+    categories: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """counts: of the exported set. drawn: pictures of all rounds. unread: drawn pictures that could not be read again.
+    failed: combinations that the large model could not lay out."""
+
+    counts: dict[str, Any]
+    choices: list[Choice]
+    drawn: int
+    unread: list[Skipped]
+    failed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The numbers."""
+        return {**self.counts, "drawn": self.drawn, "unread": len(self.unread), "failed": self.failed}
+
+
+def make(concepts: Concepts, out: str | Path, means: Means, config: Make | None = None) -> Made:
+    """Makes the set, or goes on with it where it was stopped. The same arguments give the same set on one machine.
+
+    Raises BadInput for an unknown concept (with the nearest known ones), a folder that holds a set of other arguments,
+    and where after all rounds nothing is kept.
+    """
+    config, run = config or Make(), Path(out) / "run"
+    means.priors.require(concepts)
+    if means.categories is not None and (unknown := [name for name in concepts if name not in means.categories]):
+        raise BadInput(
+            f"{unknown[0]} is no category of the set to join. Add it there, or leave it out of the concepts."
+        )
+    told = _told(concepts, means, config)
+    claim(run, told)
+    planned = _known(run)
+    choices: list[Choice] = []
+    unread: list[Skipped] = []
+    for letter in LETTERS[: config.rounds]:
+        missing = config.images - sum(one.kept for one in choices)
+        if not missing:
+            break
+        planned = _planned(run, planned, letter, missing, concepts, means, config)
+        layouts = [one for found in planned.values() for one in found]
+        if not layouts:
+            continue
+        draw_all(means.draw, layouts, run / DRAWN, tries=config.tries, seed=config.seed, batch=config.batch)
+        items = sorted(read_set(run / LAYOUTS, run / DRAWN), key=_turn)
+        unread = score_set(items, run, means.clis_l, means.scorer, told, batch=config.batch)
+        picking = replace(config.picking, most=config.images)
+        choices = pick_run(run, picking, means.clip if picking.duplicates is not None else None)
+    if not any(one.kept for one in choices):
+        raise BadInput(
+            f"none of {len(choices)} pictures was kept, so there is no set. `goodeye synth look {run}` shows why; lower "
+            "a threshold in another folder, or draw with another generator."
+            if (run / PICKS).exists()
+            else f"no layout was planned. See {run / FAILED}, or plan without a large model."
+        )
+    if means.masker is not None:
+        segment_run(run, kept_rows(run), means.masker, config.batch)
+    counts = export(
+        examples(run, config.boxes), out, config.formats, categories=means.categories, about=_card(means, config)
+    )
+    failed = len(read_rows(run / FAILED))
+    return Made(counts=counts, choices=choices, drawn=len(choices) + len(unread), unread=unread, failed=failed)
+
+
+def _turn(item: Item) -> tuple[str, int, str]:
+    """Round by round, the first try of every layout before the second: captions that compete are then unlike."""
+    return item.group[0], int(item.key.rpartition("-")[2]), item.key
+
+
+def _told(concepts: Concepts, means: Means, config: Make) -> dict[str, Any]:
+    """What the run is a function of, as config.json has it; the batch changes nothing."""
+    settings = {name: value for name, value in asdict(config).items() if name != "batch"}
+    told = {"concepts": {name: list(words) for name, words in concepts.items()}, **settings, **means.about}
+    found: dict[str, Any] = json.loads(json.dumps(told))
+    return found
+
+
+def _card(means: Means, config: Make) -> dict[str, Any]:
+    return {
+        **means.about,
+        "thresholds": asdict(config.picking),
+        "plan": asdict(config.planning),
+        "tries": config.tries,
+        "seed": config.seed,
+        "boxes": config.boxes,
+    }
+
+
+def _known(run: Path) -> dict[str, list[Layout]]:
+    """The layouts of a run that was stopped, by their round."""
+    found: dict[str, list[Layout]] = {}
+    if (run / LAYOUTS).exists() and (run / LAYOUTS).stat().st_size:
+        for one in read_layouts(run / LAYOUTS):
+            found.setdefault(one.key[0], []).append(one)
+    return found
+
+
+def _planned(
+    run: Path,
+    known: dict[str, list[Layout]],
+    letter: str,
+    count: int,
+    concepts: Concepts,
+    means: Means,
+    config: Make,
+) -> dict[str, list[Layout]]:
+    """The rounds so far and this one, written down."""
+    if letter in known:
+        return known
+    seed = config.planning.seed + LETTERS.index(letter) * 1_000_003
+    plans = plan(means.priors, concepts, count, replace(config.planning, seed=seed))
+    plans = [replace(one, key=f"{letter}{one.key}") for one in plans]
+    if means.planner is not None:
+        plans = _asked(run, means.planner, plans)
+    found = known | {letter: plans}
+    write_layouts(run / LAYOUTS, [one for some in found.values() for one in some])
+    return found
+
+
+def _asked(run: Path, planner: Asks, plans: Sequence[Layout]) -> list[Layout]:
+    """The large model's own layouts; what it failed at is on record once, however often the run was stopped."""
+    answers = list(track(ask_for_all(planner, plans), "asking for layouts", len(plans), "layouts"))
+    mend(run / FAILED)
+    recorded = {row["key"] for row in read_rows(run / FAILED)}
+    for one in answers:
+        if isinstance(one, Failed) and one.key not in recorded:
+            append(run / FAILED, vars(one))
+    return [one.layout for one in answers if isinstance(one, Planned)]

@@ -1,0 +1,218 @@
+"""From concepts to a set in one go: killed at any stage and taken up again it is the same set; what is kept is enough,
+and every rejected picture is on record."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny_world import ColourClip, drawn
+
+from goodeye.errors import BadInput
+from goodeye.images import to_tensor
+from goodeye.judging.large import BadAnswer
+from goodeye.synth.clis_i import RegionScorer
+from goodeye.synth.make import FAILED, Make, Means, make
+from goodeye.synth.masks import box_around
+from goodeye.synth.pick import Picking
+from goodeye.synth.priors import Gather
+from goodeye.synth.score import read_picks, read_scores
+
+CONCEPTS = {"cherry": (), "leaf": (), "sky": ()}
+PICKING = Picking(duplicates=None)
+
+
+def small_priors():
+    import numpy as np
+
+    gather, random = Gather(), np.random.default_rng(0)
+    for number in range(240):
+        names = random.permutation(list(CONCEPTS))[:2]
+        x, y = random.uniform(0.02, 0.1, 2)
+        pair = np.array([[(x, y + 0.2, 0.3, 0.4), (x + 0.45, y + 0.2, 0.3, 0.4)]])
+        gather.add("test", number, [(names[0], "left of", names[1])], pair)
+    return gather.priors()
+
+
+class Drawer:
+    """Paints plain colours; every second picture by its seed shows the wrong ones. Dies after so many, if told to."""
+
+    def __init__(self, after=None, bad=2):
+        self.after, self.bad, self.made = after, bad, 0
+
+    def __call__(self, layouts, seeds):
+        import torch
+
+        found = []
+        for one, seed in zip(layouts, seeds, strict=True):
+            if self.after is not None and self.made >= self.after:
+                raise KeyboardInterrupt
+            self.made += 1
+            found.append(drawn(one, ["dark"] * len(one.things) if seed % self.bad == 0 else None))
+        return torch.stack(found)
+
+
+class Scoring:
+    """CLIS-I by the colours; dies after so many, if told to."""
+
+    def __init__(self, after=None):
+        self.region, self.after, self.seen = RegionScorer(ColourClip(), tuple(CONCEPTS), scale=20.0), after, 0
+
+    def __call__(self, pictures, layouts):
+        self.seen += len(pictures)
+        if self.after is not None and self.seen > self.after:
+            raise KeyboardInterrupt
+        return self.region.score([to_tensor(one) for one in pictures], layouts)
+
+
+def means(draw=None, scorer=None, **more):
+    about = {"draws": "colours"}
+    return Means(
+        priors=small_priors(), draw=draw or Drawer(), scorer=scorer or Scoring(), clis_l=None, about=about, **more
+    )
+
+
+def config(**more):
+    return Make(**{"images": 9, "tries": 2, "rounds": 4, "batch": 4, "picking": PICKING, "formats": ("coco",), **more})
+
+
+def files(folder):
+    return {str(one.relative_to(folder)): one.read_bytes() for one in sorted(folder.rglob("*")) if one.is_file()}
+
+
+def test_as_many_as_were_asked_for_are_kept_and_all_of_them_are_right(tmp_path):
+    made = make(CONCEPTS, tmp_path / "set", means(), config())
+    rows = {row["key"]: row for row in read_scores(tmp_path / "set/run")}
+    assert made.counts["images"] == 9 and len(rows) == made.drawn > 18 - 1
+    assert {key[0] for key in rows} > {"a"}  # the first round lost some to its wrong pictures
+    coco = json.loads((tmp_path / "set/coco.json").read_text())
+    assert len(coco["images"]) == 9 and {one["name"] for one in coco["categories"]} <= set(CONCEPTS)
+    assert len({one["id"] for one in coco["annotations"]}) == len(coco["annotations"]) >= 9
+    for one in coco["annotations"]:
+        x, y, w, h = one["bbox"]
+        assert min(x, y) >= 0 and x + w <= 64 + 1e-6 and y + h <= 48 + 1e-6 and min(w, h) >= 1
+    choices = read_picks(tmp_path / "set/run")["choices"]
+    assert all(one["kept"] or one["why"] for one in choices) and len(choices) == made.drawn
+    card = (tmp_path / "set/README.md").read_text()
+    assert "| draws | colours |" in card and "| tries | 2 |" in card and "thing 60" in card
+
+
+@pytest.mark.parametrize("stage", ["draw", "score", "plan"])
+def test_a_set_that_was_stopped_goes_on_and_is_the_same(tmp_path, stage, monkeypatch):
+    make(CONCEPTS, tmp_path / "whole", means(), config())
+    broken = {"draw": means(draw=Drawer(after=7)), "score": means(scorer=Scoring(after=9)), "plan": means()}[stage]
+    if stage == "plan":
+        monkeypatch.setattr("goodeye.synth.make.draw_all", _stop)
+    with pytest.raises(KeyboardInterrupt):
+        make(CONCEPTS, tmp_path / "set", broken, config())
+    monkeypatch.undo()
+    again = means()
+    made = make(CONCEPTS, tmp_path / "set", again, config())
+    whole, found = files(tmp_path / "whole"), files(tmp_path / "set")
+    assert found.keys() == whole.keys()
+    same = [name for name in whole if not name.startswith("run/scores") and not name.startswith("run/picks")]
+    assert all(found[name] == whole[name] for name in same if name.endswith((".png", "coco.json", "layouts.jsonl")))
+    assert made.drawn > again.draw.made or stage == "plan"
+    drawn_again = Drawer()
+    make(CONCEPTS, tmp_path / "set", means(draw=drawn_again), config(batch=2))  # the batch is no other set
+    assert drawn_again.made == 0 and files(tmp_path / "set")["coco.json"] == whole["coco.json"]
+
+
+def _stop(*args, **kwargs):
+    raise KeyboardInterrupt
+
+
+def test_another_set_is_refused_and_what_is_unknown_is_named(tmp_path):
+    make(CONCEPTS, tmp_path / "set", means(), config())
+    with pytest.raises(BadInput, match="scores of another set"):
+        make(CONCEPTS, tmp_path / "set", means(), config(seed=1))
+    with pytest.raises(BadInput, match="cherri is not in the priors. The nearest that are: cherry"):
+        make({"cherri": ()}, tmp_path / "other", means(), config())
+    with pytest.raises(BadInput, match="leaf is no category of the set to join"):
+        make({"leaf": ()}, tmp_path / "other", means(categories={"cherry": 3}), config())
+    assert not (tmp_path / "other").exists()
+    with pytest.raises(BadInput, match="1 image or more"):
+        config(images=0)
+
+
+def test_where_nothing_passes_it_is_said_and_no_set_is_written(tmp_path):
+    with pytest.raises(BadInput, match="none of 12 pictures was kept"):
+        make(CONCEPTS, tmp_path / "set", means(draw=Drawer(bad=1)), config(images=3, rounds=2))
+    assert not (tmp_path / "set/coco.json").exists() and len(read_scores(tmp_path / "set/run")) == 12
+
+
+def test_masks_are_found_for_what_is_kept_and_boxes_can_be_theirs(tmp_path):
+    looked = []
+
+    def masker(images, layouts, keys):
+        looked.extend(keys)
+        return [[_left_half(image, thing) for thing in one.things] for image, one in zip(images, layouts, strict=True)]
+
+    made = make(CONCEPTS, tmp_path / "set", means(masker=masker), config(boxes="mask"))
+    assert sorted(looked) == sorted(one.key for one in made.choices if one.kept)
+    coco = json.loads((tmp_path / "set/coco.json").read_text())
+    for one in coco["annotations"]:
+        assert one["segmentation"]["size"] == [48, 64] and one["area"] == sum(one["segmentation"]["counts"][1::2])
+        assert one["bbox"][2] <= 0.2 * 64  # the things are .3 wide
+    looked.clear()
+    make(CONCEPTS, tmp_path / "set", means(masker=masker), config(boxes="mask"))
+    assert not looked
+
+
+def _left_half(image, thing):
+    import numpy as np
+
+    mask = np.zeros((image.height, image.width), dtype=bool)
+    x, y, w, h = thing.box
+    mask[int(y * image.height) : int((y + h) * image.height), int(x * image.width) : int((x + w / 2) * image.width)] = 1
+    assert box_around(mask)[2] <= w
+    return mask
+
+
+class Prose:
+    """A large model that answers with prose, always."""
+
+    def ask(self, asked, kind):
+        raise BadAnswer("the answer is not JSON", "Sure! Here is a layout for you")
+
+
+def test_a_large_model_that_cannot_lay_out_is_on_record_and_nothing_is_made_up(tmp_path):
+    for _ in range(2):
+        with pytest.raises(BadInput, match="no layout was planned"):
+            make(CONCEPTS, tmp_path / "set", means(planner=Prose()), config(images=2, rounds=1))
+    rows = [json.loads(line) for line in (tmp_path / "set/run" / FAILED).read_text().splitlines()]
+    assert [row["key"] for row in rows] == ["a000000", "a000001"]  # once, though it was asked for twice
+    assert all(row["said"].startswith("Sure!") and row["message"] for row in rows)
+
+
+def test_a_process_that_is_killed_twice_goes_on(tmp_path):
+    """kill -9 at whatever moment it comes; tiny, but the real thing."""
+    script = f"""
+import sys
+sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parent.parent)]!r}
+import time
+from test_make import CONCEPTS, Drawer, config, make, means
+
+class Slow(Drawer):
+    def __call__(self, layouts, seeds):
+        time.sleep(0.05)
+        return super().__call__(layouts, seeds)
+
+make(CONCEPTS, sys.argv[1], means(draw=Slow()), config(images=24))
+"""
+    out = tmp_path / "set"
+    for wanted in (4, 20):
+        process = subprocess.Popen([sys.executable, "-c", script, str(out)])
+        deadline = time.monotonic() + 120
+        while len(list(out.glob("run/drawn/*.png"))) < wanted:
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    make(CONCEPTS, out, means(), config(images=24))
+    make(CONCEPTS, tmp_path / "whole", means(), config(images=24))
+    assert files(out)["coco.json"] == files(tmp_path / "whole")["coco.json"]
