@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from goodeye.atomic import append, mend, read_rows
+from goodeye.atomic import append, mend, read_rows, require_writable
 from goodeye.errors import BadInput
 
 
@@ -34,6 +34,17 @@ def test_a_torn_last_line_is_left_out_and_cut_off(tmp_path):
     file.write_bytes(b"no json\n")
     with pytest.raises(ValueError, match="Expecting value"):
         read_rows(file)
+
+
+def test_what_cannot_be_written_is_said_before_and_what_can_is_left_as_it_was(tmp_path):
+    require_writable(tmp_path / "new" / "scores.json")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "new"]
+    (tmp_path / "file").write_text("kept")
+    require_writable(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "kept"
+    for place in (tmp_path, tmp_path / "file" / "below.json", "/proc/scores.json"):
+        with pytest.raises(BadInput, match=f"^{place} cannot be written: .+\\. Choose a folder"):
+            require_writable(place)
 
 
 def test_a_full_disk_is_said_in_one_line():

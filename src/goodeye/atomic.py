@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,11 +28,28 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
         flush(path.parent)
     except OSError as error:
-        why = error.strerror or str(error)
-        raise BadInput(f"{path} cannot be written: {why}. Choose a folder that can be written and has room.") from error
+        raise _unwritable(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def require_writable(path: str | Path) -> None:
+    """Raises BadInput, as `whole_file` would, where a file of this name cannot be written: said before long work."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+        if path.is_dir():
+            raise IsADirectoryError(None, "it is a folder")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> BadInput:
+    why = error.strerror or str(error)
+    return BadInput(f"{path} cannot be written: {why}. Choose a folder that can be written and has room.")
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

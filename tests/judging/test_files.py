@@ -112,6 +112,31 @@ def test_a_table_gives_each_picture_its_own_product_title_and_prompt(models, tmp
     assert not job.rows and "no transparency" in job.skipped[0].message
 
 
+def test_a_picture_named_again_with_other_words_is_judged_once_and_said(models, tmp_path):
+    Image.new("RGB", (64, 64), (200, 40, 40)).save(tmp_path / "mug.png")
+    (tmp_path / "two.csv").write_text("image,prompt\nmug.png,a photograph of a mug\nmug.png,a mug of a photograph\n")
+    (tmp_path / "same.csv").write_text("image,prompt\nmug.png,a mug\nmug.png,a mug\n")
+    job = judge_files([tmp_path / "two.csv"], ["clip"], models)
+    assert len(job.rows) == 1 and "named again" in job.skipped[0].message
+    first = judge_files([tmp_path / "mug.png"], ["clip"], models, prompt="a photograph of a mug")
+    assert job.rows == first.rows and not first.skipped
+    assert not judge_files([tmp_path / "same.csv"], ["clip"], models).skipped
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"paths": []}, "no picture is named"),
+        ({"batch_size": 0}, "batch is 0"),
+        ({"resume": True}, "no file to go on with"),
+        ({"out": "/proc/scores.parquet"}, "cannot be written"),
+    ],
+)
+def test_what_makes_no_sense_is_said_before_any_work(given, says):
+    with pytest.raises(BadInput, match=says):
+        judge_files(**({"paths": ["a.png"], "names": ["clip"], "models": None} | given))
+
+
 class Unsure:
     """Inspects, needs the text, and cannot read its main axis of dark pictures."""
 

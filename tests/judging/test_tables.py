@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from goodeye.errors import BadInput
-from goodeye.judging.tables import read_table
+from goodeye.judging.tables import pictures_in, read_table
 
 
 @pytest.fixture
@@ -66,3 +66,14 @@ def test_bad_tables(folder, name, data, words):
         (folder / name).write_bytes(data)
     with pytest.raises(BadInput, match=words):
         list(read_table(folder / name))
+
+
+def test_the_pictures_of_a_folder(tmp_path):
+    for name in ("b.PNG", "a.jpg", "._a.jpg", ".hidden.png", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in pictures_in(tmp_path)] == ["a.jpg", "b.PNG"]
+    with pytest.raises(BadInput, match="holds no pictures"):
+        pictures_in(tmp_path / "folder.png")
+    with pytest.raises(BadInput, match="cannot be read"):
+        pictures_in(tmp_path / "notes.txt")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from goodeye.errors import BadInput
-from goodeye.judging.tables import PICTURES, TABLES, Skipped
+from goodeye.judging.tables import TABLES, Skipped, pictures_in
 
 COLUMNS = ("image", "title", "prompt")
 SETTINGS = (
@@ -92,10 +92,7 @@ def _rows(path: Path) -> Iterator[_Row | Skipped]:
 
 def _folder(folder: Path) -> Iterator[_Row]:
     """The pictures of a folder by name; a titles.json beside them, a list of {"file", "title"}, gives the titles."""
-    pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES and path.is_file())
-    if not pictures:
-        raise BadInput(f"{folder} holds no pictures. Give a folder with PNG, JPEG or WebP files in it.")
-    titles = _titles(folder / "titles.json")
+    pictures, titles = pictures_in(folder), _titles(folder / "titles.json")
     for path in pictures:
         yield _Row(path.resolve(), titles.get(path.name, ""), "")
 

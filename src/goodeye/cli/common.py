@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
@@ -29,6 +29,21 @@ Images = Annotated[
 ]
 Text = Annotated[str | None, optional("TEXT")]
 Pictures = Annotated[Positional[tuple[Path, ...]], optional("PICTURE...")]
+Device = Annotated[str, arg(help="cpu, cuda, cuda:1, mps")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Products:
+    """What pictures are made of."""
+
+    inputs: Pictures = ()
+    """picture files, folders of them, or CSV or Parquet tables with the columns image, title, prompt"""
+    title: Text = None
+    """what the product is, for all that bring no title of their own"""
+    prompt: Text = None
+    """the scene it shall stand in; a setting is chosen where there is none"""
+    remover: Literal["saliency", "rembg"] = "saliency"
+    """what cuts out photographs without a transparent background"""
 
 
 @dataclass(frozen=True)
@@ -48,12 +63,20 @@ app.command(showroom, name="showroom", help="The embedded world: scenes with kno
 
 
 def command(group: SubcommandApp, name: str, resume: str = "") -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Puts a function into the tree. Parsing gives a `Call`: nothing runs before the whole line is understood."""
+    """Puts a function into the tree. Parsing gives a `Call`: nothing runs before the whole line is understood, and
+    before a --json file is known to be one that can be written."""
 
     def put(function: Callable[..., int]) -> Callable[..., int]:
         @wraps(function)
         def bind(*args: Any, **kwargs: Any) -> Call:
-            return Call(f"goodeye {name}", partial(function, *args, **kwargs), resume)
+            def run() -> int:
+                if kwargs.get("json") is not None:
+                    from goodeye.atomic import require_writable
+
+                    require_writable(kwargs["json"])
+                return function(*args, **kwargs)
+
+            return Call(f"goodeye {name}", run, resume)
 
         group.command(name=name.split()[-1])(bind)
         return function

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from goodeye.atomic import whole_file
+from goodeye.atomic import require_writable, whole_file
 from goodeye.errors import BadInput
 from goodeye.images import resize_rgba, shrunk, to_tensor
 from goodeye.judging.aesthetic import AestheticHead, AestheticJudge
@@ -22,7 +22,7 @@ from goodeye.judging.clip import Clip, ClipJudge, Embeddings
 from goodeye.judging.pixels import on_white
 from goodeye.judging.protocol import Context, Images, Inspector, Judge, Need, Scores, Verdict, check_scores, needs_of
 from goodeye.judging.rfnet import RFNetJudge
-from goodeye.judging.tables import PICTURES, TABLES, Cell, Skipped, read_table
+from goodeye.judging.tables import TABLES, Cell, Skipped, pictures_in, read_table
 from goodeye.progress import progress
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def judge_files(
     out: a Parquet file, written every minute, at the end and when stopped; with `resume`, what it holds is not done
     again. Raises BadInput for what makes the whole job impossible; a single bad picture is skipped and reported.
     """
+    _require_sense(paths, batch_size, out, resume)
     judges = make_judges(names, models, aesthetic_head)
     versions = {judge.name: judge.version for judge in judges}
     pictures, skipped = find_pictures(paths, title, prompt, Path(product) if product else None)
@@ -106,6 +107,17 @@ def judge_files(
         if out and result.rows:
             write_parquet(result, out)
     return result
+
+
+def _require_sense(paths: Sequence[str | Path], batch_size: int, out: str | Path | None, resume: bool) -> None:
+    if not paths:
+        raise BadInput("no picture is named. Name picture files, folders of them, or tables.")
+    if batch_size < 1:
+        raise BadInput(f"the batch is {batch_size}. Give 1 or more.")
+    if resume and not out:
+        raise BadInput("there is no file to go on with. Name it by --out.")
+    if out:
+        require_writable(out)
 
 
 def make_judges(
@@ -135,7 +147,10 @@ def make_judges(
 def find_pictures(
     paths: Sequence[str | Path], title: str = "", prompt: str = "", product: Path | None = None
 ) -> tuple[list[Picture], list[Skipped]]:
-    """The pictures of files, folders and tables in order, each once; and what is none. Files are not opened here."""
+    """The pictures of files, folders and tables in order, each once; and what is none. Files are not opened here.
+
+    One that is named again with other words or another product is judged by the first, which is said.
+    """
     found: dict[str, Picture] = {}
     skipped: list[Skipped] = []
     for path in map(Path, paths):
@@ -147,7 +162,12 @@ def find_pictures(
                     title=picture.title or title,
                     prompt=picture.prompt or prompt,
                 )
-                found.setdefault(picture.name, full)
+                if found.setdefault(picture.name, full) != full:
+                    message = (
+                        f"{picture.name} is named again with another title, prompt or product, and is judged by the "
+                        "first alone. Put the others into a table of their own."
+                    )
+                    skipped.append(Skipped(picture.name, message))
         except BadInput as error:
             skipped.append(Skipped(str(path), str(error)))
     return list(found.values()), skipped
@@ -155,10 +175,7 @@ def find_pictures(
 
 def _pictures(path: Path) -> Iterator[Picture]:
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
-        if not files:
-            raise BadInput(f"{path} holds no pictures. Give a folder with PNG, JPEG or WebP files in it.")
-        yield from (Picture(name=str(file), image=Cell(str(file), path=file)) for file in files)
+        yield from (Picture(name=str(file), image=Cell(str(file), path=file)) for file in pictures_in(path))
     elif path.suffix.lower() not in TABLES:
         yield Picture(name=str(path), image=Cell(str(path), path=path))
     else:

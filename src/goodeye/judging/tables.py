@@ -26,6 +26,20 @@ class Skipped:
     message: str
 
 
+def pictures_in(folder: Path) -> list[Path]:
+    """The picture files of a folder by name. Hidden ones are left out, such as macOS puts beside each (._shoe.jpg).
+
+    Raises BadInput where there are none, or the folder cannot be read.
+    """
+    try:
+        found = [file for file in folder.iterdir() if file.suffix.lower() in PICTURES and file.is_file()]
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be read: {error.strerror}. Check its permissions.") from error
+    if seen := sorted(file for file in found if not file.name.startswith(".")):
+        return seen
+    raise BadInput(f"{folder} holds no pictures. Give a folder with PNG, JPEG or WebP files in it.")
+
+
 @dataclass(frozen=True)
 class Cell:
     """A picture of a row: a path, a file in an archive, or the file's bytes (as datasets writes into Parquet)."""
