@@ -1,13 +1,16 @@
 """How long a reviewer waits, with many at once on a large ledger, and whether a killed server loses or doubles a vote.
 
-Makes a ledger, serves it with `goodeye review`, and has reviewers label as fast as people do (--think seconds a vote on
-average). In the middle the server is killed and started again; reviewers repeat what was not confirmed, as the page
-does. Prints JSON: median and 99th percentile of "next item" and "vote stored" in milliseconds, and what was lost or
-doubled, which must be nothing. The reviewers run on the same machine and share its cores with the server.
+Makes a ledger, serves it with `goodeye review`, and has reviewers label, and some compare, as fast as people do
+(--think seconds an answer on average). In the middle the server is killed and started again; reviewers repeat what was
+not confirmed, as the page does. Prints JSON: median and 99th percentile of "next item" and "vote stored" in
+milliseconds, the server's own processor time a request, and what was lost or doubled, which must be nothing. The
+reviewers run on the same machine and share its cores with the server.
 
-    python bench/review_load.py --out sqlite.json
-    python bench/review_load.py --postgres --out postgres.json
+    python bench/review_load.py --keep filled --out sqlite.json
+    python bench/review_load.py --keep filled --postgres --out postgres.json
     python bench/review_load.py --attempts 2000 --reviewers 4 --answers 10     # a quick test of itself
+
+With --keep the filled ledger is made once and copied for each run.
 """
 
 import http.client
@@ -35,13 +38,14 @@ from common import finish, new_parser
 from PIL import Image
 from sqlalchemy import func, insert, select, text
 
-from goodeye.ledger.asks import Ask
-from goodeye.ledger.ledger import Ledger
-from goodeye.ledger.schema import Attempt, Brief, Run, Verdict, Vote, now
+from goodeye.ledger.asks import Ask, Item, Pair
+from goodeye.ledger.ledger import DATABASE, Ledger
+from goodeye.ledger.schema import Attempt, Brief, Comparison, Run, Verdict, Vote, now
 from goodeye.ledger.schema import Image as Picture
 from goodeye.ledger.store import encode
 from goodeye.review.auth import COOKIE, form_token, sign_in
-from goodeye.review.votes import LABELS
+from goodeye.review.items import catch_up
+from goodeye.review.votes import CHOICES, LABELS
 
 SERVE = "import sys; from goodeye.cli import main; sys.exit(main(sys.argv[1:]))"
 PORTION = 5000  # rows inserted at once
@@ -53,7 +57,8 @@ LARGEST_PAUSE = 300.0  # seconds that a reviewer waits for a server that was kil
 
 
 def fill(ledger: Ledger, attempts: int, votes: int, seed: int) -> None:
-    """Rows straight into the tables: runs, briefs, attempts with a verdict each, and votes of earlier people."""
+    """Rows straight into the tables: runs, briefs, attempts with a verdict each, and votes of earlier people; then what
+    the app draws together of them, as its first start does."""
     chance = random.Random(seed)
     labels = list(LABELS)
     files = [encode(Image.new("RGB", (64, 64), (chance.randrange(256), 4 * one, 90))) for one in range(PICTURES)]
@@ -100,6 +105,9 @@ def fill(ledger: Ledger, attempts: int, votes: int, seed: int) -> None:
             for name in ("runs", "briefs", "attempts", "verdicts", "votes"):
                 top = f"(SELECT max(id) FROM {name})"
                 connection.execute(text(f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), {top})"))
+    catch_up(ledger)
+    if ledger.engine.dialect.name == "postgresql":
+        with ledger.transaction() as connection:
             connection.execute(text("ANALYZE"))
 
 
@@ -114,6 +122,8 @@ class Server:
     images: Path
     port: int
     process: "subprocess.Popen[str] | None" = None
+    spent: float = 0.0  # processor seconds of those that were stopped, less what their start took
+    _begun: float = 0.0
 
     def start(self) -> float:
         """Starts it and returns the seconds until it answers."""
@@ -123,14 +133,22 @@ class Server:
         assert self.process.stdout is not None
         if "http://" not in self.process.stdout.readline():
             raise SystemExit("the server did not start")
+        self._begun = processor_seconds(self.process.pid)
         return time.monotonic() - began
 
     def stop(self, how: signal.Signals) -> None:
         assert self.process is not None
+        self.spent += processor_seconds(self.process.pid) - self._begun
         self.process.send_signal(how)
         self.process.wait(60)
         assert self.process.stdout is not None
         self.process.stdout.close()
+
+
+def processor_seconds(pid: int) -> float:
+    """What a process has had of the processor so far (Linux)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 # The reviewers
@@ -141,26 +159,27 @@ class Reviewer:
     """One person's browser: it asks for the next item, thinks, and sends an answer until it is confirmed."""
 
     name: str
+    kind: str  # label, compare
     token: str
     port: int
     think: float
     chance: random.Random
     next_item: list[float] = field(default_factory=list)  # seconds
     stored: list[float] = field(default_factory=list)
-    confirmed: dict[int, str] = field(default_factory=dict)  # ask -> label
+    confirmed: dict[int, str] = field(default_factory=dict)  # ask -> what was said of it
     repeated: int = 0  # answers sent again, since nobody had confirmed them
 
     def work(self, answers: int) -> None:
-        """Labels so many, or until there is nothing left."""
+        """Answers so many, or until there is nothing left."""
         while len(self.confirmed) < answers:
-            asks = self._call("/api/desk", self.next_item, kind="label", count=1)["asks"]
+            asks = self._call("/api/desk", self.next_item, kind=self.kind, count=1)["asks"]
             if not asks:
                 return
             time.sleep(self.chance.expovariate(1 / self.think) if self.think else 0)
-            label = self.chance.choice(list(LABELS))
-            answer = {"ask": asks[0]["id"], "outcome": "answered", "answer": label, "seconds": self.think}
+            said = self.chance.choice(list(LABELS if self.kind == "label" else CHOICES))
+            answer = {"ask": asks[0]["id"], "outcome": "answered", "answer": said, "seconds": self.think}
             self._call("/api/answers", self.stored, **answer)
-            self.confirmed[asks[0]["id"]] = label
+            self.confirmed[asks[0]["id"]] = said
 
     def _call(self, path: str, times: list[float], **body: Any) -> Any:
         """The answer, timed; asked again while the server is away."""
@@ -196,7 +215,14 @@ class Reviewer:
 def review(ledger: Ledger, server: Server, options: Any) -> tuple[list[Reviewer], float]:
     """All reviewers at once; the server is killed when half of the answers are there. Also: seconds to come back."""
     reviewers = [
-        Reviewer(f"reviewer {one}", sign_in(ledger, f"reviewer {one}"), server.port, options.think, random.Random(one))
+        Reviewer(
+            name=(name := f"reviewer {one}"),
+            kind="compare" if one < options.comparing else "label",
+            token=sign_in(ledger, name),
+            port=server.port,
+            think=options.think,
+            chance=random.Random(one),
+        )
         for one in range(options.reviewers)
     ]
     threads = [threading.Thread(target=one.work, args=(options.answers,), daemon=True) for one in reviewers]
@@ -213,22 +239,34 @@ def review(ledger: Ledger, server: Server, options: Any) -> tuple[list[Reviewer]
 
 
 def lost_or_doubled(ledger: Ledger, reviewers: list[Reviewer]) -> dict[str, int]:
-    """Every confirmed answer is one vote of that label; nobody has two on one picture; no vote was never sent."""
+    """Every confirmed answer is one vote or comparison that says so; nobody has two on a thing; none was never sent."""
     names = [one.name for one in reviewers]
     with ledger.transaction() as connection:
         asks = {row.id: row for row in connection.execute(select(Ask).where(Ask.person.in_(names)))}
         votes = connection.execute(select(Vote).where(Vote.person.in_(names))).all()
-    labels = {vote.id: vote.label for vote in votes}
-    confirmed = {ask: label for one in reviewers for ask, label in one.confirmed.items()}
+        compared = connection.execute(select(Comparison).where(Comparison.person.in_(names))).all()
+        pairs = connection.scalar(select(func.count()).select_from(Pair))
+    stored = {("label", vote.id): vote.label for vote in votes}
+    stored |= {("compare", one.id): one.choice for one in compared}
+    confirmed = {ask: said for one in reviewers for ask, said in one.confirmed.items()}
     kept = [asks[ask] for ask in confirmed if asks[ask].repeat_of is None]
     counted = Counter((vote.attempt_id, vote.person) for vote in votes)
+    counted += Counter((one.left_attempt, one.right_attempt, one.axis, one.person) for one in compared)
     return {
         "confirmed": len(confirmed),
         "votes": len(votes),
-        "lost": sum(labels.get(ask.vote_id) != confirmed[ask.id] for ask in kept),
+        "comparisons": len(compared),
+        "pairs": pairs or 0,
+        "lost": sum(stored.get((ask.kind, ask.vote_id or ask.comparison_id)) != meant(ask, confirmed) for ask in kept),
         "doubled": sum(count - 1 for count in counted.values()),
-        "not_sent": len(votes) - len(kept),
+        "not_sent": len(votes) + len(compared) - len(kept),
     }
+
+
+def meant(ask: Any, confirmed: dict[int, str]) -> str:
+    """What was said of an ask, as it must stand on record: of the attempts, wherever on the screen they were."""
+    said = confirmed[ask.id]
+    return {"left": "right", "right": "left"}.get(said, said) if ask.swapped else said
 
 
 def milliseconds(times: list[float]) -> dict[str, float]:
@@ -237,37 +275,73 @@ def milliseconds(times: list[float]) -> dict[str, float]:
     return {"median": round(float(found[0]), 1), "p99": round(float(found[1]), 1), "count": len(times)}
 
 
-# A PostgreSQL server for the while
+# Where it lies
+
+
+def filled(ledger: Ledger, options: Any) -> float:
+    """Fills an empty ledger and returns the seconds that it took; 0 where that was done before."""
+    with ledger.transaction() as connection:
+        there = [connection.scalar(select(func.count()).select_from(table)) for table in (Attempt, Vote, Item)]
+    if there == [options.attempts, options.votes, options.attempts]:
+        return 0.0
+    if any(there):
+        raise SystemExit(
+            f"{ledger.where} holds {there} attempts, votes and items: not what was asked for, or half made"
+        )
+    began = time.monotonic()
+    fill(ledger, options.attempts, options.votes, options.seed)
+    return time.monotonic() - began
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[str]:
-    """The URL of a fresh database in a server on loopback, with its usual settings. Debian's package suffices."""
+def on_sqlite(kept: Path, scratch: Path, options: Any) -> Iterator[tuple[str, float]]:
+    """A fresh copy of the filled ledger, and the seconds that filling took."""
+    with Ledger.open(kept / "sqlite", kept / "images") as ledger:
+        seconds = filled(ledger, options)
+    (scratch / "run").mkdir()
+    shutil.copyfile(kept / "sqlite" / DATABASE, scratch / "run" / DATABASE)  # closed, so all of it is in the one file
+    yield str(scratch / "run"), seconds
+
+
+@contextmanager
+def on_postgres(kept: Path, _scratch: Path, options: Any) -> Iterator[tuple[str, float]]:
+    """The same in a PostgreSQL server on loopback, with its usual settings. Debian's package suffices."""
+    import psycopg
+
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
     if not programs:
         raise SystemExit("there is no PostgreSQL here (Debian: apt-get install postgresql)")
-    root = os.geteuid() == 0
-    if root:
-        folder.chmod(0o755)
-        (folder / "pg").mkdir()
-        shutil.chown(folder / "pg", "postgres")
-    else:
-        (folder / "pg").mkdir()
-    port, data = free_port(), str(folder / "pg" / "data")
+    root, folder = os.geteuid() == 0, kept.resolve() / "pg"
+    if not folder.exists():
+        folder.mkdir()
+        if root:
+            kept.chmod(0o755)
+            shutil.chown(folder, "postgres")
+    port, data = free_port(), str(folder / "data")
 
     def run(program: str, *words: str) -> None:
         prefix = ["runuser", "-u", "postgres", "--"] if root else []
-        done = subprocess.run([*prefix, str(programs[-1].with_name(program)), "-D", data, *words], capture_output=True)
+        command = [*prefix, str(programs[-1].with_name(program)), "-D", data, *words]
+        done = subprocess.run(command, capture_output=True, cwd="/tmp")
         if done.returncode:
             raise SystemExit(f"{program}: {done.stderr.decode()[-300:]}")
 
-    run("initdb", "-U", "goodeye", "-A", "trust", "-E", "UTF8")
-    options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder / 'pg'}"
-    run("pg_ctl", "-w", "-l", str(folder / "pg" / "log"), "-o", options, "start")
+    if not (folder / "data").exists():
+        run("initdb", "-U", "goodeye", "-A", "trust", "-E", "UTF8")
+    settings = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder}"
+    run("pg_ctl", "-w", "-t", "300", "-l", str(folder / "log"), "-o", settings, "start")
+    url = f"postgresql://goodeye@127.0.0.1:{port}"
     try:
-        yield f"postgresql://goodeye@127.0.0.1:{port}/postgres"
+        with psycopg.connect(f"{url}/postgres", autocommit=True) as connection:
+            if connection.execute("SELECT 1 FROM pg_database WHERE datname = 'filled'").fetchone() is None:
+                connection.execute("CREATE DATABASE filled")
+            with Ledger.open(f"{url}/filled", kept / "images") as ledger:
+                seconds = filled(ledger, options)
+            connection.execute("DROP DATABASE IF EXISTS run")
+            connection.execute("CREATE DATABASE run TEMPLATE filled")
+        yield f"{url}/run", seconds
     finally:
-        run("pg_ctl", "-w", "-m", "fast", "stop")
+        run("pg_ctl", "-w", "-t", "300", "-m", "fast", "stop")
 
 
 def free_port() -> int:
@@ -276,36 +350,30 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def measure(place: str, folder: Path, options: Any) -> dict[str, Any]:
-    """Fills the ledger, serves it, has it reviewed."""
-    images = folder / "images"
+def measure(place: str, images: Path, options: Any) -> dict[str, Any]:
+    """Serves the filled ledger and has it reviewed."""
     with Ledger.open(place, images) as ledger:
-        began = time.monotonic()
-        fill(ledger, options.attempts, options.attempts // 5 if options.votes is None else options.votes, options.seed)
-        filled = time.monotonic() - began
         server = Server(place, images, free_port())
         first = server.start()
         try:
             reviewers, back = review(ledger, server, options)
         finally:
             server.stop(signal.SIGINT)
+        times = {name: [one for who in reviewers for one in getattr(who, name)] for name in ("next_item", "stored")}
         with ledger.transaction() as connection:
             rows = {
                 table.__tablename__: connection.scalar(select(func.count()).select_from(table))
-                for table in (Attempt, Vote)
+                for table in (Attempt, Vote, Comparison)
             }
         return {
             "database": ledger.engine.dialect.name,
             "rows": rows,
-            "next_item_ms": milliseconds([one for who in reviewers for one in who.next_item]),
-            "vote_stored_ms": milliseconds([one for who in reviewers for one in who.stored]),
+            "next_item_ms": milliseconds(times["next_item"]),
+            "vote_stored_ms": milliseconds(times["stored"]),
+            "server_processor_ms_a_request": round(1000 * server.spent / sum(map(len, times.values())), 2),
             "sent_again": sum(one.repeated for one in reviewers),
             **lost_or_doubled(ledger, reviewers),
-            "seconds": {
-                "to_fill": round(filled, 1),
-                "first_start": round(first, 1),
-                "start_after_kill": round(back, 1),
-            },
+            "seconds": {"first_start": round(first, 1), "start_after_kill": round(back, 1)},
         }
 
 
@@ -314,18 +382,22 @@ def main() -> None:
     parser.add_argument("--attempts", type=int, default=1_000_000)
     parser.add_argument("--votes", type=int, help="there before; a fifth of the attempts if not given")
     parser.add_argument("--reviewers", type=int, default=32)
+    parser.add_argument("--comparing", type=int, help="of them; a quarter if not given")
     parser.add_argument("--answers", type=int, default=60, help="of each reviewer")
     parser.add_argument("--think", type=float, default=1.0, help="mean seconds that a person looks at a picture")
     parser.add_argument("--postgres", action="store_true", help="on a PostgreSQL server started for this, not SQLite")
+    parser.add_argument("--keep", type=Path, help="folder for the filled ledger, of either database, for the next time")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="goodeye-review-") as scratch:
-        folder = Path(scratch)
-        if options.postgres:
-            with postgres(folder) as url:
-                result = measure(url, folder, options)
-        else:
-            result = measure(str(folder / "ledger"), folder, options)
+    options.votes = options.attempts // 5 if options.votes is None else options.votes
+    options.comparing = options.reviewers // 4 if options.comparing is None else options.comparing
+    with tempfile.TemporaryDirectory(prefix="goodeye-review-") as folder:
+        scratch = Path(folder)
+        kept = options.keep or scratch
+        kept.mkdir(parents=True, exist_ok=True)
+        with (on_postgres if options.postgres else on_sqlite)(kept, scratch, options) as (place, seconds):
+            result = measure(place, kept / "images", options)
+    result["seconds"]["to_fill"] = round(seconds, 1)
     finish(result, options)
     if result["lost"] or result["doubled"] or result["not_sent"]:
         raise SystemExit("votes were lost, doubled or invented")

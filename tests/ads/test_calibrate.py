@@ -16,6 +16,7 @@ from goodeye.errors import BadInput
 from goodeye.judging.files import judge_files
 from goodeye.judging.protocol import Verdict
 from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.opinions import store_vote
 from goodeye.modelset import Models, resolve
 
 
@@ -203,6 +204,25 @@ def test_votes_in_the_ledger_take_the_scores_on_record(models, run):
     assert [one.message.split(" has the label")[1][:8] for one in found.skipped] == [" 'what?'"]
     scores = [one.available for one in result.attempts]
     assert found.counts.passed == tuple(sum(s >= t for s in scores) for t in found.counts.grid)
+
+
+def test_pictures_chosen_for_a_judges_doubt_do_not_count(models, run, capsys, tiny_set):
+    result = run()
+    run(out="more", seed=1)
+    with Ledger.open("book") as book:
+        with book.transaction() as connection:
+            for one, chosen in zip(result.attempts, ["random", "unsure", "unsure", ""], strict=False):
+                store_vote(connection, one.id, "ann", "available", chosen=chosen)
+        book.vote(book.attempts(2)[0].id, "ann", "bad")
+    found = calibrate("book", models=models, runs=(1,), **EASY)
+    assert (found.counts.votes, found.counts.bad[0], found.in_doubt) == (2, 0, 2)
+    assert "2 more pictures with votes are left out" in found.summary() and found.as_json()["in_doubt"] == 2
+    assert calibrate("book", models=models, **EASY).counts.votes == 3
+    assert main(["ledger", "export", "book", "--format", "csv", "--out", "csv"]) == 0
+    table = calibrate("csv/votes.csv", models=models, **EASY)  # the table says it, too
+    assert (table.counts.votes, table.in_doubt) == (2 + 1, 2)
+    assert main(["ads", "calibrate", "csv/votes.csv", "--run", "1", "--models", str(tiny_set)]) == 2
+    assert "--run is of a ledger's runs" in capsys.readouterr().err
 
 
 def test_attempts_of_another_judge_are_scored_anew(models, run):

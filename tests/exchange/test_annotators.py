@@ -2,6 +2,7 @@
 
 import base64
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -27,11 +28,21 @@ def test_label_studio_out_and_in_again(ledger: Ledger, other: Ledger, tmp_path: 
     assert done.written == 13 and done.left_out == []
     found = import_into(other, "label-studio", tmp_path / "out")
     assert found.votes == 13 and found.skipped == []
-    columns = ("person", "label", "axes", "seconds", "created")
+    columns = ("person", "label", "axes", "seconds", "created", "chosen")
     assert votes_of(other, *columns) == votes_of(ledger, *columns) and verdicts_of(other) == verdicts_of(ledger)
     assert import_into(other, "label-studio", tmp_path / "out").known == 13
     config = ElementTree.parse(tmp_path / "out" / "label_config.xml")
     assert {one.get("value") for one in config.iter("Choice")} == {"available", "size_mismatch", "shape_hallucination"}
+    tasks = json.loads((tmp_path / "out" / "tasks.json").read_text())
+    controls = {one.get("name") for tag in ("Choices", "Number") for one in config.iter(tag)}
+    said = [one for task in tasks for given in task["annotations"] + task["predictions"] for one in given["result"]]
+    assert {one["from_name"] for one in said} == controls == {"label", "beauty"}
+    shown = {one.get("name"): one.get("value", "")[1:] for tag in ("Image", "Text") for one in config.iter(tag)}
+    assert {one["to_name"] for one in said} <= set(shown) and all(
+        set(shown.values()) <= set(task["data"]) for task in tasks
+    )
+    voters = [one["completed_by"] for task in tasks for one in task["annotations"]]
+    assert all(set(one) == {"email"} for one in voters), "it looks for nothing else in an object"
 
 
 def exported_task(**changes: object) -> dict[str, Any]:
@@ -73,12 +84,17 @@ def test_argilla_out_and_in_again(ledger: Ledger, other: Ledger, tmp_path: Path)
     fill(ledger)
     done = export(ledger, "argilla", tmp_path / "out")
     assert done.written == 12 and len(done.left_out) == 1 and "replaced" in done.left_out[0].message
+    for record in json.loads((tmp_path / "out" / "records.json").read_text()):  # what `Record.from_dict` hands on
+        assert set(record) == {"id", "fields", "metadata", "suggestions", "responses", "vectors", "_server_id"}
+        assert all(set(one) == {"value", "score", "agent"} for one in record["suggestions"].values())
+        given = [one for answers in record["responses"].values() for one in answers]
+        assert all(set(one) == {"value", "user_id"} and uuid.UUID(one["user_id"]) for one in given)
     found = import_into(other, "argilla", tmp_path / "out")
     assert found.votes == 12 and found.skipped == [] and verdicts_of(other) == verdicts_of(ledger)
     last = {(vote.attempt_id, vote.person): vote for vote in ledger.votes()}
     attempts = attempts_of(ledger)
-    assert set(votes_of(other, "person", "label", "axes")) == {
-        (attempts[vote.attempt_id].image_sha, repr(vote.person), repr(vote.label), repr(vote.axes))
+    assert set(votes_of(other, "person", "label", "axes", "chosen")) == {
+        (attempts[vote.attempt_id].image_sha, repr(vote.person), repr(vote.label), repr(vote.axes), repr(vote.chosen))
         for vote in last.values()
     }
     assert import_into(other, "argilla", tmp_path / "out").known == 12

@@ -52,7 +52,7 @@ def test_votes_stand_beside_the_images(ledger: Ledger, other: Ledger, tmp_path: 
     fill(ledger)
     export(ledger, "coco", tmp_path / "out")
     found = import_into(other, "coco", tmp_path / "out")
-    columns = ("person", "label", "axes", "seconds", "created")
+    columns = ("person", "label", "axes", "seconds", "created", "chosen")
     assert found.votes == 13 and votes_of(other, *columns) == votes_of(ledger, *columns)
     assert import_into(other, "coco", tmp_path / "out").known == 13
 

@@ -17,7 +17,7 @@ from goodeye.ledger.check import check
 from goodeye.ledger.ledger import Ledger
 from ledger.recorder import picture
 
-VOTE = ("person", "label", "axes", "seconds", "created")
+VOTE = ("person", "label", "axes", "seconds", "created", "chosen")
 SAID = ("person", "judge", "version", "axis", "choice", "swapped", "created")
 
 

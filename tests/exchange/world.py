@@ -14,6 +14,7 @@ from goodeye.ledger.opinions import store_comparison, store_vote
 from goodeye.ledger.rows import VerdictRow
 from ledger.recorder import picture
 
+WHY = ("", "random", "unsure")  # a picture was put before people
 LABELS = ("available", "size_mismatch", "shape_hallucination")
 
 
@@ -43,8 +44,9 @@ def fill(ledger: Ledger) -> None:
                 attempts.append(ledger.record_attempt(brief, 0, number, seed, image, [said]))
     with ledger.transaction() as connection:
         for place, attempt in enumerate(attempts[:6]):
-            store_vote(connection, attempt, "Ann Ö.", LABELS[place % 3], {"beauty": 0.1 + place}, 1 / 3, when(place))
-            store_vote(connection, attempt, "bo@example.org", "available", {}, 0.0, when(30))
+            said = LABELS[place % 3], {"beauty": 0.1 + place}, 1 / 3, when(place), WHY[place // 2]
+            store_vote(connection, attempt, "Ann Ö.", *said)
+            store_vote(connection, attempt, "bo@example.org", "available", {}, 0.0, when(30), WHY[place // 2])
         store_vote(connection, attempts[0], "Ann Ö.", "size_mismatch", {}, 2.0, when(50))  # thought again
         store_vote(connection, attempts[0], "eve", "available", {}, 2.0, when(51))
         pairs = ((attempts[0], attempts[4]), (attempts[5], attempts[1]))

@@ -47,6 +47,8 @@ def before_0003(engine: Engine) -> None:
                 choice="left", swapped=number in (1, 3), created=WHEN)  # fmt: skip
         put("asks", id=1, kind="compare", person="ann", pair_id=1, chosen="unsure", swapped=True, handed=WHEN,
             outcome="answered", answer="left", note="", seconds=1.5, comparison_id=1)  # fmt: skip
+        put("asks", id=2, kind="label", person="ann", attempt_id=1, chosen="random", swapped=False, handed=WHEN,
+            outcome="answered", answer="available", note="", seconds=1.5, vote_id=1)  # fmt: skip
 
 
 def assert_is_up_to_date(ledger: Ledger) -> None:
@@ -64,7 +66,8 @@ def assert_is_up_to_date(ledger: Ledger) -> None:
         assert (attempt.id, attempt.image_sha, attempt.seed, attempt.detail) == (run, SHA, 7, {})
         assert [vote.person for vote in ledger.votes(run)] == ["ann"] and ledger.picks(run)[0].kept
     found = check(ledger)
-    assert found.dangling == [] and found.rows["asks"] == 1
+    assert found.dangling == [] and found.rows["asks"] == 2
+    assert [vote.chosen for vote in ledger.votes()] == ["random", ""]
     brief = ledger.briefs(1)[0].id
     ledger.record_attempt(brief, 1, 1, 1, None, detail={"why": "prose"})
     row = ledger.record_attempt(brief, 2, 1, 1, None, shown=[picture(1), picture(2)])

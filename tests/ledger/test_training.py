@@ -53,6 +53,14 @@ def test_labels_are_what_most_last_say(voted: Ledger, tmp_path: Path) -> None:
     assert len(placed) == 1 and found[0].product == found[1].product  # one size, one cut-out
     assert found[0].product and found[0].product.open().size == (32, 32)
     assert found[0].product.name.startswith("products/"), "what is held out must not depend on where the table lies"
+    again = label_table(voted, tmp_path / "again", place, runs=(1,))
+    assert (again.count, again.even) == (2, 1)
+    other = voted.start_run("ads", {}, 1)
+    for runs, message in (((other,), f"no labels of ads in run {other}"), ((9,), "has no run 9")):
+        with pytest.raises(BadInput, match=message):
+            label_table(voted, tmp_path / "none", place, runs=runs)
+    with pytest.raises(BadInput, match="is one of ads, not of edit"):
+        label_table(voted, tmp_path / "none", place, job="edit", runs=(1,))
     with pytest.raises(BadInput, match="no labels of edit"):
         label_table(voted, tmp_path / "out", place, job="edit")
 

@@ -4,8 +4,10 @@ import io
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
+from fastapi.routing import APIRoute
 from PIL import Image
 from sqlalchemy import func, select
 from starlette.testclient import TestClient
@@ -13,8 +15,9 @@ from starlette.testclient import TestClient
 from goodeye.ledger.asks import Ask
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.schema import Comparison
-from goodeye.review.app import create_app
+from goodeye.review.app import Settings, create_app
 from goodeye.review.auth import Guard, Limit
+from goodeye.review.find import Finder
 from goodeye.review.items import catch_up, reading
 from review.conftest import ORIGIN, Browser, fill
 
@@ -103,6 +106,25 @@ def test_nothing_is_asked_from_outside(ledger: Ledger) -> None:
 def test_without_a_session_a_page_leads_to_the_door(browser: Start, page: str) -> None:
     answer = browser("").client.get(page, follow_redirects=False)
     assert answer.status_code == 303 and answer.headers["location"].startswith("/sign-in?to=")
+
+
+def test_no_route_is_open_but_the_door(ledger: Ledger) -> None:
+    """Whatever is added later: without a session a page leads to the door, a picture or call is refused."""
+    attempts = fill(ledger, [0.5])
+    app = create_app(ledger, Settings(finder=cast(Finder, object())))
+    client = TestClient(app, base_url=ORIGIN)
+    sha = ledger.attempt(attempts[0]).image_sha
+    routes = [route for route in app.routes if isinstance(route, APIRoute) and route.path != "/sign-in"]
+    assert len(routes) >= 20
+    for route in routes:
+        path = re.sub(r"\{\w+\}", sha if "sha" in route.path else "1", route.path)
+        for method in route.methods:
+            answer = client.request(method, path, follow_redirects=False)
+            if method == "GET":
+                assert answer.status_code == 401 or answer.headers["location"].startswith("/sign-in"), path
+            else:
+                assert answer.status_code in (401, 403, 415), path
+    assert answered(ledger) == 0
 
 
 @pytest.mark.parametrize("path", list(CALLS))

@@ -50,14 +50,15 @@ def brightness(who: Browser, sha: str) -> float:
         return float(np.asarray(shown.convert("L")).mean())
 
 
-def vote_all(ledger: Ledger, line: float) -> int:
-    """Raters for whom all above a brightness is right, each wrong now and then, label until nothing is left."""
+def vote_all(ledger: Ledger, line: float, run: int) -> int:
+    """Raters for whom all above a brightness is right, each wrong now and then, label until nothing is left.
+
+    What is in doubt is asked first in the first run, which the judge learns from, and by chance in the second.
+    """
+    rules = Rules(votes=len(RATERS), random_share=run - 1, repeat_share=0, runs=(run,))
     said = 0
     for name in RATERS:
-        who, slips = (
-            Browser(ledger, name, rules=Rules(votes=len(RATERS), random_share=1, repeat_share=0)),
-            random.Random(name),
-        )
+        who, slips = Browser(ledger, name, rules=rules), random.Random(name)
         while asks := who.desk(count=4):
             for ask in asks:
                 good = (brightness(who, ask["images"][0]) > line) != (slips.random() < 0.1)
@@ -76,21 +77,22 @@ def line_of(ledger: Ledger) -> float:
 def test_votes_train_the_judge_hold_a_promise_and_both_are_used(
     tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two ledgers: a judge is not calibrated on the votes that it learned from."""
+    """Two runs: a judge is not calibrated on the votes that it learned from, nor on pictures chosen for its doubt."""
     shop = str(products(tmp_path / "shop"))
 
     def make(models: Path, name: str, *more: str) -> None:
         given = ["ads", "make", shop, "--models", str(models), "--want", "2", "--attempts", "1", "--out", name, *more]
-        assert main(given) == 0
+        assert main([*given, "--ledger", "book"]) == 0
 
-    make(tiny_set, "one", "--ledger", "learn", "--threshold", "0")
-    with Ledger.open("learn", create=False) as learn:
-        line = line_of(learn)
-        assert vote_all(learn, line) == len(learn.votes()) == 3 * 12
-        before = {verdict.version for row in learn.attempts(1) for verdict in row.verdicts}
+    make(tiny_set, "one", "--threshold", "0")
+    with Ledger.open("book", create=False) as book:
+        catch_up(book)
+        line = line_of(book)
+        assert vote_all(book, line, 1) == len(book.votes()) == 3 * 12
+        before = {verdict.version for row in book.attempts(1) for verdict in row.verdicts}
 
-    taught = ["ads", "train-judge", "learn", "--models", str(tiny_set), "--out", "taught", "--json", "taught.json"]
-    assert main([*taught, "--epochs", "2", "--batch", "4", "--held-out", "0.4"]) == 0
+    taught = ["ads", "train-judge", "book", "--run", "1", "--models", str(tiny_set), "--out", "taught"]
+    assert main([*taught, "--json", "taught.json", "--epochs", "2", "--batch", "4", "--held-out", "0.4"]) == 0
     report = json.loads(Path("taught.json").read_text())
     assert report["trained_on"] + report["rows"][0]["count"] == 12 and report["skipped"] == []
 
@@ -100,25 +102,27 @@ def test_votes_train_the_judge_hold_a_promise_and_both_are_used(
     better = tmp_path / "better.toml"
     better.write_text("\n".join(lines))
 
-    make(better, "two", "--ledger", "hold", "--threshold", "0", "--seed", "1")
-    with Ledger.open("hold", create=False) as hold:
-        vote_all(hold, line)
-        catch_up(hold)
-        assert main(["ads", "calibrate", "hold", "--models", str(better), *EASY]) == 0
+    calibrate = ["ads", "calibrate", "book", "--models", str(better), *EASY]
+    make(better, "two", "--threshold", "0", "--seed", "1")
+    assert main([*calibrate, "--run", "1"]) == 2, "its pictures were chosen in doubt"
+    with Ledger.open("book", create=False) as book:
+        catch_up(book)
+        vote_all(book, line, 2)
+        assert main([*calibrate, "--run", "2"]) == 0
         kept = json.loads(Path("goodeye-promise.json").read_text())
-        (told,) = standing(hold).promised
+        (told,) = standing(book).promised
         assert told.promise is None and told.still and told.pictures == kept["votes"] == 12
         monkeypatch.setattr(promised, "MAX_BAD", 0.5)
         monkeypatch.setattr(promised, "CONFIDENCE", 0.5)
-        (told,) = standing(hold).promised
+        (told,) = standing(book).promised
         assert told.promise and told.version == kept["maker"]["judge_version"]
         assert (told.promise.threshold, told.promise.passed) == (kept["threshold"], kept["passed"])
 
-    make(better, "three", "--ledger", "hold", "--promise", "0.5", "--seed", "2")
+    make(better, "three", "--promise", "0.5", "--seed", "2")
     results = json.loads(Path("three/results.json").read_text())
     assert results["threshold"] == kept["threshold"] and results["promise"]["words"] == kept["words"]
-    with Ledger.open("hold", create=False) as hold:
-        by = {verdict.version for row in hold.attempts(2) for verdict in row.verdicts}
+    with Ledger.open("book", create=False) as book:
+        by = {verdict.version for row in book.attempts(3) for verdict in row.verdicts}
         assert by == {kept["maker"]["judge_version"]} and not by & before
 
 

@@ -99,7 +99,7 @@ def test_flagged_and_skipped_pictures_do_not_come_back(ledger: Ledger) -> None:
 
 
 def test_the_random_share_follows_the_fixed_order(ledger: Ledger) -> None:
-    from goodeye.review.items import scattered
+    from goodeye.ledger.sample import scattered
 
     attempts = fill(ledger, [number / 20 for number in range(20)])
     rules = replace(PLAIN, random_share=1.0)

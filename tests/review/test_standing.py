@@ -77,7 +77,7 @@ def test_position_and_ranking(ledger: Ledger) -> None:
 def test_the_random_sample_takes_in_what_lies_before_it(ledger: Ledger) -> None:
     from dataclasses import replace
 
-    from goodeye.review.items import scattered
+    from goodeye.ledger.sample import scattered
     from review.conftest import PLAIN
 
     attempts = fill(ledger, [0.5] * 6)

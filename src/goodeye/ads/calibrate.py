@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +31,8 @@ from goodeye.judging.rfnet import class_number
 from goodeye.judging.tables import TABLES, Row, Skipped, read_table
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import AttemptRow, BriefRow, RunRow
+from goodeye.ledger.sample import UNSURE, chosen_in_doubt
+from goodeye.ledger.training import is_ledger, runs_of
 from goodeye.modelset import Models, opened, resolve
 
 if TYPE_CHECKING:
@@ -141,16 +143,17 @@ class Calibrated:
     refusal: str
     counts: Counts
     skipped: Sequence[Skipped]
+    in_doubt: int = 0  # pictures left out, since they were put before people for a judge's doubt of them
 
     def summary(self) -> str:
         """What was found, for a terminal."""
         made = self.calibration
         if made is None:
-            return self.refusal
+            return f"{self.refusal}{self._left_out()}"
         of = f" on {made.products:,} products" if made.products else ""
         return "\n".join(
             [
-                f"{made.votes:,} votes{of}, {self.counts.bad[0]:,} of them bad.",
+                f"{made.votes:,} votes{of}, {self.counts.bad[0]:,} of them bad.{self._left_out()}",
                 f"{made.passed:,} pass at p(available) >= {made.threshold:g}, {made.bad} of those are bad: "
                 f"by themselves at most {_percent(made.bound)}.",
                 f"Promise: {made.words}",
@@ -158,11 +161,20 @@ class Calibrated:
             ]
         )
 
+    def _left_out(self) -> str:
+        if not self.in_doubt:
+            return ""
+        return (
+            f" {self.in_doubt:,} more pictures with votes are left out: they were chosen because a judge was in doubt "
+            "of them. Ask with `goodeye review --random-share 1`, and every vote counts."
+        )
+
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
         return {
             "promise": self.calibration.as_json() if self.calibration else None,
             "refusal": self.refusal,
+            "in_doubt": self.in_doubt,
             "counts": asdict(self.counts),
             "skipped": [asdict(one) for one in self.skipped],
         }
@@ -176,15 +188,19 @@ def calibrate(
     models: str | Path | Models = "showroom",
     out: str | Path = PROMISE,
     images: str | Path | None = None,
+    runs: Collection[int] = (),
     batch: int = 16,
     device: str = "cpu",
 ) -> Calibrated:
     """Finds the loosest threshold at which at most `max_bad` of passed pictures are bad, with the confidence.
 
     votes: a table (CSV, Parquet) with the columns image and label and, where there are any, product (the cut-out as it
-    stands in the picture), title, available (a score; it spares scoring) and version (of the judge that gave it); or a
-    ledger, by folder or URL, of which all votes on the model set's pictures are taken. A label is available, bad, a
-    class or 1 to 6; what most say of a picture counts, a tie as bad. images: the folder of the ledger's pictures.
+    stands in the picture), title, available (a score; it spares scoring), version (of the judge that gave it) and
+    chosen, as `goodeye ledger export --format csv` writes it; or a
+    ledger, by folder or URL, of which the votes on the model set's pictures are taken, but for pictures that were put
+    before people because a judge was in doubt of them (`goodeye.ledger.sample`). A label is available, bad, a class or
+    1 to 6; what most say of a picture counts, a tie as bad. images: the folder of the ledger's pictures. runs: only of
+    these runs of the ledger.
 
     The promise is written to `out`; where the votes hold none, nothing is written and `refusal` says why. Raises
     BadInput where there are no votes, or nothing can be scored.
@@ -192,25 +208,35 @@ def calibrate(
     check_promise(max_bad, confidence)
     if batch < 1:
         raise BadInput(f"batch is {batch}. Give 1 or more.")
+    if runs and not is_ledger(votes):
+        raise BadInput(f"--run is of a ledger's runs, and {votes} is none. Leave it away.")
     loaded = opened(models, device)
     if Path(votes).suffix.lower() in TABLES:
         found = _of_table(Path(votes), loaded, batch)
     else:
         with Ledger.open(votes, images, create=False) as ledger:
-            found = _of_ledger(ledger, loaded, batch)
+            found = _of_ledger(ledger, loaded, batch, runs)
     if not found.voted:
         why = f" First: {found.skipped[0].message}" if found.skipped else ""
+        if found.in_doubt:
+            why = (
+                f" {found.in_doubt:,} were chosen for a judge's doubt: ask with `goodeye review --random-share 1`.{why}"
+            )
         raise BadInput(f"{votes} holds no vote that can be used. Give pictures with labels: {LABELS}.{why}")
     counts = counts_of(np.array([one.available for one in found.voted]), np.array([one.bad for one in found.voted]))
     made = promise(counts, max_bad, confidence)
     file = Path(out)
     if made is None:
         refused = refusal(counts, max_bad, confidence)
-        return Calibrated(file=file, calibration=None, refusal=refused, counts=counts, skipped=found.skipped)
+        return Calibrated(
+            file=file, calibration=None, refusal=refused, counts=counts, skipped=found.skipped, in_doubt=found.in_doubt
+        )
     calibration = _calibration(made, found, maker_of(loaded, loaded.rfnet), str(votes))
     content = {**calibration.as_json(), "counts": asdict(counts)}
     write_bytes(file, (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
-    return Calibrated(file=file, calibration=calibration, refusal="", counts=counts, skipped=found.skipped)
+    return Calibrated(
+        file=file, calibration=calibration, refusal="", counts=counts, skipped=found.skipped, in_doubt=found.in_doubt
+    )
 
 
 def maker_of(models: Models, inspector: object) -> Maker:
@@ -251,6 +277,7 @@ class _Found:
     voted: Sequence[_Voted]
     skipped: Sequence[Skipped]
     date: datetime
+    in_doubt: int = 0
 
 
 def _calibration(made: Promise, found: _Found, maker: Maker, source: str) -> Calibration:
@@ -280,7 +307,7 @@ def _percent(share: float) -> str:
 
 def _of_table(path: Path, models: Models, batch: int) -> _Found:
     """The table's pictures, each with its rows' votes; those without a score are scored."""
-    rows, said, given, skipped = _read(path, models.rfnet.version)
+    rows, said, given, skipped, doubtful = _read(path, models.rfnet.version)
     wanting = {name for name in rows if name not in given}
     if wanting:
         judged = judge_files([path], ["rfnet"], models, batch_size=batch)
@@ -292,15 +319,20 @@ def _of_table(path: Path, models: Models, batch: int) -> _Found:
         for name, row in rows.items()
         if name in given
     ]
-    return _Found(voted=voted, skipped=skipped, date=datetime.fromtimestamp(path.stat().st_mtime, UTC))
+    date = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    return _Found(voted=voted, skipped=skipped, date=date, in_doubt=doubtful)
 
 
-def _read(path: Path, version: str) -> tuple[dict[str, Row], dict[str, list[bool]], dict[str, float], list[Skipped]]:
-    """By picture: its first row, its votes, and its score where one is given; and what cannot be used."""
+def _read(
+    path: Path, version: str
+) -> tuple[dict[str, Row], dict[str, list[bool]], dict[str, float], list[Skipped], int]:
+    """By picture: its first row, its votes, and its score where one is given; what cannot be used; and how many
+    pictures were put before people for a judge's doubt of them, which are left out."""
     rows: dict[str, Row] = {}
     said: dict[str, list[bool]] = defaultdict(list)
     given: dict[str, float] = {}
     skipped: list[Skipped] = []
+    doubtful = set[str]()
     labelled = False
     for row in read_table(path):
         labelled |= "label" in row.words
@@ -309,13 +341,16 @@ def _read(path: Path, version: str) -> tuple[dict[str, Row], dict[str, list[bool
         except BadInput as error:
             skipped.append(Skipped(row.name, str(error)))
             continue
+        if row.words.get("chosen") == UNSURE:
+            doubtful.add(name)
+            continue
         rows.setdefault(name, row)
         said[name].append(bad)
         if score is not None:
             given[name] = score
     if skipped and not labelled:
         raise BadInput(f"{path} has no column label. Add one with {LABELS}.")
-    return rows, said, given, skipped
+    return rows, said, given, skipped, len(doubtful - set(rows))
 
 
 def _vote_of(row: Row, version: str) -> tuple[str, bool, float | None]:
@@ -352,14 +387,21 @@ def _product_of(row: Row) -> str:
 # The ledger
 
 
-def _of_ledger(ledger: Ledger, models: Models, batch: int) -> _Found:
-    """All attempts of this model set that people voted on; the last vote of each person counts."""
+def _of_ledger(ledger: Ledger, models: Models, batch: int, runs: Collection[int]) -> _Found:
+    """The attempts of this model set that people voted on, less those that were chosen for a judge's doubt; the last
+    vote of each person counts."""
     judge, skipped, date = models.rfnet, list[Skipped](), datetime.fromtimestamp(0, UTC)
     known: list[tuple[AttemptRow, BriefRow, bool]] = []
-    for run in ledger.runs("ads"):
+    with ledger.reading() as connection:
+        doubtful = chosen_in_doubt(connection, runs)
+    left_out = set[int]()
+    for run in runs_of(ledger, "ads", runs):
         votes = {(vote.attempt_id, vote.person): vote for vote in ledger.votes(run.id)}
         said: dict[int, list[bool]] = defaultdict(list)
         for vote in votes.values():
+            if vote.attempt_id in doubtful:
+                left_out.add(vote.attempt_id)
+                continue
             name = f"vote {vote.id} on attempt {vote.attempt_id}"
             try:
                 _require_ours(run, models, name)
@@ -384,7 +426,7 @@ def _of_ledger(ledger: Ledger, models: Models, batch: int) -> _Found:
         for row, brief, bad in known
         if row.id in scores
     ]
-    return _Found(voted=voted, skipped=skipped, date=date)
+    return _Found(voted=voted, skipped=skipped, date=date, in_doubt=len(left_out))
 
 
 def _by(verdict: Any, judge: "RFNetJudge") -> bool:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
-from goodeye.exchange.intake import Imported, Intake, moment, number, word
+from goodeye.exchange.intake import Imported, Intake, chosen, moment, number, word
 from goodeye.exchange.outlet import Exported, Outlet, Subject, read_json
 from goodeye.judging.tables import Cell
 from goodeye.ledger.rows import VerdictRow
@@ -28,9 +28,10 @@ def _subjects(outlet: Outlet) -> list[Subject]:
     return [one for one in outlet.subjects() if one.attempt.image_sha and (one.votes or one.attempt.verdicts)]
 
 
-def _about(one: Subject) -> dict[str, Any]:
+def _about(outlet: Outlet, one: Subject) -> dict[str, Any]:
     named = {"title": one.title, "prompt": one.prompt, "brief": one.brief.key, "run": str(one.run.id)}
-    return {**named, "slot": one.attempt.slot, "number": one.attempt.number}
+    why = {"chosen": found} if (found := outlet.chosen(one.attempt.id)) else {}
+    return {**named, "slot": one.attempt.slot, "number": one.attempt.number, **why}
 
 
 def _attempt(intake: Intake, image: Cell, about: Mapping[str, Any], name: str, verdicts: list[VerdictRow]) -> int:
@@ -88,13 +89,15 @@ def export_label_studio(outlet: Outlet) -> Exported:
              "result": [_choice(said.label)]}
             for said in one.attempt.verdicts if said.label
         ]  # fmt: skip
-        data = {"image": outlet.copy(one.attempt.image_sha), **_about(one)}
+        data = {"image": outlet.copy(one.attempt.image_sha), **_about(outlet, one)}
         tasks.append({"id": one.attempt.id, "data": data, "annotations": annotations, "predictions": predictions})
     labels = sorted({found["result"][0]["value"]["choices"][0] for task in tasks for found in _all_said(task)})
+    axes = sorted({axis for task in tasks for one in task["annotations"] for axis in _axes(one)})
+    numbers = "".join(f'  <Number name="{_escaped(axis)}" toName="image"/>\n' for axis in axes)
     choices = "".join(f'    <Choice value="{_escaped(label)}"/>\n' for label in labels)
     config = (
         '<View>\n  <Image name="image" value="$image"/>\n  <Text name="title" value="$title"/>\n'
-        f'  <Choices name="{LABEL}" toName="image" choice="single">\n{choices}  </Choices>\n</View>\n'
+        f'  <Choices name="{LABEL}" toName="image" choice="single">\n{choices}  </Choices>\n{numbers}</View>\n'
     )
     write_bytes(outlet.out / CONFIG, config.encode())
     outlet.write_json(TASKS, tasks)
@@ -103,6 +106,10 @@ def export_label_studio(outlet: Outlet) -> Exported:
 
 def _all_said(task: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [*task["annotations"], *task["predictions"]]
+
+
+def _axes(annotation: Mapping[str, Any]) -> list[str]:
+    return [one["from_name"] for one in annotation["result"] if one["type"] == "number"]
 
 
 def _choice(label: str) -> dict[str, Any]:
@@ -141,7 +148,8 @@ def _import_task(intake: Intake, task: Any, folder: Path, name: str, person: str
             label, axes = _said(given)
             who, seconds = _voter(given.get("completed_by"), person), number(given.get("lead_time") or 0, "lead_time")
             when = moment(given.get("created_at"))
-            intake.vote(attempt, who, label, axes, seconds, when, run=str(data.get("run") or ""))
+            run, why = str(data.get("run") or ""), chosen(data.get("chosen"))
+            intake.vote(attempt, who, label, axes, seconds, when, run=run, chosen=why)
 
 
 def _said(given: Any) -> tuple[str, dict[str, float]]:
@@ -210,7 +218,9 @@ def export_argilla(outlet: Outlet) -> Exported:
             {
                 "id": str(one.attempt.id),
                 "fields": {"image": outlet.copy(one.attempt.image_sha), "title": one.title, "prompt": one.prompt},
-                "metadata": {name: value for name, value in _about(one).items() if name not in ("title", "prompt")},
+                "metadata": {
+                    name: value for name, value in _about(outlet, one).items() if name not in ("title", "prompt")
+                },
                 "suggestions": {LABEL: suggestion} if suggestion else {},
                 "responses": dict(responses),
                 "vectors": {},
@@ -260,4 +270,5 @@ def _import_record(intake: Intake, record: Any, folder: Path, name: str, users: 
         with intake.row(f"{name} response {count}"):
             user = word(one.get("user_id"), "user_id")
             label = word(one.get("value"), "value")
-            intake.vote(attempt, users.get(user, user), label, axes[user], run=str(about.get("run") or ""))
+            run, why = str(about.get("run") or ""), chosen(about.get("chosen"))
+            intake.vote(attempt, users.get(user, user), label, axes[user], run=run, chosen=why)

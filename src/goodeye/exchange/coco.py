@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from goodeye.errors import BadInput
-from goodeye.exchange.intake import Imported, Intake, moment, number, word
+from goodeye.exchange.intake import Imported, Intake, chosen, moment, number, word
 from goodeye.exchange.outlet import Exported, Outlet, Subject, read_json
 from goodeye.ledger.schema import Image
 from goodeye.ledger.sql import portions
@@ -33,7 +33,12 @@ def export_coco(outlet: Outlet) -> Exported:
             for vote in one.votes
         ]  # fmt: skip
         file = outlet.copy(one.attempt.image_sha)
-        about = {"brief": one.brief.key, "title": one.title, "prompt": one.prompt}
+        about = {
+            "brief": one.brief.key,
+            "title": one.title,
+            "prompt": one.prompt,
+            "chosen": outlet.chosen(one.attempt.id),
+        }
         size = {"width": width, "height": height}
         images.append({"id": one.attempt.id, "file_name": file, **size, **about, "votes": votes})
         for box in _boxes(one):
@@ -97,11 +102,11 @@ def _import_image(
     path = next((place for place in (folder / name, folder / "images" / name) if place.is_file()), folder / name)
     things = ", ".join(dict.fromkeys(str(box["name"]) for box in boxes))
     content = {key: str(given[key]) for key in ("title", "prompt") if given.get(key)} or {"title": things}
-    votes = [_vote(vote, person) for vote in given.get("votes") or []]
+    votes, why = [_vote(vote, person) for vote in given.get("votes") or []], chosen(given.get("chosen"))
     key = str(given.get("brief") or Path(name).stem)
     attempt = intake.attempt(key, content, path, detail={"boxes": list(boxes)})
     for vote in votes:
-        intake.vote(attempt, *vote)
+        intake.vote(attempt, *vote, chosen=why)
 
 
 def _vote(given: Any, person: str) -> tuple[Any, ...]:

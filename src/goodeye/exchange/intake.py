@@ -17,6 +17,7 @@ from goodeye.judging.tables import Cell, Skipped
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.opinions import store_comparison, store_vote
 from goodeye.ledger.rows import AttemptRow, Choice, RunRow, VerdictLike
+from goodeye.ledger.sample import RANDOM, UNSURE
 from goodeye.ledger.schema import Attempt, Brief, Comparison, Vote
 from goodeye.ledger.store import encode, encode_file
 
@@ -141,12 +142,13 @@ class Intake:
         created: datetime | None = None,
         *,
         run: str = "",
+        chosen: str = "",
     ) -> None:
         """Records a vote, unless this import brought it before. Without a time of its own it has the import's."""
         moment = created or self.run(run).started
         if not self._is_known((attempt, person, label, moment)):
             with self.ledger.transaction() as connection:
-                store_vote(connection, attempt, person, label, axes, seconds, moment)
+                store_vote(connection, attempt, person, label, axes, seconds, moment, chosen)
             self.counts["votes"] += 1
 
     def comparison(
@@ -238,6 +240,13 @@ def number(words: Any, what: str) -> float:
     if found != found or abs(found) == float("inf") or isinstance(words, bool):
         raise BadInput(f"{what} is {words!r}, not a number. Correct it.")
     return found
+
+
+def chosen(words: Any) -> str:
+    """Why a picture was put before a person: random or unsure, "" where nobody knows. Raises BadInput."""
+    if words not in (None, "", RANDOM, UNSURE):
+        raise BadInput(f"chosen is {words!r}. Write {RANDOM}, {UNSURE}, or nothing where nobody knows.")
+    return words or ""
 
 
 def word(words: Any, what: str) -> str:

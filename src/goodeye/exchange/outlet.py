@@ -13,6 +13,7 @@ from goodeye.errors import BadInput
 from goodeye.judging.tables import Skipped
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import AttemptRow, BriefRow, ComparisonRow, RunRow, VoteRow
+from goodeye.ledger.sample import RANDOM, UNSURE, chosen_in_doubt, fair_sample
 
 PICTURES = "images"
 
@@ -61,6 +62,7 @@ class Outlet:
     out: Path
     runs: Sequence[RunRow]
     left_out: list[Skipped] = field(default_factory=list)
+    _chosen: dict[str, set[int]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, ledger: Ledger, out: Path, runs: Sequence[int] = ()) -> "Outlet":
@@ -92,6 +94,14 @@ class Outlet:
                 seen.add(row.id)
                 if row.left_attempt in subjects and row.right_attempt in subjects:
                     yield row, subjects[row.left_attempt], subjects[row.right_attempt]
+
+    def chosen(self, attempt: int) -> str:
+        """Why an attempt's picture was put before people: by chance, in a judge's doubt, or "", which is unknown."""
+        if not self._chosen:
+            with self.ledger.reading() as connection:
+                self._chosen[UNSURE] = chosen_in_doubt(connection)
+                self._chosen[RANDOM] = fair_sample(connection)
+        return next((why for why, attempts in self._chosen.items() if attempt in attempts), "")
 
     def copy(self, sha: str, name: str = "") -> str:
         """Copies a picture to `name` (without ending), else to images/ by its hash; its path as the files write it."""

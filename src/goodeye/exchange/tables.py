@@ -9,14 +9,14 @@ from typing import Any, cast, get_args
 
 from goodeye.atomic import whole_file, write_bytes
 from goodeye.errors import BadInput
-from goodeye.exchange.intake import Imported, Intake, moment, number, word
+from goodeye.exchange.intake import Imported, Intake, chosen, moment, number, word
 from goodeye.exchange.outlet import Exported, Outlet, Subject
 from goodeye.judging.tables import TABLES, Cell, Row, read_table
 from goodeye.ledger.rows import Choice, ComparisonRow
 
 VOTES, COMPARISONS = "votes.csv", "comparisons.csv"
 _ATTEMPT = ("run", "brief", "title", "prompt", "slot", "number", "seed")
-_VOTE = ("image", "product", *_ATTEMPT, "person", "label", "axes", "seconds", "created")
+_VOTE = ("image", "product", *_ATTEMPT, "person", "label", "axes", "seconds", "created", "chosen")
 _SAID = ("person", "judge", "version", "axis", "choice", "swapped", "created")
 _COMPARISON = (
     *("left_image", "right_image", "left_run", "right_run", "brief", "title", "prompt", "product"),
@@ -32,7 +32,7 @@ def export_csv(outlet: Outlet) -> Exported:
     """votes.csv, comparisons.csv and images/: a row a vote, a row a comparison. Nothing of either is lost."""
     votes = [
         {**_attempt(outlet, one), "person": vote.person, "label": vote.label, "axes": json.dumps(vote.axes),
-         "seconds": repr(vote.seconds), "created": vote.created.isoformat()}
+         "seconds": repr(vote.seconds), "created": vote.created.isoformat(), "chosen": outlet.chosen(vote.attempt_id)}
         for one in outlet.subjects() for vote in one.votes if _has_picture(outlet, one)
     ]  # fmt: skip
     compared = [
@@ -85,7 +85,7 @@ def _import_vote(intake: Intake, row: Row, person: str) -> None:
         number=_whole(words["number"], "number") if words.get("number") else None,
         seed=_whole(words.get("seed") or 0, "seed"),
     )
-    intake.vote(attempt, who, label, axes, seconds, when, run=run)
+    intake.vote(attempt, who, label, axes, seconds, when, run=run, chosen=chosen(words.get("chosen")))
 
 
 def _import_comparisons(intake: Intake, table: Path) -> None:

@@ -34,7 +34,7 @@ class Ask(Base):
     __table_args__ = (
         Index("ix_asks_attempt_id_person", "attempt_id", "person"),
         Index("ix_asks_pair_id_person", "pair_id", "person"),
-        Index("ix_asks_person_outcome", "person", "outcome"),
+        Index("ix_asks_person_answered", "person", "outcome", "kind", "answered"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str]  # label, compare

@@ -24,8 +24,9 @@ def store_vote(
     axes: Mapping[str, float] | None = None,
     seconds: float = 0.0,
     created: datetime | None = None,
+    chosen: str = "",
 ) -> int:
-    """Records a vote and returns its id (see `Ledger.vote`)."""
+    """Records a vote and returns its id (see `Ledger.vote`). chosen: why the person was asked, if someone knows."""
     if not all(math.isfinite(score) for score in (axes or {}).values()):
         raise ValueError(f"{person} scored {axes}: not numbers to record")
     if connection.scalar(select(Attempt.id).where(Attempt.id == attempt_id)) is None:
@@ -37,6 +38,7 @@ def store_vote(
         "axes": dict(axes or {}),
         "seconds": seconds,
         "created": created or schema.now(),
+        "chosen": chosen,
     }
     return insert_row(connection, Vote, values)
 

@@ -93,7 +93,7 @@ class PickRow:
 
 @dataclass(frozen=True, kw_only=True)
 class VoteRow:
-    """What a person said of an attempt."""
+    """What a person said of an attempt. chosen: why they were asked (random, unsure), "" where that is not known."""
 
     id: int
     attempt_id: int
@@ -102,6 +102,7 @@ class VoteRow:
     axes: dict[str, Any]
     seconds: float
     created: datetime
+    chosen: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0003"  # of the newest migration; a ledger with a higher one was written by a newer goodeye
+REVISION = "0004"  # of the newest migration; a ledger with a higher one was written by a newer goodeye
 
 
 def now() -> datetime:
@@ -168,6 +168,7 @@ class Vote(Base):
     axes: Mapped[dict[str, Any]]
     seconds: Mapped[float]
     created: Mapped[datetime]
+    chosen: Mapped[str] = mapped_column(default="")  # why the person was asked: random, unsure; "" where unknown
 
 
 class Comparison(Base):

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,20 @@ from PIL.Image import Image
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
 from goodeye.ledger.ledger import DATABASE, Ledger
-from goodeye.ledger.rows import AttemptRow
+from goodeye.ledger.rows import AttemptRow, RunRow
 
 TASTE = ("aesthetic", "aesthetics", "beauty", "overall")  # axes of comparisons that say what people find beautiful
 PRODUCTS = "products"
 Placed = Callable[[Path, Path], Image]  # a cut-out's file and the picture's: the cut-out where it stands in the picture
+
+
+def runs_of(ledger: Ledger, job: str, runs: Collection[int] = ()) -> list[RunRow]:
+    """The runs of these numbers, else all of the job. Raises BadInput for one that is not there or is another job's."""
+    found = [ledger.run(run) for run in dict.fromkeys(runs)]
+    for run in found:
+        if run.job != job:
+            raise BadInput(f"Run {run.id} of the ledger {ledger.where} is one of {run.job}, not of {job}. Name others.")
+    return found or ledger.runs(job)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +43,18 @@ def is_ledger(place: str | Path) -> bool:
     return "://" in str(place) or (Path(place) / DATABASE).is_file()
 
 
-def label_table(ledger: Ledger, folder: Path, placed: Placed, job: str = "ads") -> Labels:
+def label_table(ledger: Ledger, folder: Path, placed: Placed, job: str = "ads", runs: Collection[int] = ()) -> Labels:
     """Writes folder/metadata.csv with image, product, title and label of every attempt of a job that people labelled.
+
+    runs: only of these; none: of all the job's. Why a picture was put before people does not matter here: what a judge
+    is in doubt of teaches it most.
 
     The last vote of each person counts, and what most say; votes of people set aside do not. Products are placed as
     they stand in the picture and kept in folder/products, once for each size. Raises BadInput where there are no votes.
     """
     rows: list[dict[str, str]] = []
     even = 0
-    for run in ledger.runs(job):
+    for run in runs_of(ledger, job, runs):
         said: dict[int, dict[str, str]] = defaultdict(dict)
         for vote in ledger.votes(run.id):
             said[vote.attempt_id][vote.person] = vote.label
@@ -59,7 +71,8 @@ def label_table(ledger: Ledger, folder: Path, placed: Placed, job: str = "ads") 
             title = str(brief.content.get("title") or "")
             rows.append({"image": str(image.resolve()), "product": product or "", "title": title, "label": label})
     if not rows:
-        raise BadInput(f"The ledger {ledger.where} holds no labels of {job}. Ask people with `goodeye review`.")
+        of = f" in run {', '.join(map(str, runs))}" if runs else ""
+        raise BadInput(f"The ledger {ledger.where} holds no labels of {job}{of}. Ask people with `goodeye review`.")
     write_table(folder / "metadata.csv", rows)
     return Labels(table=folder / "metadata.csv", count=len(rows), even=even)
 

@@ -111,7 +111,7 @@ class Review:
         )
         self.finding = find.Finding(self.settings.finder) if self.settings.finder else None
         self.pages.globals.update(labels=votes.LABELS, version=goodeye.__version__, finding=self.finding)
-        self.pages.filters.update(words=words, percent=percent, day=day)
+        self.pages.filters.update(words=words, percent=percent, day=day, signed=signed)
 
     def look_around(self) -> None:
         """Takes in what other programs recorded, unless someone just did, or is at it."""
@@ -435,8 +435,8 @@ def _looking(app: FastAPI, review: Review) -> None:
         return {"aside": call.aside}
 
     @app.exception_handler(look.NotThere)
-    def not_there(_request: Request, error: look.NotThere) -> Response:
-        page = review.page("gone.html", None, words=str(error))
+    def not_there(request: Request, error: look.NotThere) -> Response:
+        page = review.page("gone.html", seated(request), here="look", words=str(error))
         page.status_code = 404
         return page
 
@@ -458,6 +458,11 @@ def words(name: str) -> str:
 def percent(share: float | None) -> str:
     """`97 %`; a dash where there is nothing to measure."""
     return "–" if share is None or share != share else f"{100 * share:.0f} %"
+
+
+def signed(value: float) -> str:
+    """`+0.50` or `−0.50`, with a minus as wide as the plus."""
+    return f"{value:+.2f}".replace("-", "−")
 
 
 def day(moment: Any) -> str:

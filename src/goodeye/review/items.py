@@ -15,6 +15,7 @@ from goodeye.ledger.asks import Ask, Item, Mark
 from goodeye.ledger.database import WRITING, plain_errors
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.opinions import ASIDE
+from goodeye.ledger.sample import scattered
 from goodeye.ledger.schema import Attempt, Brief, Pick, Verdict, Vote
 
 REVIEW_LOCK = 0x60_0D_E20  # PostgreSQL advisory lock: who hands out or takes in does so alone, for milliseconds
@@ -167,12 +168,3 @@ def measured(verdicts: Sequence[tuple[str, Mapping[str, float]]], votes: Sequenc
 
 def _main(scores: Mapping[str, float]) -> float | None:
     return scores.get(MAIN_AXIS, next(iter(scores.values()), None))
-
-
-def scattered(number: int) -> int:
-    """A fixed random place for an id: its 63 bits mixed by SplitMix64's finaliser (Steele et al. 2014)."""
-    mask = (1 << 64) - 1
-    mixed = (number * 0x9E3779B97F4A7C15) & mask
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & mask
-    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & mask
-    return (mixed ^ (mixed >> 31)) >> 1

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 
 from goodeye.judging.promise import FEWEST, MOST, Counts, Promise, counts_of, needed, promise, steps
 from goodeye.ledger.asks import Item
+from goodeye.ledger.sample import chosen_in_doubt
 from goodeye.ledger.schema import Attempt, Brief, Run, Verdict
 
 MAX_BAD, CONFIDENCE = 0.05, 0.95  # what `goodeye ads calibrate` promises unless told otherwise
@@ -37,11 +38,14 @@ class Promised:
 def promised(connection: Connection, votes: Sequence[Any]) -> list[Promised]:
     """votes: the last of each person who counts on a picture. What most say of a picture counts; a tie is bad.
 
-    Scores are those on record, of finished pictures; a judge that has not seen a picture says nothing of it here.
+    Pictures that were chosen for a judge's doubt do not count. Scores are those on record, of finished pictures; a
+    judge that has not seen a picture says nothing of it here.
     """
     said: dict[int, list[bool]] = defaultdict(list)
+    doubtful = chosen_in_doubt(connection)
     for vote in votes:
-        said[vote.attempt_id].append(vote.label != AVAILABLE)
+        if vote.attempt_id not in doubtful:
+            said[vote.attempt_id].append(vote.label != AVAILABLE)
     query = (
         select(Verdict.attempt_id, Verdict.judge, Verdict.version, Verdict.label, Verdict.scores, Brief.run_id)
         .join(Attempt, Verdict.attempt_id == Attempt.id)

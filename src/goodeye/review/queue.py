@@ -142,11 +142,11 @@ def _draw_repeat(
     if chance.random() >= rules.repeat_share:
         return None
     again = aliased(Ask)
-    mine = select(Ask.id).where(Ask.person == person, Ask.outcome == "answered", Ask.kind == kind)
-    recent = mine.order_by(Ask.id.desc()).limit(1).offset(max(0, rules.repeat_after - 1)).scalar_subquery()
+    mine = select(Ask.answered).where(Ask.person == person, Ask.outcome == "answered", Ask.kind == kind)
+    recent = mine.order_by(Ask.answered.desc()).limit(1).offset(max(0, rules.repeat_after - 1)).scalar_subquery()
     query = (
         select(Ask.id, Ask.attempt_id, Ask.pair_id, Ask.swapped)
-        .where(Ask.person == person, Ask.outcome == "answered", Ask.kind == kind, Ask.id <= recent)
+        .where(Ask.person == person, Ask.outcome == "answered", Ask.kind == kind, Ask.answered <= recent)
         .where(Ask.repeat_of.is_(None), ~exists().where(again.repeat_of == Ask.id))
         .order_by(func.random())
         .limit(1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 from sqlalchemy.orm import aliased
 
 from goodeye.judging.alpha import krippendorff_alpha
@@ -15,6 +15,7 @@ from goodeye.judging.bradley_terry import Ranking, rank
 from goodeye.judging.metrics import Interval
 from goodeye.ledger.asks import Ask, Item, Person
 from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.sample import fair_sample
 from goodeye.ledger.schema import Attempt, Brief, Comparison, Verdict, Vote, now
 from goodeye.review.items import reading
 from goodeye.review.promised import Promised, promised
@@ -215,7 +216,7 @@ def _repeats(connection: Connection) -> tuple[Counter[str], Counter[str]]:
 
 def _judges(connection: Connection, votes: Sequence[Any]) -> list[JudgeStanding]:
     voted = select(Item.attempt_id).where(Item.votes > 0)
-    sample = _sample(connection)
+    sample = fair_sample(connection)
     said: dict[int, list[tuple[tuple[str, str], str]]] = defaultdict(list)
     query = select(Verdict.attempt_id, Verdict.judge, Verdict.version, Verdict.label)
     for row in connection.execute(query.where(Verdict.attempt_id.in_(voted), Verdict.label.in_(tuple(LABELS)))):
@@ -238,18 +239,6 @@ def _judges(connection: Connection, votes: Sequence[Any]) -> list[JudgeStanding]
         )
         for judge in sorted(same)
     ]
-
-
-def _sample(connection: Connection) -> set[int]:
-    """The unbiased sample: every voted picture up to the last one handed out by chance, in the fixed random order.
-
-    Pictures before it that were chosen for another reason belong to it, too: left out, the sample would be biased.
-    """
-    last = select(func.max(Item.shuffle)).join(Ask, Ask.attempt_id == Item.attempt_id).where(Ask.chosen == "random")
-    frontier = connection.scalar(last)
-    if frontier is None:
-        return set()
-    return set(connection.scalars(select(Item.attempt_id).where(Item.votes > 0, Item.shuffle <= frontier)))
 
 
 # Comparisons

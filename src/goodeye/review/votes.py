@@ -86,8 +86,8 @@ def _store(connection: Connection, ask: Any, values: Mapping[str, Any]) -> dict[
         twice = select(Vote.id).where(Vote.attempt_id == ask.attempt_id, Vote.person == ask.person)
         if connection.scalar(twice) is not None:
             return {}
-        spent = {"seconds": values["seconds"], "created": values["answered"]}
-        return {"vote_id": store_vote(connection, ask.attempt_id, ask.person, values["answer"], **spent)}
+        more = {"seconds": values["seconds"], "created": values["answered"], "chosen": ask.chosen}
+        return {"vote_id": store_vote(connection, ask.attempt_id, ask.person, values["answer"], **more)}
     pair = connection.execute(select(Pair).where(Pair.id == ask.pair_id)).one()
     sides, said = (pair.left_attempt, pair.right_attempt), (pair.axis, values["answer"], ask.swapped)
     stored = store_comparison(connection, *sides, ask.person, *said, created=values["answered"])

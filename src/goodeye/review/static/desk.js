@@ -1,7 +1,8 @@
 // What Label and Compare share: the desk of asks, and answers that get through even if the server is away for a while.
 
 const token = document.querySelector('meta[name="form-token"]').content;
-const UNSENT = "goodeye-unsent";
+const person = document.querySelector(".who span").textContent;
+const UNSENT = `goodeye-unsent ${person} `; // who signs in here next does not send them
 
 /** Posts JSON. Throws {status} where the server refuses, and a TypeError where it cannot be reached. */
 export async function call(path, body) {
