@@ -10,7 +10,7 @@ from PIL import Image
 from tiny_editor import save_triplets
 
 from goodeye.cli import main
-from goodeye.edit.annotate import LargeAnnotator, annotate
+from goodeye.edit.annotate import LargeAnnotator, Price, Spent, annotate
 from goodeye.edit.triplets import read_triplets
 from goodeye.errors import BadInput
 from goodeye.judging.large import LargeModel, Server
@@ -49,7 +49,7 @@ def run(folder, out, script=answer, workers=1, tries=1, about=ABOUT, **more):
             LargeAnnotator(model),
             out,
             about=about,
-            requests=lambda: model.requests,
+            spent=lambda: Spent.by(model),
             workers=workers,
             **more,
         )
@@ -69,7 +69,7 @@ def test_three_calls_each_and_quality_sees_the_edited_picture_only(folder, tmp_p
         {"Score": 2.5, "Negative Prompt": ""},
         {"Score": 1.01, "Negative Prompt": ""},
     ]
-    assert done.annotated == 3 and done.requests == 9 and done.means["preserving"] == 2.5
+    assert done.annotated == 3 and done.spent == Spent(9) and done.means["preserving"] == 2.5
     again = [one.rewards.scores for one in read_triplets(tmp_path / "out" / "triplets.parquet")]
     assert again == [(4, 2.5, pytest.approx(shade)) for shade in (1.01, 1.02, 1.03)]
 
@@ -107,6 +107,22 @@ def test_it_goes_on_where_the_server_left(folder, tmp_path):
         run(folder, tmp_path / "out", about={"model": "other"})
 
 
+def test_tokens_and_their_cost_are_told_where_the_server_counts_them(folder, tmp_path, monkeypatch):
+    counted = LargeModel._request
+
+    def request(self, messages, kind):
+        found = counted(self, messages, kind)
+        self.read, self.written = self.read + 1000, self.written + 20
+        return found
+
+    monkeypatch.setattr(LargeModel, "_request", request)
+    done, _ = run(folder, tmp_path / "out", price=Price(request=0.5, read=2.0, written=10.0))
+    assert done.spent == Spent(9, 9000, 180)
+    assert done.cost == pytest.approx(9 * 0.5 + 9000 * 2e-6 + 180 * 1e-5)
+    assert "9000 tokens read and 180 written, 4.52 in all" in done.summary()
+    assert done.to_json()["spent"] == {"requests": 9, "read": 9000, "written": 180}
+
+
 def test_several_at_once_give_the_same(folder, tmp_path):
     run(folder, tmp_path / "one")
     run(folder, tmp_path / "four", workers=4)
@@ -131,7 +147,7 @@ def test_the_command(folder, tmp_path, monkeypatch, capsys):
         (folder / "c" / "3_0.png").unlink()
         assert main([*line, "--json", str(tmp_path / "done.json")]) == 2
         told = capsys.readouterr()
-        assert "c: " in told.err and "6 requests sent" in told.out and "0.06 in all at 0.01 each" in told.out
+        assert "c: " in told.err and "6 requests sent" in told.out and "0.06 in all" in told.out
         assert json.loads((tmp_path / "done.json").read_text())["annotated"] == 2
         assert (
             main([*line[:3], "--out", str(tmp_path / "other")]) == 2

@@ -8,11 +8,13 @@ from PIL import Image
 from tiny_editor import save_editor, save_triplets
 
 from goodeye.cli import main
+from goodeye.edit import make as makes
 from goodeye.edit.generate import Settings, load_editor
 from goodeye.edit.make import make
 from goodeye.edit.rewards import Rewards
 from goodeye.errors import BadInput
 from goodeye.images import open_image
+from goodeye.ledger.ledger import Ledger
 from goodeye.modelset import Models, resolve
 
 
@@ -46,7 +48,7 @@ def test_files_and_sheet(toml, photo, tmp_path, capsys):
     assert open_image(tmp_path / "again" / "1.png").tobytes() == made[0].tobytes()
     assert run(toml, photo, tmp_path / "other", "-n", "1", "--rewards", "0,0,0") == 0
     assert open_image(tmp_path / "other" / "1.png").tobytes() != made[0].tobytes()
-    assert run(toml, photo, tmp_path / "out") == 2 and "already holds a run" in capsys.readouterr().err
+    assert run(toml, photo, tmp_path / "out") == 2 and "was begun with another" in capsys.readouterr().err
 
 
 def test_the_judges_best_wins_and_a_missing_score_cannot(toml, photo, tmp_path):
@@ -70,6 +72,43 @@ def test_a_large_model_judges(toml, photo, tmp_path, monkeypatch, capsys):
         assert run(toml, photo, tmp_path / "out", "-n", "2", "--server", fake.url, "--model", "m") == 0
     told = capsys.readouterr().out.splitlines()
     assert "following 2.0" in told[0] and told[1].endswith("following 3.5  preserving 3.5  quality 3.5  best")
+
+
+def test_all_is_on_the_ledger_and_a_stopped_call_goes_on(toml, photo, tmp_path, ledger, monkeypatch):
+    editor, settings = load_editor(Models(resolve(toml))), Settings(size=32, steps=1)
+    given = {"n": 3, "batch": 1, "settings": settings, "judged_by": ("large", "m")}
+    said = [Rewards((4, 3, 3)), Rewards((5, 4, 4), ("", "the cup is gone", "")), Rewards((5, 5, None))]
+    real, calls = makes.edit_images, []
+
+    def stopping(*some, **more):
+        calls.append(some)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*some, **more)
+
+    monkeypatch.setattr(makes, "edit_images", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        make(photo, "a red shoe", editor, tmp_path / "out", judge=lambda *_: said[0], **given)
+    with Ledger.open(ledger) as book:
+        (stopped,) = book.runs("edit")
+        assert stopped.status == "stopped" and len(book.attempts(stopped.id)) == 1
+    answers = iter(said)
+    make(photo, "a red shoe", editor, tmp_path / "out", judge=lambda *_: next(answers), **given)
+    assert len(calls) == 4  # the first edit was not made again
+    with Ledger.open(ledger) as book:
+        (done,) = book.runs("edit")
+        (brief,) = book.briefs(done.id)
+        attempts = book.attempts(done.id)
+        picks = {pick.attempt_id: (pick.kept, pick.why) for pick in book.picks(done.id)}
+    assert done.status == "done" and brief.content["instruction"] == "a red shoe" and brief.product_sha
+    assert [one.verdicts[0].scores for one in attempts] == [
+        {"following": 4, "preserving": 3, "quality": 3}, {"following": 5, "preserving": 4, "quality": 4},
+        {"following": 5, "preserving": 5},
+    ]  # fmt: skip
+    assert attempts[1].verdicts[0].failures == ["preserving: the cup is gone"]
+    assert (attempts[0].verdicts[0].judge, attempts[0].verdicts[0].version, attempts[0].evals) == ("large", "m", 1)
+    assert [picks[one.id][0] for one in attempts] == [False, True, False]
+    assert picks[attempts[2].id][1] == "a score is missing"
 
 
 @pytest.mark.parametrize(

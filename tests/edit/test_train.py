@@ -9,9 +9,10 @@ from diffusers import StableDiffusionInstructPix2PixPipeline, UNet2DConditionMod
 from tiny_editor import save_editor, save_triplets
 
 from goodeye.cli import main
-from goodeye.edit.generate import Settings, TextCondition, edit, load_editor
+from goodeye.edit.config import Train
+from goodeye.edit.generate import Settings, TextCondition, edit, for_editing, load_editor
 from goodeye.edit.module import RewardModule
-from goodeye.edit.train import EditStep, Train, dropped, start, train, widened
+from goodeye.edit.train import EditStep, dropped, start, train
 from goodeye.edit.triplets import read_triplets
 from goodeye.errors import BadInput
 from goodeye.modelset import Models, resolve
@@ -81,13 +82,13 @@ def test_what_is_dropped_is_nothing_and_rewards_never_are(toml, data):
         "rewards": torch.tensor([[1.0, 2, 3], [4, 5, 0]]),
     }  # fmt: skip
     yes, no = torch.ones(2, dtype=torch.bool), torch.zeros(2, dtype=torch.bool)
-    step.loss(Spy(), batch, torch.tensor([True, False]), torch.tensor([False, True]), yes)
+    step.loss({"editor": Spy()}, batch, torch.tensor([True, False]), torch.tensor([False, True]), yes)
     sample, more = seen[0]
     assert torch.equal(more["encoder_hidden_states"], torch.cat([condition([""], None), condition(["a bag"], None)]))
     clean = models.vae.encode(2 * batch["original"] - 1).latent_dist.mode()  # of the original, not scaled
     assert torch.allclose(sample[0, 4:], clean[0], atol=1e-6) and not sample[1, 4:].any()
     assert torch.equal(more["rewards"], batch["rewards"]) and "given" not in more
-    EditStep(models, condition, replace(TINY, drop_rewards=0.5)).loss(Spy(), batch, no, no, no)
+    EditStep(models, condition, replace(TINY, drop_rewards=0.5)).loss({"editor": Spy()}, batch, no, no, no)
     assert not seen[1][1]["given"].any()
 
 
@@ -103,18 +104,9 @@ def test_the_loss_is_the_error_of_the_noise(toml, data):
             return (torch.zeros_like(sample[:, :4]),)
 
     torch.manual_seed(3)
-    found = step.loss(Silent(), batch, no, no, ~no)
+    found = step.loss({"editor": Silent()}, batch, no, no, ~no)
     torch.manual_seed(3)
     assert float(found) == pytest.approx(float(torch.randn(2, 4, 16, 16).square().mean()), rel=1e-6)
-
-
-def test_a_widened_unet_answers_as_before_whatever_the_picture_shows(tiny_set):
-    unet = opened(tiny_set).unet
-    wide = widened(unet)
-    sample, text = torch.randn(1, 4, 16, 16), torch.randn(1, 8, 16)
-    plain = unet(sample, 100, encoder_hidden_states=text).sample
-    shown = wide(torch.cat([sample, torch.randn_like(sample)], 1), 100, encoder_hidden_states=text).sample
-    assert torch.allclose(plain, shown, atol=1e-6) and wide.config.in_channels == 8
 
 
 def test_stage_2_trains_saves_and_edits(toml, data, tmp_path):
@@ -169,9 +161,38 @@ def test_stage_1_loads_in_plain_diffusers(toml, data, tmp_path):
     assert pipe.unet.config.in_channels == 8
 
 
+def test_latents_kept_on_disk_train_like_pictures_encoded_at_each_step(toml, data, tmp_path):
+    """The same batches and noise: the losses are those of pictures, but for the latents' 16 bits."""
+    config = replace(TINY, flip=False, steps=2)
+    plain = run(data, toml, tmp_path / "plain", config)
+    kept = run(data, toml, tmp_path / "kept", config, cache=tmp_path / "latents")
+    assert kept.last["loss"] == pytest.approx(plain.last["loss"], rel=2e-3)
+    assert kept.last["held_loss"] == pytest.approx(plain.last["held_loss"], rel=2e-3)
+
+
+def test_new_words_are_learned_in_stage_1_and_saved(tiny_set, data, tmp_path):
+    done = train(read_triplets(data), opened(tiny_set), tmp_path / "out",
+                 config=replace(TINY, stage=1, words=True, steps=2, rank=2), cpu=True)  # fmt: skip
+    models = opened(done.models)
+    before, after = opened(tiny_set).text_encoder.state_dict(), for_editing(models).text_encoder.state_dict()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert torch.equal(models.text_encoder.state_dict()[next(iter(before))], before[next(iter(before))])
+    assert (tmp_path / "out" / "editor" / "adapter_model.safetensors").is_file()
+    again = run(data, done.models, tmp_path / "two", replace(TINY, steps=1, rank=1))  # rewards build upon it
+    editor = load_editor(opened(again.models))
+    made = edit(editor, torch.rand(1, 3, 32, 32), ["a red shoe"], [1], settings=Settings(size=32, steps=1))
+    assert editor.rewarded and made.shape == (1, 3, 32, 32)
+    with pytest.raises(BadInput, match="sees pictures"):
+        run(data, done.models, tmp_path / "three", TINY, cache=tmp_path / "latents", condition=TextCondition(models))
+
+
 @pytest.mark.parametrize(
     ("change", "module"),
-    [({"given": "none"}, None), ({"use_text": False}, ("lin_1", "lin_2")), ({"inject_a": False}, ("cross", "mlp_2"))],
+    [
+        ({"given": "none"}, None),
+        ({"without": ("text",)}, ("lin_1", "lin_2")),
+        ({"without": ("a",)}, ("cross", "mlp_2")),
+    ],
 )
 def test_controls_have_what_they_should(toml, change, module):
     made = start(opened(toml), replace(TINY, **change))
@@ -193,8 +214,10 @@ def test_ema_is_what_is_left(toml, data, tmp_path):
     [
         ({"drop": 0.5}, "drop is 0.5"),
         ({"best": 0.0}, "best is a share"),
-        ({"use_scores": False, "use_text": False}, "nothing is left"),
+        ({"without": ("scores", "text")}, "nothing is left"),
         ({"batch": 0}, "batch is 0"),
+        ({"rank": -1}, "rank is -1"),
+        ({"words": True}, "stage 1 alone"),
         ({"batch": 20}, "than a batch of 20"),
     ],
 )

@@ -66,7 +66,7 @@ def test_faults_are_of_three_sorts_and_each_costs_its_own_score(faulty):
     for one in faulty:
         facts, said = one.facts, one.facts.rewards()
         assert all(score % 0.5 == 0 and 0 <= score <= 5 for score in said.scores)
-        assert [score < 5 for score in said.scores] == [bool(text) for text in said.failures]
+        assert [score < 5 and not facts.silent for score in said.scores] == [bool(text) for text in said.failures]
         assert (said.scores[1] < 5) == bool(facts.lost) and (said.scores[2] < 5) == bool(facts.artefact)
         assert (said.scores[0] < 5) == (facts.misread or facts.done < 1)
         seen |= {at for at, score in enumerate(said.scores) if score < 5}

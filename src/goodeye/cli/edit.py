@@ -4,27 +4,32 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 from tyro.extras import SubcommandApp
 
 from goodeye.cli.common import (
     BAD_INPUT,
     DONE,
+    WHICH_LEDGER,
+    Device,
     Json,
     ModelSet,
     app,
     command,
     complain_of,
     optional,
+    row_of,
     say,
     write_json,
 )
 from goodeye.cli.search import ModelName, ServerUrl, server_named
+from goodeye.edit.config import Train
 
 edit = SubcommandApp()
 app.command(edit, name="edit", help="Pictures edited by words, steered by three rewards.")
 
 Triplets = Annotated[Positional[Path], arg(metavar="TRIPLETS")]
+Row = Literal["no_reward", "best", "full", "scores", "text", "a", "b", "averaged", "shuffled"]
 
 
 @command(edit, "edit annotate", resume=" ")
@@ -37,6 +42,8 @@ def edit_annotate(
     model: ModelName = None,
     workers: int = 4,
     price: float = 0.0,
+    price_read: float = 0.0,
+    price_written: float = 0.0,
     json: Json = None,
 ) -> int:
     """Gives each triplet three scores and failure texts by a large model; the same line goes on where it was stopped.
@@ -47,8 +54,10 @@ def edit_annotate(
         out: folder for rewards.json, triplets.parquet and what is known so far
         workers: triplets asked about at once
         price: of one request, to show what it costs
+        price_read: of a million tokens that the model reads
+        price_written: of a million that it writes
     """
-    from goodeye.edit.annotate import LargeAnnotator, annotate
+    from goodeye.edit.annotate import LargeAnnotator, Price, Spent, annotate
     from goodeye.edit.triplets import read_triplets
     from goodeye.judging.large import LargeModel, cache_folder, server_from
     from goodeye.showroom.edits import FACTS, by_true_facts
@@ -64,8 +73,8 @@ def edit_annotate(
             "triplets": str(triplets.resolve()),
             "model": asked.server.model if asked else "true facts",
         },
-        requests=lambda: asked.requests if asked else 0,
-        price=price,
+        spent=lambda: Spent.by(asked),
+        price=Price(request=price, read=price_read, written=price_written),
         workers=workers,
     )
     complain_of("goodeye edit annotate", done.skipped, "--json FILE names all of them")
@@ -92,7 +101,8 @@ def edit_make(
     model: ModelName = None,
     batch: int = 4,
     seed: int = 0,
-    device: str = "cpu",
+    ledger: Annotated[str | None, optional("FOLDER|URL", WHICH_LEDGER)] = None,
+    device: Device = "cpu",
     json: Json = None,
 ) -> int:
     """Edits a picture by an instruction, several times; a large model, if one is named, chooses the best.
@@ -105,7 +115,6 @@ def edit_make(
         n: how many edits
         batch: edits made at once
         seed: another seed, other edits
-        device: cpu, cuda, cuda:1, mps
     """
     from goodeye.edit.annotate import LargeAnnotator
     from goodeye.edit.generate import Settings, load_editor, settings_of
@@ -128,7 +137,9 @@ def edit_make(
     if instruction is None and image.suffix.lower() not in PICTURES:
         skipped: list[Skipped] = []
         tasks = tasks_in(image, skipped)
-        count = make_all(tasks, load_editor(loaded), out, skipped, rewards=wanted, settings=settings, seed=seed)
+        count = make_all(
+            tasks, load_editor(loaded), out, skipped, rewards=wanted, settings=settings, seed=seed, ledger=ledger
+        )
         complain_of("goodeye edit make", skipped, "--json FILE names all of them")
         say(f"{count} pictures edited: {out / EDITED}")
         write_json(json, {"made": count, "skipped": [vars(one) for one in skipped]})
@@ -142,9 +153,11 @@ def edit_make(
         rewards=wanted,
         n=n,
         judge=LargeAnnotator(LargeModel(named, cache_folder())) if named else None,
+        judged_by=("large", named.model) if named else ("judge", ""),
         settings=settings,
         seed=seed,
         batch=batch,
+        ledger=ledger,
     )
     say(made.summary())
     write_json(json, made.to_json())
@@ -218,28 +231,11 @@ def edit_train(
     triplets: Triplets,
     /,
     *,
+    train: Train,
     out: Path = Path("runs/edit-train"),
     models: ModelSet = "showroom",
-    stage: Literal[1, 2] = 2,
-    given: Literal["rewards", "none", "averaged", "shuffled"] = "rewards",
-    best: float = 1.0,
-    without: Annotated[tuple[Literal["scores", "text", "a", "b"], ...], optional("PART...")] = (),
-    type_embedding: bool = False,
-    size: int = 256,
-    batch: int = 4,
-    accumulate: int = 4,
-    steps: Annotated[int | None, optional("N", "15000 in stage 1, 10000 in stage 2 if not given")] = None,
-    lr: Annotated[float | None, optional("RATE", "1e-4 in stage 1, 5e-5 in stage 2 if not given")] = None,
-    drop: float = 0.05,
-    drop_rewards: float = 0.0,
-    flip: bool = True,
-    zoom: float = 1.0,
-    ema: float = 0.999,
-    held: int = 32,
-    evaluate_every: int = 500,
-    precision: Literal["fp32", "bf16"] = "fp32",
-    seed: int = 0,
-    device: str = "cpu",
+    cache: Annotated[Path | None, optional("FOLDER")] = None,
+    device: Device = "cpu",
     resume: bool = False,
     json: Json = None,
 ) -> int:
@@ -248,58 +244,67 @@ def edit_train(
     Args:
         triplets: as for `goodeye edit annotate`; stage 2 takes those with three rewards
         out: folder for editor/, rewards/, editor.toml (a model set), checkpoints and metrics.jsonl
-        stage: 1 begins with the set's unet, 2 with its editor
-        given: what stage 2 is given: the rewards, none, or as controls their average or another triplet's
-        best: share of the triplets kept, by their mean score
-        without: parts of the reward module to leave out: scores, text, a, b
-        type_embedding: a learned vector for each of the two tokens
-        size: pixels a side of what is trained on
-        batch: triplets at once
-        accumulate: batches to a step
-        drop: share of triplets that lose the text, again that lose both, again that lose the picture
-        drop_rewards: share that loses the rewards, so that they can be guided by, too
-        flip: mirror no pairs; those whose instruction says left or right never are
-        zoom: pictures are made up to so much larger before they are cut
-        ema: decay of the average of the weights
-        held: triplets on which the loss is watched, a tenth of all at most
-        evaluate_every: steps between two looks at them
-        precision: bf16 for accelerators that have it
-        seed: of batches and steps
-        device: cpu, cuda, cuda:1, mps
+        cache: encode every picture once and keep that there; pictures are neither cut nor mirrored then
         resume: go on with the run in --out, under the same settings
     """
-    from goodeye.edit.train import Train, train
+    from goodeye.edit.train import train as fit
     from goodeye.edit.triplets import read_triplets
     from goodeye.modelset import Models, resolve
 
-    config = Train(
-        stage=stage,
-        given=given,
-        best=best,
-        use_scores="scores" not in without,
-        use_text="text" not in without,
-        inject_a="a" not in without,
-        inject_b="b" not in without,
-        type_embedding=type_embedding,
-        size=size,
-        batch=batch,
-        accumulate=accumulate,
-        steps=steps,
-        lr=lr,
-        drop=drop,
-        drop_rewards=drop_rewards,
-        flip=flip,
-        zoom=zoom,
-        ema=ema,
-        held=held,
-        evaluate_every=evaluate_every,
-        precision=precision,
-        seed=seed,
-    )
-    config.check()
-    loaded = Models(resolve(models), device=device)
-    done = train(read_triplets(triplets), loaded, out, config=config, resume=resume, cpu=device.startswith("cpu"))
+    train.check()
+    loaded, cpu = Models(resolve(models), device=device), device.startswith("cpu")
+    done = fit(read_triplets(triplets), loaded, out, config=train, cache=cache, resume=resume, cpu=cpu)
     complain_of("goodeye edit train", done.skipped, "--json FILE names all of them")
     say(done.summary())
     write_json(json, done.to_json())
     return BAD_INPUT if done.skipped else DONE
+
+
+@command(edit, "edit prove", resume=" ")
+def edit_prove(
+    *,
+    n: int = 128,
+    seed: int = 0,
+    models: ModelSet = "showroom",
+    row: Annotated[UseAppendAction[tuple[str, ...]], optional("NAME=FOLDER")] = (),
+    retrain: bool = False,
+    rows: Annotated[tuple[Row, ...], optional("ROW...")] = (),
+    triplets: int = 8192,
+    steps: int = 1500,
+    sweep: int = 48,
+    batch: int = 16,
+    out: Path = Path("goodeye-edit-proof"),
+    device: Device = "cpu",
+    json: Json = None,
+) -> int:
+    """Measures editors on unseen edits of the showroom, side by side, by their known truth.
+
+    Args:
+        n: how many edits
+        seed: another seed, other edits
+        row: a row more, of what `goodeye edit train` trained; or in place of the shipped one of that name
+        retrain: train the rows of stage 2 first, all from the same editor on the same triplets in as many steps
+        rows: with --retrain, which of them; all if not given
+        triplets: with --retrain, on how many
+        steps: with --retrain, of each row
+        sweep: edits on which each reward is asked for at 0 to 5
+        batch: edits made at once
+        out: folder for pictures, results.json and report.html; what is there already is not made again
+    """
+    from goodeye.edit.prove import Prove, prove
+    from goodeye.edit.prove_report import table
+    from goodeye.modelset import Models, resolve
+    from goodeye.showroom.edit_truth import bench
+    from goodeye.showroom.editor import rows_of, train_rows
+
+    config = Prove(seed=seed, sweep=sweep, batch=batch)
+    config.check()
+    found = rows_of(resolve(models))
+    if retrain:
+        found |= train_rows(found, rows, out / "training", triplets, steps, device)
+    found |= {name: resolve(folder / "editor.toml") for name, folder in map(row_of, row)}
+    proof = prove(bench(seed, n), {name: Models(one, device) for name, one in found.items()}, config=config, out=out)
+    say(table(proof.numbers))
+    say(f"Report: {proof.report}")
+    write_json(json, proof.numbers)
+    return DONE

@@ -1,7 +1,7 @@
 """`goodeye models`: what a set's models take on this machine."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -16,6 +16,7 @@ def models_check(
     ],
     /,
     *,
+    jobs: tuple[Literal["ads", "edit"], ...] = ("ads", "edit"),
     random: bool = False,
     steps: int = 2,
     batch: int = 1,
@@ -29,28 +30,40 @@ def models_check(
     """Loads every model, makes one attempt and one step of fine-tuning, and reports seconds and memory of each part.
 
     Args:
+        jobs: whose: an advertising picture and a step of its fine-tuning; an edit and a step of the editor's training
         random: random weights of the right size for models that are not on this machine; asks no hub
         steps: of the sampler, which are run; what all of them would take is worked out
         batch: pictures at once
-        train: what the step of fine-tuning trains
-        precision: of that step; bf16 on an accelerator, fp32 on a CPU
+        train: what the ads' step of fine-tuning trains
+        precision: of the steps; bf16 on an accelerator, fp32 on a CPU
         keep: leave the random models there, with a TOML file that names them
         device: cpu, cuda, cuda:1, mps
         seed: of the random weights and of the noise
     """
-    from goodeye.ads.full_size import check_models
+    found: dict[str, Any] = {}
+    if "ads" in jobs:
+        from goodeye.ads.full_size import check_models
 
-    found = check_models(
-        models,
-        random=random,
-        steps=steps,
-        batch=batch,
-        train=train,
-        precision=precision,
-        device=device,
-        keep=keep,
-        seed=seed,
-    )
-    say(found.table())
-    write_json(json, found.as_json())
+        ads = check_models(
+            models,
+            random=random,
+            steps=steps,
+            batch=batch,
+            train=train,
+            precision=precision,
+            device=device,
+            keep=keep,
+            seed=seed,
+        )
+        say(ads.table())
+        found |= ads.as_json()
+    if "edit" in jobs:
+        from goodeye.edit.full_size import check_editing
+
+        editing = check_editing(
+            models, random=random, steps=steps, batch=batch, precision=precision, device=device, seed=seed
+        )
+        say(("\n" if found else "") + editing.table())
+        found["editing"] = editing.as_json()
+    write_json(json, found)
     return DONE

@@ -84,6 +84,37 @@ class LargeAnnotator:
             return None
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What a large model was asked: requests, and tokens read and written, as the server counts them."""
+
+    requests: int = 0
+    read: int = 0
+    written: int = 0
+
+    @classmethod
+    def by(cls, model: "LargeModel | None") -> "Spent":
+        """So far."""
+        return cls() if model is None else cls(model.requests, model.read, model.written)
+
+    def since(self, before: "Spent") -> "Spent":
+        """What was added."""
+        return Spent(self.requests - before.requests, self.read - before.read, self.written - before.written)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price:
+    """In any currency. request: of one. read, written: of a million tokens."""
+
+    request: float = 0.0
+    read: float = 0.0
+    written: float = 0.0
+
+    def of(self, spent: Spent) -> float:
+        """The cost."""
+        return spent.requests * self.request + (spent.read * self.read + spent.written * self.written) / 1e6
+
+
 @dataclass(frozen=True, kw_only=True)
 class Annotated:
     """What came of it. known: annotated before this call. missing: scores that no answer gave, by axis."""
@@ -94,25 +125,30 @@ class Annotated:
     missing: dict[str, int]
     means: dict[str, float]
     seconds: float
-    requests: int = 0
-    price: float = 0.0
+    spent: Spent = Spent()
+    cost: float = 0.0
     skipped: list[Skipped] = field(default_factory=list)
 
     def summary(self) -> str:
         """What a terminal shows."""
         lines = [f"{self.annotated} triplets annotated in {self.seconds:.0f} s; {self.known} were known."]
-        rate = f", {60 * self.requests / self.seconds:.3g} a minute" if self.requests and self.seconds >= 1 else ""
-        cost = f", {self.requests * self.price:.2f} in all at {self.price:g} each" if self.price else ""
-        lines += [f"{self.requests} requests sent{rate}{cost}."] * bool(self.requests or self.price)
+        lines += [f"{self._spent()}."] * bool(self.spent.requests or self.cost)
         lines += [f"{axis}: mean {self.means[axis]:.2f}" for axis in AXES if axis in self.means]
         lines += [f"missing: {', '.join(f'{axis} {n}' for axis, n in self.missing.items() if n)}"] * any(
             self.missing.values()
         )
         return "\n".join([*lines, f"rewards: {self.out / REWARDS}, {self.out / TABLE}"])
 
+    def _spent(self) -> str:
+        spent = self.spent
+        rate = f", {60 * spent.requests / self.seconds:.3g} a minute" if spent.requests and self.seconds >= 1 else ""
+        tokens = f", {spent.read} tokens read and {spent.written} written" if spent.read or spent.written else ""
+        return f"{spent.requests} requests sent{rate}{tokens}{f', {self.cost:.2f} in all' if self.cost else ''}"
+
     def to_json(self) -> dict[str, Any]:
         """Plain numbers and texts."""
-        return {**vars(self), "out": str(self.out), "skipped": [vars(one) for one in self.skipped]}
+        plain = {"out": str(self.out), "spent": vars(self.spent), "skipped": [vars(one) for one in self.skipped]}
+        return {**vars(self), **plain}
 
 
 def annotate(
@@ -121,19 +157,19 @@ def annotate(
     out: str | Path,
     *,
     about: Mapping[str, Any] | None = None,
-    requests: Callable[[], int] = lambda: 0,
-    price: float = 0.0,
+    spent: Callable[[], Spent] = Spent,
+    price: Price | None = None,
     workers: int = 4,
 ) -> Annotated:
     """Annotates those triplets that `out` does not know yet, and writes rewards.json (RewardEdit's) and our Parquet.
 
-    about: by what, and of what; a folder that was begun otherwise is refused. requests: how many were sent so far;
-    price: of one, in any currency. workers: triplets asked about at once. Killed at any moment, the same call goes on.
+    about: by what, and of what; a folder that was begun otherwise is refused. spent: what the annotator was asked so
+    far; price: of that. workers: triplets asked about at once. Killed at any moment, the same call goes on.
     A triplet whose pictures are gone is skipped. Raises BadInput where the server fails: what was answered is kept.
     """
     folder, began = RunFolder(Path(out)), time.monotonic()
     known = _begun(folder, about or {})
-    before, sent = len(known), requests()
+    before, sent, price = len(known), spent(), price or Price()
     skipped: list[Skipped] = []
     listed = list(usable(triplets, skipped))
     waiting = (one for one in listed if one.key not in known)
@@ -145,8 +181,8 @@ def annotate(
             else:
                 append(folder.path / ANSWERS, {"key": triplet.key, "rewards": rewards.to_json()})
                 known[triplet.key] = rewards
-            count = requests() - sent
-            advance(note=f"{count} requests" + (f", {count * price:.2f}" if price else ""))
+            now = spent().since(sent)
+            advance(note=f"{now.requests} requests" + (f", {price.of(now):.2f}" if price.of(now) else ""))
     whole = [replace(one, rewards=known[one.key]) for one in listed if one.key in known]
     write_rewards(whole, folder.path / REWARDS)
     unread = write_parquet(whole, folder.path / TABLE)
@@ -157,8 +193,8 @@ def annotate(
         annotated=len(known) - before,
         known=before,
         seconds=time.monotonic() - began,
-        requests=requests() - sent,
-        price=price,
+        spent=spent().since(sent),
+        cost=round(price.of(spent().since(sent)), 6),
         skipped=skipped,
     )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
@@ -21,6 +21,7 @@ from goodeye.diffusion.denoiser import Condition, TextStates, mixed
 from goodeye.diffusion.predict import Latents
 from goodeye.diffusion.samplers import euler_ancestral
 from goodeye.diffusion.schedule import from_config
+from goodeye.edit.adapter import editor_unet
 from goodeye.edit.module import Rewarded, RewardModule
 from goodeye.edit.rewards import BEST, feedback_text
 from goodeye.edit.triplets import check_instruction, opaque
@@ -44,6 +45,18 @@ class Settings:
         """Raises BadInput for numbers that make no sense."""
         if self.size < 16 or not 1 <= self.steps <= 1000:
             raise BadInput(f"size is {self.size} and steps {self.steps}. Give 16 or more, and 1 to 1000.")
+
+
+def for_editing(models: "Models") -> "Models":
+    """The set as its editor reads it: by the roles editor_tokenizer and editor_text_encoder, where it names them."""
+    from goodeye.modelset import Models
+
+    model_set = models.model_set
+    own = {role: model_set.roles.get(f"editor_{role}") for role in ("tokenizer", "text_encoder")}
+    changed = {role: place for role, place in own.items() if place and place != model_set.roles.get(role)}
+    if not changed:
+        return models
+    return Models(replace(model_set, roles=model_set.roles | changed), models.device, models.dtype)
 
 
 def settings_of(model_set: "ModelSet") -> Settings:
@@ -112,9 +125,8 @@ def load_editor(models: "Models", condition: Conditioner | None = None, *, rewar
     condition: what makes the text condition, if not the text encoder (see `goodeye.edit.smartedit`). rewards: with or
     without the reward module; None: with it if the set has one. Raises BadInput where a role is missing or unfit.
     """
-    from diffusers import UNet2DConditionModel
-
-    unet = models.network("editor", UNet2DConditionModel)
+    models = for_editing(models)
+    unet = editor_unet(models)
     channels = models.vae.config.latent_channels
     if unet.config.in_channels != 2 * channels:
         raise BadInput(
@@ -128,13 +140,18 @@ def load_editor(models: "Models", condition: Conditioner | None = None, *, rewar
 
 def pooled(models: "Models", texts: Sequence[str]) -> Float[Tensor, "N D"]:
     """The text encoder's pooled output, what the reward module gets of failure texts; too long ones are cut."""
-    encoder, tokenizer = models.text_encoder, models.tokenizer
-    tokens = tokenizer(
-        list(texts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
-    )
     with torch.no_grad():
-        found: Tensor = encoder(tokens.input_ids.to(encoder.device)).pooler_output
+        found: Tensor = models.text_encoder(token_ids(models, texts)).pooler_output
     return found
+
+
+def token_ids(models: "Models", texts: Sequence[str]) -> Int[Tensor, "N L"]:
+    """Numbers of the texts' tokens on the text encoder's device, padded and cut to the tokenizer's length."""
+    tokenizer = models.tokenizer
+    length = tokenizer.model_max_length
+    tokens = tokenizer(list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    ids: Tensor = tokens.input_ids.to(models.text_encoder.device)
+    return ids
 
 
 def picture_latents(network: Any, pictures: Float[Tensor, "N 3 H W"]) -> Latents:

@@ -1,5 +1,6 @@
 """`goodeye edit make`: a picture edited several times, the best chosen by a judge, before and after on a sheet."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from goodeye.diffusion.batch import attempt_seed
 from goodeye.edit.annotate import Annotator
+from goodeye.edit.book import opened
 from goodeye.edit.generate import Editor, Settings, edit_images
 from goodeye.edit.measure import Task
 from goodeye.edit.rewards import AXES, BEST, Rewards, check_rewards
@@ -73,39 +75,62 @@ def make(
     rewards: Sequence[float] | None = None,
     n: int = 4,
     judge: Annotator | None = None,
+    judged_by: tuple[str, str] = ("judge", ""),
     settings: Settings | None = None,
     seed: int = 0,
     batch: int = 4,
+    ledger: str | Path | None = None,
 ) -> Made:
     """Edits the picture `n` times and writes 1.png ..., sheet.png and results.json into the folder `out`.
 
     rewards: what is asked for, (5, 5, 5) if not given. judge: its mean score chooses the best; an attempt of which a
-    score is missing cannot win. Raises BadInput for an instruction, rewards or a picture that cannot be used.
+    score is missing cannot win; judged_by: its name and version. All goes to the ledger, a folder or URL. Killed at any
+    moment, the same call goes on. Raises BadInput for an instruction, rewards or a picture that cannot be used.
     """
     instruction, wanted = check_instruction(instruction), _wanted(rewards, editor)
-    if n < 1:
-        raise BadInput(f"n is {n}. Ask for one edit or more.")
+    if n < 1 or batch < 1:
+        raise BadInput(f"n is {n} and batch {batch}. Ask for one edit or more, one or more at once.")
     settings = settings or Settings()
     settings.check()
     original, folder = opaque(open_image(image)), RunFolder(Path(out))
-    folder.require_free()
     seeds = [attempt_seed(seed, instruction, 1, number) for number in range(1, n + 1)]
-    about = {"image": str(image), "instruction": instruction, **_about(editor, wanted, settings, seed)}
-    folder.begin({"job": "edit make", **about})
+    about = {"image": str(image), "instruction": instruction, "n": n, **_about(editor, wanted, settings, seed)}
     attempts: list[Attempt] = []
-    for first in track(range(0, n, batch), "editing", unit="batches"):
-        some = seeds[first : first + batch]
-        edited = edit_images(editor, original, instruction, some, rewards=wanted, settings=settings, batch=batch)
-        for own, img in zip(some, edited, strict=True):
-            file = folder.path / f"{len(attempts) + 1}.png"
-            save_png(img, file)
-            attempts.append(Attempt(file=file, seed=own, rewards=judge(instruction, original, img) if judge else None))
-    best = max(attempts, key=lambda one: -1.0 if one.score is None else one.score)
-    sheet = folder.path / "sheet.png"
-    save_png(before_after(original, attempts, best if judge else None, instruction), sheet)
-    made = Made(attempts=attempts, best=best, sheet=sheet, judged=judge is not None)
-    folder.write_json(RESULTS, made.to_json())
+    with opened(folder, {"job": "edit make", **about}, ledger, seed, judged_by) as book:
+        brief, known = book.brief(Path(image).stem, instruction, original), dict[int, Attempt]()
+        for first in track(range(0, n, batch), "editing", unit="batches"):
+            some, began = seeds[first : first + batch], time.monotonic()
+            edited = _kept(folder, first, len(some)) or edit_images(
+                editor, original, instruction, some, rewards=wanted, settings=settings, batch=batch
+            )
+            for own, img in zip(some, edited, strict=True):
+                said = judge(instruction, original, img) if judge else None
+                one = Attempt(file=folder.path / f"{len(attempts) + 1}.png", seed=own, rewards=said)
+                attempts.append(one)
+                took = (time.monotonic() - began) / len(some)
+                known[book.attempt(brief, len(attempts), own, img, said, settings.steps, took)] = one
+                save_png(img, one.file)
+        best = max(attempts, key=lambda one: -1.0 if one.score is None else one.score)
+        if judge:
+            chosen = next(attempt for attempt, one in known.items() if one is best)
+            book.pick(brief, {attempt: _why(one, one is best, n) for attempt, one in known.items()}, chosen)
+        sheet = folder.path / "sheet.png"
+        save_png(before_after(original, attempts, best if judge else None, instruction), sheet)
+        made = Made(attempts=attempts, best=best, sheet=sheet, judged=judge is not None)
+        folder.write_json(RESULTS, made.to_json())
     return made
+
+
+def _kept(folder: RunFolder, first: int, count: int) -> list[Image.Image]:
+    """A batch's pictures, if an earlier call made all of them."""
+    files = [folder.path / f"{number}.png" for number in range(first + 1, first + count + 1)]
+    return [open_image(file) for file in files] if all(file.is_file() for file in files) else []
+
+
+def _why(one: Attempt, best: bool, n: int) -> str:
+    if one.score is None:
+        return "a score is missing"
+    return f"mean score {one.score:.2f}, {'the best' if best else 'not the best'} of {n}"
 
 
 def make_all(
@@ -117,6 +142,7 @@ def make_all(
     rewards: Sequence[float] | None = None,
     settings: Settings | None = None,
     seed: int = 0,
+    ledger: str | Path | None = None,
 ) -> int:
     """Edits each task's picture once, as OUT/pictures/KEY.png, for `goodeye edit measure` and `goodeye compare`.
 
@@ -125,27 +151,23 @@ def make_all(
     """
     settings, wanted, folder = settings or Settings(), _wanted(rewards, editor), RunFolder(Path(out))
     settings.check()
-    config = {"job": "edit make", **_about(editor, wanted, settings, seed)}
-    if folder.holds_a_run() and folder.config() != config:
-        raise BadInput(
-            f"{folder.path} was begun with another editor, settings or rewards. Name another folder with --out."
-        )
-    folder.begin(config)
     made = 0
-    for task in track(tasks, "editing", unit="edits"):
-        file = folder.path / EDITED / f"{task.stem}.png"
-        if file.is_file():
-            continue
-        own = attempt_seed(seed, task.key, 1, 1)
-        try:
-            (img,) = edit_images(
-                editor, task.original.open(), task.instruction, [own], rewards=wanted, settings=settings
-            )
-        except BadInput as error:
-            skipped.append(Skipped(task.key, f"{task.key}: {error}"))
-            continue
-        save_png(img, file)
-        made += 1
+    with opened(folder, {"job": "edit make", **_about(editor, wanted, settings, seed)}, ledger, seed) as book:
+        for task in track(tasks, "editing", unit="edits"):
+            file, began = folder.path / EDITED / f"{task.stem}.png", time.monotonic()
+            if file.is_file():
+                continue
+            own = attempt_seed(seed, task.key, 1, 1)
+            try:
+                original = task.original.open()
+                (img,) = edit_images(editor, original, task.instruction, [own], rewards=wanted, settings=settings)
+            except BadInput as error:
+                skipped.append(Skipped(task.key, f"{task.key}: {error}"))
+                continue
+            brief = book.brief(task.key, task.instruction, original)
+            book.attempt(brief, 1, own, img, None, settings.steps, time.monotonic() - began)
+            save_png(img, file)
+            made += 1
     return made
 
 

@@ -5,18 +5,20 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image, ImageOps
 
+from goodeye.edit.config import Given
 from goodeye.edit.rewards import Rewards, feedback_text
 from goodeye.edit.triplets import Triplet
 from goodeye.errors import BadInput
 from goodeye.images import to_tensor
 from goodeye.training.loop import shuffled
 
-Given = Literal["rewards", "averaged", "shuffled"]
+if TYPE_CHECKING:
+    from goodeye.edit.latents import Latents
 
 _SIDES = re.compile(r"\b(left|right)(most|wards?|-?hand)?\b", re.IGNORECASE)
 
@@ -25,7 +27,8 @@ _SIDES = re.compile(r"\b(left|right)(most|wards?|-?hand)?\b", re.IGNORECASE)
 class Pairs:
     """The index-th batch of triplets. zoom: pictures are made up to so much larger than `size` before they are cut.
 
-    In the place of a triplet whose pictures cannot be opened stands the next one; `unread` names it and says why.
+    In the place of a triplet whose pictures cannot be opened stands the next one; `unread` names it and says why. With
+    latents no picture is opened, cut or mirrored.
     """
 
     triplets: Sequence[Triplet]
@@ -35,9 +38,13 @@ class Pairs:
     flip: bool = True
     zoom: float = 1.0
     unread: dict[str, str] = field(default_factory=dict)
+    latents: "Latents | None" = None
 
     def __call__(self, index: int) -> dict[str, Any]:
-        """original, edited: [B, 3, S, S] in [0, 1]; instruction; rewards: [B, 3] and feedback: texts, if known."""
+        """original, edited: [B, 3, S, S] in [0, 1]; instruction; rewards: [B, 3] and feedback: texts, if known.
+
+        With latents, in the place of the pictures: clean and joined, [B, C, h, w].
+        """
         return self.rows(self._order(index), random.Random(f"{self.seed}/{index}/cut"))
 
     @cached_property
@@ -46,6 +53,10 @@ class Pairs:
 
     def rows(self, places: Iterable[int], rng: random.Random) -> dict[str, Any]:
         """The triplets at these places as a batch. Raises BadInput where no triplet at all can be opened."""
+        if self.latents is not None:
+            some = [self.triplets[place] for place in places]
+            clean, joined = self.latents.pair([one.key for one in some])
+            return {"clean": clean, "joined": joined, **_words(some)}
         some, originals, edits = [], [], []
         for place in places:
             triplet, pictures = self._opened(place)
@@ -53,13 +64,7 @@ class Pairs:
             some.append(triplet)
             originals.append(to_tensor(first))
             edits.append(to_tensor(second))
-        batch: dict[str, Any] = {"original": torch.stack(originals), "edited": torch.stack(edits)}
-        batch["instruction"] = [one.instruction for one in some]
-        known = [one.rewards for one in some if one.rewards is not None]
-        if len(known) == len(some):
-            batch["rewards"] = torch.tensor([[score or 0.0 for score in said.scores] for said in known])
-            batch["feedback"] = [feedback_text(said.failures) for said in known]
-        return batch
+        return {"original": torch.stack(originals), "edited": torch.stack(edits), **_words(some)}
 
     def _opened(self, place: int) -> tuple[Triplet, tuple[Image.Image, Image.Image]]:
         for further in range(len(self.triplets)):
@@ -73,6 +78,16 @@ class Pairs:
     def _turn(self, triplet: Triplet, rng: random.Random) -> "Cut":
         cut = Cut(rng.uniform(1, self.zoom), rng.random(), rng.random(), rng.random() < 0.5)
         return cut if self.flip and may_flip(triplet.instruction) else replace(cut, flip=False)
+
+
+def _words(some: Sequence[Triplet]) -> dict[str, Any]:
+    """Instructions and, where all have them, rewards."""
+    known = [one.rewards for one in some if one.rewards is not None]
+    found: dict[str, Any] = {"instruction": [one.instruction for one in some]}
+    if len(known) == len(some):
+        found["rewards"] = torch.tensor([[score or 0.0 for score in said.scores] for said in known])
+        found["feedback"] = [feedback_text(said.failures) for said in known]
+    return found
 
 
 @dataclass(frozen=True)

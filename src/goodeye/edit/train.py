@@ -2,8 +2,9 @@
 
 Stage 1 is InstructPix2Pix (Brooks et al. 2023): four more channels for the picture, which begin at zero. Stage 2 (edit
 paper) adds the reward module and trains the whole U-Net with it; the loss stays the plain error of the predicted noise.
-VAE and text encoder are frozen. A run folder holds config.json, metrics.jsonl, checkpoints/, editor/, with stage 2
-rewards/, and editor.toml, a model set with what was trained.
+VAE and text encoder are frozen, unless the words of a stage 1 are new. Instead of the whole U-Net an adapter can be
+trained (ours). A run folder holds config.json, metrics.jsonl, checkpoints/, editor/, with stage 2 rewards/, and
+editor.toml, a model set with what was trained.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ import random
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +23,12 @@ from goodeye.atomic import write_bytes
 from goodeye.diffusion import vae
 from goodeye.diffusion.predict import add_noise, target
 from goodeye.diffusion.schedule import from_config
-from goodeye.edit.generate import Conditioner, TextCondition, picture_latents, pooled
+from goodeye.edit.adapter import adapted, editor_unet, save_adapter, widened
+from goodeye.edit.config import LOOPED, PUBLISHED, Given, Train
+from goodeye.edit.generate import Conditioner, TextCondition, for_editing, picture_latents, pooled, token_ids
+from goodeye.edit.latents import encoded
 from goodeye.edit.module import Rewarded, RewardModule
-from goodeye.edit.pairs import Given, Pairs, with_rewards
+from goodeye.edit.pairs import Pairs, with_rewards
 from goodeye.edit.triplets import Triplet, usable
 from goodeye.errors import BadInput
 from goodeye.judging.tables import Skipped
@@ -33,71 +37,6 @@ from goodeye.training.loop import Loop, Modules, fit
 
 if TYPE_CHECKING:
     from goodeye.modelset import Models
-
-SWITCHES = ("use_scores", "use_text", "inject_a", "inject_b", "type_embedding")
-LOOPED = ("steps", "lr", "accumulate", "ema", "precision", "seed", "evaluate_every")  # the loop tells these
-
-
-@dataclass(frozen=True, kw_only=True)
-class Train:
-    """What is trained, and how. Defaults are the paper's where P stands beside them, else ours."""
-
-    stage: Literal[1, 2] = 2
-    given: Given | Literal["none"] = "rewards"  # "none": stage 2 without rewards; the others are controls, too
-    best: float = 1.0  # share of the triplets kept, by their mean score
-    use_scores: bool = True
-    use_text: bool = True
-    inject_a: bool = True
-    inject_b: bool = True
-    type_embedding: bool = False
-    size: int = 256  # pixels (P)
-    batch: int = 4  # P
-    accumulate: int = 4  # P
-    steps: int | None = None  # P: 15,000 in stage 1, 10,000 in stage 2
-    lr: float | None = None  # P: 1e-4 in stage 1, 5e-5 in stage 2
-    drop: float = 0.05  # P: of each: text alone, text and picture, picture alone
-    drop_rewards: float = 0.0  # so that rewards can be guided by, too
-    flip: bool = True  # P
-    zoom: float = 1.0
-    ema: float = 0.999
-    held: int = 32  # triplets that the loss is watched on, a tenth of all at most
-    evaluate_every: int = 500
-    precision: Literal["fp32", "bf16"] = "fp32"
-    seed: int = 0
-
-    def check(self) -> None:
-        """Raises BadInput for numbers that make no sense."""
-        for name in ("size", "batch", "accumulate", "evaluate_every"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"{name} is {getattr(self, name)}. Give 1 or more.")
-        if not 0 <= self.drop <= 1 / 3 or not 0 <= self.drop_rewards < 1:
-            raise BadInput(f"drop is {self.drop:g} and drop_rewards {self.drop_rewards:g}. Give 0 to 1/3, and 0 to 1.")
-        if not 0 < self.best <= 1 or self.zoom < 1 or not 0 < self.ema < 1:
-            raise BadInput("best is a share above 0, zoom 1 or more, ema between 0 and 1. Correct them.")
-        if not (self.use_scores or self.use_text) or not (self.inject_a or self.inject_b):
-            raise BadInput("without scores and text, or without injections A and B, nothing is left. Keep one of each.")
-
-    @property
-    def rewarded(self) -> bool:
-        """Whether there is a reward module."""
-        return self.stage == 2 and self.given != "none"
-
-    def loop(self) -> Loop:
-        """The training loop of such a run."""
-        steps = self.steps if self.steps is not None else 15_000 if self.stage == 1 else 10_000
-        return Loop(
-            steps=steps,
-            lr=self.lr if self.lr is not None else 1e-4 if self.stage == 1 else 5e-5,
-            weight_decay=1e-2,  # P
-            clip=1.0,
-            accumulate=self.accumulate,
-            ema=self.ema,
-            precision=self.precision,
-            seed=self.seed,
-            log_every=min(10, steps),
-            ahead=2,
-            evaluate_every=min(self.evaluate_every, steps),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,37 +74,48 @@ def train(
     *,
     config: Train | None = None,
     condition: Conditioner | None = None,
+    cache: str | Path | None = None,
     resume: bool = False,
     cpu: bool = False,
 ) -> Trained:
     """Trains the set's unet (stage 1) or editor (stage 2) in place and saves it.
 
-    condition: what makes the text condition, if not the set's text encoder. Raises BadInput where there are too few
-    triplets or a role is missing; Diverged where the loss is not finite.
+    condition: what makes the text condition, if not the set's text encoder. cache: a folder; all pictures are encoded
+    once and kept there, and neither cut nor mirrored. Raises BadInput where there are too few triplets or a role is
+    missing; Diverged where the loss is not finite.
     """
-    config, out = config or Train(), Path(out)
+    config, out, models = config or Train(), Path(out), for_editing(models)
     config.check()
+    if condition is not None and (config.words or cache is not None):
+        raise BadInput("a text condition of your own sees pictures and learns by itself. Leave cache and words away.")
     skipped: list[Skipped] = []
     found = list(usable(triplets, skipped))
     rewarded = config.stage == 2 and (config.rewarded or config.best < 1 or any(one.rewards for one in found))
     given: Given = "rewards" if config.given == "none" else config.given
+    latents = None if cache is None else encoded(found, models, config.size, cache)
+    if latents is not None:
+        found = [one for one in found if one.key in latents.at]
+        skipped += [Skipped(key, message) for key, message in latents.gone.items()]
     kept = with_rewards(found, given, config.best, config.seed) if rewarded else found
     held, learned = _split(kept, config)
     pairs = Pairs(triplets=learned, size=config.size, batch=config.batch, seed=config.seed, flip=config.flip,
-                  zoom=config.zoom)  # fmt: skip
-    editor = start(models, config)
+                  zoom=config.zoom, latents=latents)  # fmt: skip
+    networks: dict[str, nn.Module] = {"editor": start(models, config)}
+    if config.words:
+        networks["text_encoder"] = models.text_encoder.requires_grad_(True)
     step = EditStep(models, condition or TextCondition(models), config)
     asked = {name: value for name, value in asdict(config).items() if name not in LOOPED}
+    asked |= {} if cache is None else {"flip": False, "zoom": 1.0}
     about = {"job": "edit train", "train": asked, "models": models.model_set.name, "data": _digest(learned)}
 
     def watch(number: int) -> Mapping[str, float]:
-        return {"held_loss": step.held({"editor": editor}, replace(pairs, triplets=held, flip=False, zoom=1.0))}
+        return {"held_loss": step.held(networks, replace(pairs, triplets=held, flip=False, zoom=1.0))}
 
     done = fit(
-        {"editor": editor},
+        networks,
         step,
         pairs,
-        config.loop(),
+        loop_of(config),
         out,
         about=about,
         evaluate=watch if held else None,
@@ -175,7 +125,7 @@ def train(
     )
     return Trained(
         out=out,
-        models=_save(editor, models, out),
+        models=_save(networks, models, config, out),
         triplets=len(learned),
         left_out=sum(one.rewards is None or not one.rewards.complete for one in found) if rewarded else 0,
         skipped=[*skipped, *(Skipped(key, message) for key, message in pairs.unread.items())],
@@ -185,37 +135,44 @@ def train(
     )
 
 
+def loop_of(config: Train) -> Loop:
+    """The training loop of such a run."""
+    steps, lr = PUBLISHED[config.stage]
+    steps = config.steps or steps
+    return Loop(
+        steps=steps,
+        lr=config.lr or lr,
+        weight_decay=1e-2,  # the paper's
+        clip=1.0,
+        schedule=config.schedule,
+        warmup=0 if config.schedule == "constant" else steps // 20,
+        accumulate=config.accumulate,
+        ema=config.ema,
+        precision=config.precision,
+        seed=config.seed,
+        log_every=min(10, steps),
+        ahead=2,
+        evaluate_every=min(config.evaluate_every, steps),
+    )
+
+
 def start(models: "Models", config: Train) -> Any:
     """The network to train: stage 1 the set's unet with room for the picture; stage 2 its editor, with the reward
     module that the set has, or else a new one beside it."""
-    from diffusers import UNet2DConditionModel
-
-    if config.stage == 1:
-        return widened(models.unet).requires_grad_(True)
-    unet = models.network("editor", UNet2DConditionModel).requires_grad_(True)
+    unet = widened(models.unet) if config.stage == 1 else editor_unet(models)
+    unet = adapted(unet, config.rank, config.seed) if config.rank else unet.requires_grad_(True)
     if not config.rewarded:
         return unet
-    switches = {name: getattr(config, name) for name in SWITCHES}
+    switches = config.switches
     if "rewards" in models.model_set.roles:
         module = models.network("rewards", RewardModule)
-        if changed := [name for name in SWITCHES if module.config[name] != switches[name]]:
+        if changed := [name for name in switches if module.config[name] != switches[name]]:
             raise BadInput(f"the set's reward module has another {changed[0]}. Leave the switch, or the role, away.")
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             module = RewardModule.beside(unet, models.text_encoder.config.hidden_size, **switches)
     return Rewarded(unet, module.to(unet.device).requires_grad_(True))
-
-
-def widened(unet: Any) -> Any:
-    """The U-Net with twice the channels in: the new ones, for the picture, weigh nothing at first, so it answers as
-    before whatever the picture shows."""
-    channels = unet.config.in_channels
-    wide = type(unet).from_config({**unet.config, "in_channels": 2 * channels})
-    weights = unet.state_dict()
-    old = weights["conv_in.weight"]
-    wide.load_state_dict({**weights, "conv_in.weight": torch.cat([old, torch.zeros_like(old)], 1)})
-    return wide.to(unet.device)
 
 
 def dropped(drawn: Tensor, share: float) -> tuple[Tensor, Tensor]:
@@ -233,10 +190,10 @@ class EditStep:
 
     def __call__(self, nets: Modules, batch: dict[str, Any], number: int) -> dict[str, Tensor]:
         """Randomness is torch's, which the loop sets for each batch."""
-        count, device = len(batch["original"]), batch["original"].device
+        count, device = len(batch["instruction"]), next(nets["editor"].parameters()).device
         text, picture = dropped(torch.rand(count), self.config.drop)
         kept = torch.rand(count) >= self.config.drop_rewards
-        loss = self.loss(nets["editor"], batch, text.to(device), picture.to(device), kept.to(device))
+        loss = self.loss(nets, batch, text.to(device), picture.to(device), kept.to(device))
         return {
             "loss": loss,
             "text_dropped": text.float().mean().to(device),
@@ -251,35 +208,47 @@ class EditStep:
             batch = pairs.rows(range(first, min(first + size, len(pairs.triplets))), random.Random(0))
             device = next(nets["editor"].parameters()).device
             batch = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
-            none = torch.zeros(len(batch["original"]), dtype=torch.bool, device=device)
-            losses.append(float(self.loss(nets["editor"], batch, none, none, ~none)) * len(none))
+            none = torch.zeros(len(batch["instruction"]), dtype=torch.bool, device=device)
+            losses.append(float(self.loss(nets, batch, none, none, ~none)) * len(none))
         return sum(losses) / len(pairs.triplets)
 
-    def loss(self, editor: nn.Module, batch: dict[str, Any], text: Tensor, picture: Tensor, kept: Tensor) -> Tensor:
+    def loss(self, nets: Modules, batch: dict[str, Any], text: Tensor, picture: Tensor, kept: Tensor) -> Tensor:
         """text, picture: where they are dropped, kept: where the rewards are not; [B] of truth values each."""
-        sample, at, wanted, states, more = self._inputs(batch, text, picture, kept)
-        output = editor(sample, at, encoder_hidden_states=states, return_dict=False, **more)[0]
+        sample, at, wanted, more = self._inputs(batch, picture, kept)
+        states, nothing = self._states(nets, batch)
+        states = torch.where(text.view(-1, 1, 1), nothing.to(states), states)
+        output = nets["editor"](sample, at, encoder_hidden_states=states, return_dict=False, **more)[0]
         return F.mse_loss(output.float(), wanted.float())
 
+    def _states(self, nets: Modules, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """What the instructions say, and what none says; with gradient where the text encoder learns."""
+        if not self.config.words:
+            pictures: Any = batch.get("original")  # none with latents, which a condition that looks at them refuses
+            return self.condition(batch["instruction"], pictures), self.condition.nothing()
+        found = nets["text_encoder"](token_ids(self.models, [*batch["instruction"], ""])).last_hidden_state
+        return found[:-1], found[-1:]
+
     @torch.no_grad()
-    def _inputs(self, batch: dict[str, Any], text: Tensor, picture: Tensor, kept: Tensor) -> tuple[Any, ...]:
-        network, device = self.models.vae, batch["original"].device
+    def _inputs(self, batch: dict[str, Any], picture: Tensor, kept: Tensor) -> tuple[Any, ...]:
+        network, device = self.models.vae, picture.device
         if network.device != device:
             network.to(device)
             self.models.text_encoder.to(device)
-        clean = vae.encode(network, batch["edited"])
-        joined = picture_latents(network, batch["original"]) * ~picture.view(-1, 1, 1, 1)
+        clean, joined = (batch["clean"], batch["joined"]) if "clean" in batch else self._encoded(batch)
+        joined = joined * ~picture.view(-1, 1, 1, 1)
         noise = torch.randn(clean.shape).to(clean)
         at = torch.randint(0, len(self.schedule.alphas_bar), (len(clean),)).to(device)
-        states, nothing = self.condition(batch["instruction"], batch["original"]), self.condition.nothing()
-        states = torch.where(text.view(-1, 1, 1), nothing.to(states), states)
         more: dict[str, Any] = {}
         if self.config.rewarded:
             feedback = pooled(self.models, batch["feedback"])
             more = {"rewards": batch["rewards"], "feedback": feedback}
             more |= {"given": kept.float()[:, None]} if self.config.drop_rewards else {}
         sample = torch.cat([add_noise(clean, noise, at, self.schedule), joined], 1)
-        return sample, at, target(clean, noise, at, self.schedule), states, more
+        return sample, at, target(clean, noise, at, self.schedule), more
+
+    def _encoded(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        network = self.models.vae
+        return vae.encode(network, batch["edited"]), picture_latents(network, batch["original"])
 
 
 def _split(triplets: list[Triplet], config: Train) -> tuple[list[Triplet], list[Triplet]]:
@@ -299,18 +268,27 @@ def _digest(triplets: list[Triplet]) -> str:
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
 
 
-def _save(editor: Any, models: "Models", out: Path) -> Path:
-    """editor/ and, if there is one, rewards/, for from_pretrained; and a model set that names them."""
-    places = {"editor": editor.unet if isinstance(editor, Rewarded) else editor}
-    if isinstance(editor, Rewarded):
-        places["rewards"] = editor.module
+def _save(networks: Mapping[str, nn.Module], models: "Models", config: Train, out: Path) -> Path:
+    """editor/ and, if there are such, rewards/ and text_encoder/, for from_pretrained; and a model set with them."""
+    editor: Any = networks["editor"]
+    unet = editor.unet if isinstance(editor, Rewarded) else editor
+    before = models.model_set.roles
+    places = {"editor": "editor"}
     file = out / "editor.toml"
     from accelerate import PartialState
 
     if PartialState().is_main_process:
-        for name, network in places.items():
-            network.save_pretrained(out / name)
-        roles = {role: place for role, place in models.model_set.roles.items() if role != "rewards"}
-        roles |= {name: str((out / name).resolve()) for name in places}
+        if config.rank:
+            save_adapter(unet, out / "editor", before["unet" if config.stage == 1 else "editor"])
+        else:
+            unet.save_pretrained(out / "editor")
+        if isinstance(editor, Rewarded):
+            editor.module.save_pretrained(out / "rewards")
+            places["rewards"] = "rewards"
+        if "text_encoder" in networks:
+            models.text_encoder.save_pretrained(out / "text_encoder")
+            places["editor_text_encoder"] = "text_encoder"
+        roles = {role: place for role, place in before.items() if role != "rewards"}
+        roles |= {role: str((out / name).resolve()) for role, name in places.items()}
         write_bytes(file, as_toml(replace(models.model_set, name="edited", roles=roles)).encode())
     return file

@@ -105,6 +105,7 @@ class LargeModel:
         self.server, self.sleep = server, sleep
         self.cache = None if cache is None else Path(cache)
         self.requests = 0  # sent so far; a cached answer sends none
+        self.read = self.written = 0  # tokens of those, as the server counts them
         self._plain = False  # the server does not know response_format
         self._client = openai.OpenAI(base_url=server.url, api_key=server.key, timeout=server.timeout, max_retries=0)
 
@@ -193,6 +194,9 @@ class LargeModel:
         made = self._client.chat.completions.create(
             model=self.server.model, messages=messages, temperature=self.server.temperature, **form
         )
+        usage = getattr(made, "usage", None)
+        self.read += getattr(usage, "prompt_tokens", None) or 0
+        self.written += getattr(usage, "completion_tokens", None) or 0
         choices = getattr(made, "choices", None)  # what answers something else than a completion has none
         said = choices[0].message.content if choices and choices[0].message else None
         return said if isinstance(said, str) else f"(no completion: {str(made)[:200]})"

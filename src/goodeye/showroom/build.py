@@ -24,7 +24,7 @@ from goodeye.judging import rfnet_compare
 from goodeye.judging.rfnet_fit import RFNetTraining, fit_rfnet
 from goodeye.judging.samples import Samples
 from goodeye.modelset import Models, ModelSet, showroom
-from goodeye.showroom import generator, perception, vae
+from goodeye.showroom import editor, generator, gligen, perception, regions, vae
 from goodeye.showroom.inspected import borderline_world, joined, remade_world
 from goodeye.showroom.scenes import CLASSES
 from goodeye.showroom.side_tasks import side_tasks
@@ -32,7 +32,10 @@ from goodeye.showroom.words import build_tokenizer
 from goodeye.showroom.world import World, world
 from goodeye.training.loop import Loop, Result
 
-ROLES = ("tokenizer", "scheduler", "vae", "unet", "controlnet", "depth", "saliency", "clip", "rfnet")
+ROLES = (
+    *("tokenizer", "scheduler", "vae", "unet", "controlnet", "depth", "saliency", "clip", "rfnet"),
+    *("editor", "reward_module", "layout_unet", "region"),
+)
 Say = Callable[[str], None]
 
 
@@ -115,6 +118,7 @@ class Build:
         seed=7,
         rfnet={"width": 128, "heads": 4, "feature_stride": 16, "image_size": 96, "classes": 5, "dropout": 0.05},
     )
+    editing: editor.Editing = editor.Editing()
 
 
 @dataclass(frozen=True)
@@ -171,6 +175,10 @@ def build(out: str | Path, *, only: Sequence[str] = (), config: Build | None = N
         "saliency": _saliency,
         "clip": _clip,
         "rfnet": _rfnet,
+        "editor": _editor,
+        "reward_module": _reward_module,
+        "layout_unet": _layout_unet,
+        "region": _region,
     }
     for role in only or ROLES:
         if not only and (shop.weights(role) / "README.md").exists():
@@ -192,6 +200,10 @@ NEEDS = {
     "controlnet": ("tokenizer", "unet"),
     "clip": ("tokenizer",),
     "rfnet": ("tokenizer", "scheduler", "vae", "unet", "controlnet", "depth", "saliency"),
+    "editor": ("tokenizer", "scheduler", "vae", "unet"),
+    "reward_module": ("scheduler", "vae", "unet", "editor"),
+    "layout_unet": ("tokenizer", "unet"),
+    "region": ("clip",),
 }
 
 
@@ -346,6 +358,29 @@ def _rfnet(shop: Shop) -> dict[str, Any]:
     }
 
 
+def _editor(shop: Shop) -> dict[str, Any]:
+    done = editor.train_editor(shop.models(), shop.out / "editor", shop.weights("editor"), shop.config.editing)
+    return editor.card(done, shop.config.editing.first)
+
+
+def _reward_module(shop: Shop) -> dict[str, Any]:
+    done, control = editor.train_rewards(
+        shop.models(), shop.out / "reward_module", shop.weights("reward_module"), shop.config.editing
+    )
+    without = {f"{name}_without_rewards": value for name, value in control.last.items() if name == "held_loss"}
+    return editor.card(done, shop.config.editing.second) | without
+
+
+def _layout_unet(shop: Shop) -> dict[str, Any]:
+    fit_on = shop.world("train").image[:1024]
+    return _trained(gligen.make(shop.weights, shop.out, fit_on, shop.say), gligen.LOOP, 32)
+
+
+def _region(shop: Shop) -> dict[str, Any]:
+    done = regions.make(shop.weights, shop.out, shop.world("train"), shop.world("held"), shop.say)
+    return _trained(done, regions.LOOP, 32)
+
+
 def _inspected(shop: Shop) -> tuple[Samples, Samples]:
     """RFNet's pictures: remade by the generator, and near the guideline's lines; the held-out ones are all remade."""
     models = shop.models()
@@ -393,6 +428,13 @@ ABOUT = {
     "clip": "CLIPModel trained by the contrastive loss with smoothed targets and a queue.",
     "rfnet": "RFNet (ads paper, section 3.2) on pictures as the generator makes them, and as rendered near"
     " the guideline's lines and degraded, with estimated depth and saliency; the scenes' true facts learned beside.",
+    "editor": "An InstructPix2Pix adapter (peft) on the U-Net, in base/, with a tokenizer and text encoder of its own,"
+    " trained on rendered edits of which a third have each sort of fault.",
+    "reward_module": "The reward module (edit paper), the editor's adapter trained with it, in editor/, and one trained"
+    " without rewards on the same edits, in no_reward/.",
+    "layout_unet": "What GLIGEN adds to the U-Net, trained on rendered layouts, the U-Net frozen. Losses are inside of"
+    " boxes; held_blind is that of the U-Net that sees no boxes.",
+    "region": "The CLIP, trained on with regions of rendered layouts, and with as many scenes as before.",
 }
 
 

@@ -12,8 +12,10 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -36,9 +38,15 @@ from goodeye.showroom.products import COLOURS
 WALL_NOUNS = {
     "living room": "walls", "kitchen": "tiles", "studio": "backdrop", "office": "panels", "spa": "tiles",
 }  # fmt: skip
-GRADED = ("wall", "light", "colour")  # kinds that can be done by half
-HALF = {0.25: "it was hardly done", 0.5: "it was done by half", 0.75: "it was not done entirely"}
+GRADED = ("wall", "light", "colour", "remove", "add", "swap", "blur")  # kinds that can be done by half
+HALF = {
+    0.2: "it was hardly done", 0.4: "less than half of it was done", 0.6: "half of it was done",
+    0.8: "it was not done entirely",
+}  # fmt: skip
+LOST = {"details": 1, "light": 1, "colour": 1, "place": 2}  # what may change unasked, and what that costs
+STRENGTHS = {0.2: "slight", 0.4: "some", 0.6: "some", 0.8: "strong", 1.0: "strong"}  # of artefacts
 FAULTY = 0.35  # of triplets have a fault of each sort
+SILENT = 0.25  # of them are scored without words, so that scores say something of their own
 _ARTEFACTS = (  # in the order of degrade.CHANGES; other light is no artefact
     "noise", "blur", "coarse blocks", "lost sharpness", "", "stains of colour", "wavy lines", "melted things", "blots",
     "torn patches",
@@ -53,7 +61,8 @@ Target = tuple[S.Scene, str, S.Scene | None]  # the scene asked for, the instruc
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """The facts of one triplet. done: 0 to 1; lost: what changed unasked; artefact: "" or one, of `strength`."""
+    """The facts of one triplet. done: 0 to 1; lost: what changed unasked; artefact: "" or one, of `strength`; silent:
+    its rewards are scores without words."""
 
     kind: str
     instruction: str
@@ -65,38 +74,41 @@ class Edit:
     lost: tuple[str, ...]
     artefact: str
     strength: float
+    silent: bool = False
 
     def rewards(self) -> Rewards:
         """Scores by these facts, in half steps, and what failed in words."""
         following = 1.0 if self.misread else 5 * self.done
-        scores = (following, 5.0 - len(self.lost), 5 * (1 - self.strength))
+        scores = (following, 5.0 - sum(LOST[fact] for fact in self.lost), 5 * (1 - self.strength))
         first, second, third = (round(2 * score) / 2 for score in scores)
-        return Rewards((first, second, third), (self._following(), self._preserving(), self._quality()))
+        words = ("", "", "") if self.silent else (self._following(), self._preserving(), self._quality())
+        return Rewards((first, second, third), words)
 
     def _following(self) -> str:
         if self.misread:
-            return f"it was misread: not {self.instruction}"
+            return "it was misread"
         if self.done == 0:
-            return f"nothing was done: {self.instruction}"
-        return f"{HALF[self.done]}: {self.instruction}" if self.done < 1 else ""
+            return "nothing was done"
+        return HALF[self.done] if self.done < 1 else ""
 
     def _preserving(self) -> str:
         return f"changed without being asked: {', '.join(self.lost)}" if self.lost else ""
 
     def _quality(self) -> str:
-        degree = "strong" if self.strength > 0.6 else "some"
-        return f"{degree} {self.artefact}" if self.artefact else ""
+        return f"{STRENGTHS[self.strength]} {self.artefact}" if self.artefact else ""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Rendered:
-    """A triplet's pictures [3, S, S] in [0, 1]. ideal: what was asked for; mask [S, S]: where it differs."""
+    """A triplet's pictures [3, S, S] in [0, 1]. ideal: what was asked for; mask [S, S]: where it differs; product
+    [4, S, S]: the product's cut-out on the canvas, as it is in the original."""
 
     facts: Edit
     original: Tensor
     edited: Tensor
     ideal: Tensor
     mask: Tensor
+    product: Tensor
 
 
 # --- what can be asked for; None where the scene does not allow it
@@ -107,7 +119,7 @@ def _wall(rng: np.random.Generator, scene: S.Scene) -> Target | None:
     if scene.place not in WALL_NOUNS or len(others) < 2:
         return None
     new, wrong = (str(wall) for wall in rng.choice(others, 2, replace=False))
-    words = f"{_one(rng, 'make', 'paint')} the {WALL_NOUNS[scene.place]} {new}"
+    words = f"{_one(rng, 'make', 'paint', 'turn')} the {_one(rng, WALL_NOUNS[scene.place], 'wall')} {new}"
     return replace(scene, wall=new), words, replace(scene, wall=wrong)
 
 
@@ -240,16 +252,16 @@ def _faults(rng: np.random.Generator, kind: str, before: S.Scene, target: Target
         misread=misread,
         lost=lost,
         artefact=_one(rng, *ARTEFACTS) if spoilt else "",
-        strength=float(rng.choice([0.3, 0.5, 0.7, 0.9])) if spoilt else 0.0,
+        strength=float(rng.choice(list(STRENGTHS))) if spoilt else 0.0,
+        silent=bool(rng.random() < SILENT),
     )
 
 
 def _loses(rng: np.random.Generator, kind: str) -> list[str]:
-    """Facts that change though nobody asked, one to three of those that the instruction does not speak of."""
-    free = ["details"] + [
-        name for name in ("light", "colour", "place") if name != kind and (name, kind) != ("place", "wall")
-    ]
-    return free[: int(rng.integers(1, len(free) + 1))]
+    """Facts that change though nobody asked, one or more of those that the instruction does not speak of."""
+    free = [name for name in LOST if name != kind and (name, kind) != ("place", "wall")]
+    chosen = rng.choice(len(free), size=int(rng.integers(1, len(free) + 1)), replace=False)
+    return [free[at] for at in sorted(chosen)]
 
 
 def _altered(facts: Edit, rng: np.random.Generator) -> Callable[[S.Scene], S.Scene]:
@@ -310,7 +322,8 @@ def _rendered(facts: Edit, made: S.Render, rng: np.random.Generator) -> Rendered
         picture = edited.permute(1, 2, 0).cpu().numpy().astype(np.float32)
         spoilt = ARTEFACTS[facts.artefact](picture, rng, facts.strength).clip(0, 1).astype(np.float32)
         edited = torch.from_numpy(np.ascontiguousarray(spoilt.transpose(2, 0, 1)))
-    return Rendered(facts=facts, original=original, edited=edited, ideal=ideal, mask=changed(original, ideal))
+    mask = changed(original, ideal)
+    return Rendered(facts=facts, original=original, edited=edited, ideal=ideal, mask=mask, product=made.product[0])
 
 
 def changed(before: Float[Tensor, "3 S S"], after: Float[Tensor, "3 S S"]) -> Bool[Tensor, "S S"]:
@@ -321,32 +334,51 @@ def changed(before: Float[Tensor, "3 S S"], after: Float[Tensor, "3 S S"]) -> Bo
     return torch.from_numpy(wide.astype(bool))
 
 
-def write_edits(out: str | Path, count: int = 64, seed: int = 0, size: int = 128, faulty: float = FAULTY) -> None:
-    """Triplets as InsPix2Pix's folders, with masks, rewards.json (RewardEdit's form) and facts.json.
+def write_edits(
+    out: str | Path, count: int = 64, seed: int = 0, size: int = 128, faulty: float = FAULTY, *, truth: bool = True
+) -> None:
+    """Triplets as InsPix2Pix's folders, with rewards.json (RewardEdit's form) and facts.json.
 
-    NAME/prompt.json, NAME/SEED_0.png, _1.png, _mask.png (white: may change) and _ideal.png (what was asked for). Raises
-    BadInput for counts and sizes that make no sense and where `out` cannot be written.
+    NAME/prompt.json, NAME/SEED_0.png, _1.png and, with truth, _mask.png (white: may change) and _ideal.png (what was
+    asked for). A killed call goes on. Raises BadInput for counts and sizes that make no sense and where `out` cannot be
+    written.
     """
     if count < 1 or not 32 <= size <= 1024 or not 0 <= faulty <= 1:
         raise BadInput(f"{count} triplets of {size} pixels, {faulty:g} faulty: give 1 or more, 32 to 1024, and 0 to 1.")
     root = Path(out)
-    rewards, told = {}, {}
-    with progress("rendering triplets", count, "triplets") as advance:
-        for index, made in enumerate(edits(seed, count, size, faulty=faulty)):
-            name, facts = f"{index:07}", made.facts
-            pictures = {"0": made.original, "1": made.edited, "ideal": made.ideal, "mask": made.mask[None].float()}
-            for end, tensor in pictures.items():
-                save_png(to_pil(tensor), root / name / f"{seed}_{end}.png")
-            captions = {"input": S.caption(facts.before), "edit": facts.instruction, "output": S.caption(facts.after)}
-            _write_json(root / name / "prompt.json", captions)
-            rewards[name] = facts.rewards().to_json()
-            told[name] = {
-                "kind": facts.kind, "done": facts.done, "misread": facts.misread, "lost": facts.lost,
-                "artefact": facts.artefact, "strength": facts.strength,
-            }  # fmt: skip
+
+    def write(index: int) -> dict[str, Any]:
+        return _written(root / f"{index:07}", index, {"seed": seed, "size": size, "faulty": faulty}, truth)
+
+    with progress("rendering triplets", count, "triplets") as advance, ThreadPoolExecutor(2) as pool:
+        told = {}
+        for index, said in enumerate(pool.map(write, range(count))):
+            told[f"{index:07}"] = said
             advance()
-    _write_json(root / FACTS, told)
-    _write_json(root / "rewards.json", rewards)
+    _write_json(root / FACTS, {name: said["facts"] for name, said in told.items()})
+    _write_json(root / "rewards.json", {name: said["rewards"] for name, said in told.items()})
+
+
+def _written(folder: Path, index: int, world: dict[str, Any], truth: bool) -> dict[str, Any]:
+    """One triplet's folder, prompt.json last; what that file says, if it is there already of the same world."""
+    prompt = folder / "prompt.json"
+    known = json.loads(prompt.read_text()) if prompt.is_file() else {}
+    if known.get("world") == world:
+        return dict(known)
+    kind = list(KINDS)[index % len(KINDS)]
+    made = one_edit(world["seed"], index, kind, world["size"], world["faulty"])
+    facts = made.facts
+    pictures = {"0": made.original, "1": made.edited}
+    pictures |= {"ideal": made.ideal, "mask": made.mask[None].float()} if truth else {}
+    for end, tensor in pictures.items():
+        save_png(to_pil(tensor), folder / f"{world['seed']}_{end}.png")
+    named = ("kind", "done", "misread", "lost", "artefact", "strength", "silent")
+    said = {
+        "input": S.caption(facts.before), "edit": facts.instruction, "output": S.caption(facts.after), "world": world,
+        "facts": {name: getattr(facts, name) for name in named}, "rewards": facts.rewards().to_json(),
+    }  # fmt: skip
+    _write_json(prompt, said)
+    return said
 
 
 def by_true_facts(folder: str | Path) -> Callable[[str, Image.Image, Image.Image], Rewards]:

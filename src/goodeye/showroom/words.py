@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
@@ -58,6 +59,12 @@ COMMON = [
     "set",
     "pair",
 ]
+# What instructions and failure texts of edits (`goodeye.showroom.edits`) say beyond captions and titles.
+EDITING = (
+    "make paint turn into wall walls change to give it remove take away put left right replace blur background "
+    "hardly less than half done not entirely nothing was misread changed without being asked details colour color place "
+    "noise coarse blocks lost sharpness stains wavy lines melted things blots torn patches slight some strong none"
+)
 
 
 def vocabulary() -> list[str]:
@@ -78,16 +85,17 @@ def vocabulary() -> list[str]:
     return list(dict.fromkeys([*words, *COMMON, ",", "."]))
 
 
-def build_tokenizer(end_last: bool = False) -> PreTrainedTokenizerFast:
+def build_tokenizer(end_last: bool = False, more: Sequence[str] = ()) -> PreTrainedTokenizerFast:
     """Lower-cased words; unknown ones become <unk>. Adds <s> and </s>, pads to `LENGTH` like CLIP's.
 
-    end_last: </s> has the highest number, as a CLIPModel wants it: where its number is 2, transformers takes a text's
+    more: words that come after all others, whose numbers stay. end_last: </s> has the highest number, as a CLIPModel wants it: where its number is 2, transformers takes a text's
     embedding at the highest number of all, so that with a comma nothing behind the comma would count.
     """
     special = ["<pad>", "<s>", "</s>", "<unk>"]
-    vocab = {w: i for i, w in enumerate([*special, *vocabulary()])}
+    vocab = {w: i for i, w in enumerate(dict.fromkeys([*special, *vocabulary(), *more]))}
     if end_last:
-        vocab["</s>"], vocab["."] = vocab["."], vocab["</s>"]
+        last = list(vocab)[-1]
+        vocab["</s>"], vocab[last] = vocab[last], vocab["</s>"]
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Split(WORD, behavior="removed", invert=True)

@@ -1,0 +1,110 @@
+"""The proof: rows on the same edits and noise, sweeps against their own axis, and pictures made once."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from tiny_editor import save_editor
+
+from goodeye.edit import prove as proofs
+from goodeye.edit.prove import ROWS, Asked, Bench, Prove, prove, retrained, spearman
+from goodeye.edit.prove_report import table
+from goodeye.errors import BadInput
+from goodeye.modelset import Models, resolve
+
+N = 3
+
+
+@pytest.fixture(scope="module")
+def models(tiny_set, tmp_path_factory):
+    toml = save_editor(tiny_set, tmp_path_factory.mktemp("editor"))
+    model_set = resolve(toml)
+    plain = {role: place for role, place in model_set.roles.items() if role != "rewards"}
+    faster = {"edit": {"size": 32, "steps": 1}}
+    return {
+        "base": Models(replace(model_set, roles=plain, tables=faster)),
+        "full": Models(replace(model_set, tables=faster)),
+    }
+
+
+def asked():
+    made = torch.Generator().manual_seed(0)
+    mask = torch.zeros(32, 32, dtype=torch.bool)
+    mask[:, :16] = True
+    return [
+        Asked(key=f"{at}-wall", instruction="a red shoe", original=torch.rand(3, 32, 32, generator=made), mask=mask)
+        for at in range(N)
+    ]
+
+
+def by_brightness(pictures, which):
+    """Following is the picture's mean, preserving its number, quality 5."""
+    return np.stack([5 * pictures.mean((1, 2, 3)).numpy(), np.array(which, float), np.full(len(which), 5.0)], 1)
+
+
+def test_rows_sweeps_and_differences(models, tmp_path):
+    proof = prove(Bench(asked=asked(), score=by_brightness), models, config=Prove(sweep=2), out=tmp_path / "out")
+    numbers = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert numbers == json.loads(json.dumps(proof.numbers))
+    row = numbers["rows"]["full"]
+    assert row["preserving"]["mean"] == 1.0 and row["quality"] == {"mean": 5.0, "low": 5.0, "high": 5.0}
+    parts = [row[axis]["mean"] for axis in ("following", "preserving", "quality")]
+    assert row["overall"]["mean"] == pytest.approx(sum(parts) / 3, abs=1e-3) and "outside_psnr" in row
+    apart = row["following"]["mean"] - numbers["rows"]["base"]["following"]["mean"]
+    assert numbers["against"]["base"]["full"]["following"]["mean"] == pytest.approx(apart, abs=2e-4)
+    assert numbers["sweep"]["quality"]["spearman"]["mean"] == 0.0 and numbers["swept"] == {"row": "full", "n": 2}
+    means = [one["mean"] for one in numbers["sweep"]["following"]["measured"]]
+    wanted = spearmanr(range(6), means).statistic
+    assert numbers["sweep"]["following"]["spearman"]["mean"] == pytest.approx(wanted, abs=1e-3)
+    assert numbers["left_out"].keys() == set(ROWS) - {"full"}
+    told = table(numbers)
+    assert "full against base" in told and "following asked for at 0 to 5" in told and "left out: shuffled" in told
+    page = proof.report.read_text()
+    assert "a red shoe" in page and page.count("<img") == N * 3 + 2 * 0 + 15 * 2 + 3 * 1
+
+
+def test_pictures_are_made_once_and_other_editors_need_another_folder(models, tmp_path, monkeypatch):
+    bench, config = Bench(asked=asked(), score=by_brightness), Prove(sweep=0)
+    first = prove(bench, models, config=config, out=tmp_path / "out").numbers["rows"]
+    gone = tmp_path / "out" / "pictures" / "full" / "1-wall.png"
+    before = gone.read_bytes()
+    gone.unlink()
+    calls = []
+    real = proofs.edit
+    monkeypatch.setattr(proofs, "edit", lambda *given, **more: calls.append(given[2]) or real(*given, **more))
+    assert prove(bench, models, config=config, out=tmp_path / "out").numbers["rows"] == first
+    assert calls == [["a red shoe"]] and gone.read_bytes() == before
+    with pytest.raises(BadInput, match="other editors or edits"):
+        prove(bench, models, config=replace(config, seed=1), out=tmp_path / "out")
+    with pytest.raises(BadInput, match="other editors or edits"):
+        prove(bench, {"base": models["full"]}, config=config, out=tmp_path / "out")
+
+
+def test_rewards_steer_the_row_that_is_swept(models, tmp_path):
+    proof = prove(Bench(asked=asked(), score=by_brightness), models, config=Prove(sweep=1), out=tmp_path / "out")
+    pictures = [proof.out / "pictures" / f"full-following-{level}" / "0-wall.png" for level in range(5)]
+    assert len({file.read_bytes() for file in pictures}) == 5
+
+
+def test_nothing_to_prove_is_told(models, tmp_path):
+    with pytest.raises(BadInput, match="no editor to prove"):
+        prove(Bench(asked=asked(), score=by_brightness), {}, out=tmp_path)
+    with pytest.raises(BadInput, match="sweep is -1"):
+        prove(Bench(asked=asked(), score=by_brightness), models, config=Prove(sweep=-1), out=tmp_path)
+    with pytest.raises(BadInput, match="fast is no row"):
+        retrained("fast", models["base"], [], tmp_path, config=None)
+
+
+def test_every_row_is_as_published_and_differs_in_its_own_way_alone():
+    assert ROWS["full"] == {} and ROWS["no_reward"] == {"given": "none"}
+    left = {name: set(row.get("without", ())) for name, row in ROWS.items() if "without" in row}
+    assert left == {"scores": {"text"}, "text": {"scores"}, "a": {"b"}, "b": {"a"}}
+
+
+@pytest.mark.parametrize("values", [[3, 1, 2, 5, 4, 6], [1, 1, 2, 2, 3, 3], [6, 5, 4, 3, 2, 1]])
+def test_rank_correlation_is_scipys(values):
+    assert spearman(np.arange(6), np.array(values)) == pytest.approx(spearmanr(range(6), values).statistic)
+    assert spearman(np.arange(6), np.ones(6)) == 0.0
