@@ -9,7 +9,7 @@ from goodeye.diffusion.batch import noise_of
 from goodeye.errors import BadInput
 from goodeye.images import open_image, to_tensor
 from goodeye.modelset import Models, resolve
-from goodeye.synth.draw import draw_all, gligen, grounding
+from goodeye.synth.draw import ADDED, Drawing, draw_all, gligen, grounding, layout_unet, prompt_of, save_added
 from goodeye.synth.layout import Layout, Thing
 
 CUP = Thing(key="cup-1", category="cup", box=(0.1, 0.2, 0.3, 0.4), attributes=("red",))
@@ -84,6 +84,41 @@ def test_a_picture_is_the_same_in_whatever_batch_it_is_drawn(models):
     both = draw([other, LAYOUT], [3, 7])
     assert both.shape == (2, 3, 32, 32) and (both[1:] - draw([LAYOUT], [7])).abs().max() < 0.01
     assert (draw([LAYOUT], [8]) - both[1:]).abs().max() > 0.05
+
+
+def test_what_gligen_adds_is_stored_alone_and_draws_the_same(folder, models, tmp_path):
+    place = tmp_path / "set"
+    shutil.copytree(folder, place)
+    whole, plain = models.network("layout_unet", None), models.unet
+    whole.load_state_dict(plain.state_dict(), strict=False)  # so that it is the plain one with what is added
+    whole.half().float()  # as it is stored
+    shutil.rmtree(place / "layout_unet")
+    save_added(whole, place / "layout_unet", plain, Drawing(grounded=1.0, prompt="things"))
+    added = (place / "layout_unet" / ADDED).stat().st_size
+    assert added < (place / "unet" / "diffusion_pytorch_model.safetensors").stat().st_size
+    toml = place / "tiny.toml"
+    again = Models(resolve(toml))
+    loaded, drawing = layout_unet(again)
+    assert drawing == Drawing(grounded=0.6, prompt="things")  # the set's own word counts before the folder's
+    for name, value in whole.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+    assert gligen(again)([LAYOUT], [7]).shape == (1, 3, 32, 32)
+    other = tmp_path / "other"
+    shutil.copytree(place, other)
+    with torch.no_grad():
+        plain.conv_in.bias.add_(1.0)
+        plain.save_pretrained(other / "unet")
+        plain.conv_in.bias.sub_(1.0)
+    with pytest.raises(BadInput, match="was trained on another U-Net"):
+        layout_unet(Models(resolve(other / "tiny.toml")))
+
+
+def test_what_the_generator_is_told():
+    settings = ("a {title} on a table", "an {title} in a forest")
+    assert prompt_of(LAYOUT, 3, Drawing(), settings) == LAYOUT.caption
+    assert prompt_of(LAYOUT, 2, Drawing(prompt="things"), settings) == "a red cup, a bag on a table"
+    assert prompt_of(LAYOUT, 3, Drawing(prompt="things"), settings) == "a red cup, a bag in a forest"
+    assert prompt_of(LAYOUT, 3, Drawing(prompt="things")) == "a red cup, a bag"
 
 
 def test_boxes_and_words_change_the_picture(models):

@@ -207,7 +207,7 @@ make(CONCEPTS, sys.argv[1], means(draw=Slow()), config(images=24))
     out = tmp_path / "set"
     for wanted in (4, 20):
         process = subprocess.Popen([sys.executable, "-c", script, str(out)])
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while len(list(out.glob("run/drawn/*.png"))) < wanted:
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.01)

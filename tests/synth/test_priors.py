@@ -84,7 +84,13 @@ def test_typical_sizes_are_found_and_references_are_as_large_as_what_was_asked_f
     """Areas: a whale is 16 mice, a cat 4; behind halves what stands there. Whale and mouse never meet."""
     area, gather = {"mouse": 0.01, "cat": 0.04, "whale": 0.16}, Gather()
     for number in range(400):
-        for subject, relation, other, by in (("whale", "near", "cat", 1), ("cat", "behind", "mouse", 0.5)):
+        for subject, relation, other, by in (
+            ("whale", "near", "cat", 1),
+            ("cat", "near", "whale", 1),
+            ("cat", "near", "mouse", 1),
+            ("mouse", "near", "cat", 1),
+            ("cat", "behind", "mouse", 0.5),
+        ):
             sides = [(area[one] * noise) ** 0.5 for one, noise in ((subject, by), (other, 1))]
             gather.add("test", number, [(subject, relation, other)], np.array([[(0.1, 0.1, s, s) for s in sides]]))
     priors = gather.priors()

@@ -1,6 +1,7 @@
 """`goodeye synth`: concepts in, a training set for detectors out."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ from tyro.extras import SubcommandApp
 from goodeye.cli.common import (
     BAD_INPUT,
     DONE,
+    Device,
     Json,
     ModelSet,
     app,
@@ -22,16 +24,152 @@ from goodeye.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from goodeye.synth.layout import Layout
-    from goodeye.synth.score import Item
+    from goodeye.judging.large import LargeModel
+    from goodeye.modelset import Models
+    from goodeye.synth.clis_l import ClisL
+    from goodeye.synth.draw import Draw
+    from goodeye.synth.layout import Layout, Thing
+    from goodeye.synth.masks import Masker
+    from goodeye.synth.pick import Picking
+    from goodeye.synth.plan import Planning
+    from goodeye.synth.score import Scorer
 
 synth = SubcommandApp()
 app.command(synth, name="synth", help="Concepts in, a training set for detectors out.")
 
-ServerUrl = Annotated[str | None, optional("URL", "an OpenAI-compatible server; GOODEYE_SERVER if not given")]
-ModelName = Annotated[str | None, optional("NAME", "its large model; GOODEYE_MODEL if not given")]
-
 Run = Annotated[Positional[Path], arg(metavar="RUN")]
+ConceptsFile = Annotated[Positional[Path], arg(metavar="CONCEPTS.txt")]
+Formats = Annotated[tuple[Literal["coco", "lvis", "yolo", "qa"], ...], arg(metavar="FORMAT...")]
+Join = Annotated[Path | None, optional("COCO", "a COCO or LVIS file whose category ids are taken")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Large:
+    """A large model behind an OpenAI-compatible server."""
+
+    server: Annotated[str | None, optional("URL")] = None
+    """where it is; GOODEYE_SERVER if not given"""
+    model: Annotated[str | None, optional("NAME")] = None
+    """its name; GOODEYE_MODEL if not given"""
+
+    def asked(self) -> "LargeModel":
+        """The model. Raises BadInput where none is named."""
+        from goodeye.judging.large import LargeModel, cache_folder, server_from
+
+        return LargeModel(server_from(self.server, self.model), cache_folder())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plans:
+    """What is planned."""
+
+    things: tuple[int, int] = (2, 4)
+    """in a picture, at least and at most"""
+    tail: float = 0.3
+    """share of the layouts that begin with a rare concept"""
+    rare: int = 10
+    """a concept in at most so many pairs of the priors is rare"""
+    by_model: bool = False
+    """a large model describes each combination and lays it out"""
+
+    def planning(self, seed: int) -> "Planning":
+        """For `plan`."""
+        from goodeye.synth.plan import Planning
+
+        return Planning(things=self.things, tail=self.tail, rare=self.rare, seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """How layouts and pictures are scored."""
+
+    alike: Literal["letters", "clip"] = "letters"
+    """which categories of the priors may stand in for others: by spelling, or by the model set's CLIP"""
+    by: Literal["region", "model"] = "region"
+    """CLIS-I by the model set's CLIP, region by region, or by a large model that describes and judges"""
+
+    def clis_l(self, priors: Path, models: "Models") -> "tuple[ClisL, dict[str, Any]]":
+        """CLIS-L by these priors, and what it is, for the run's config."""
+        from goodeye.synth.clis_l import ClisL
+        from goodeye.synth.nearness import BY_LETTERS, by_clip
+        from goodeye.synth.priors import open_priors
+
+        store, encoder = open_priors(priors), by_clip(models.clip) if self.alike == "clip" else BY_LETTERS
+        told = {"priors": str(priors.resolve()), "pairs": len(store), "encoder": encoder.name}
+        return ClisL.fit(store, encoder), told
+
+    def clis_i(
+        self, models: "Models", large: Large, known: Sequence[str], attributes: Sequence[str]
+    ) -> "tuple[Scorer, dict[str, Any]]":
+        """CLIS-I among these categories and attributes, and what it is."""
+        from goodeye.images import to_tensor
+
+        if self.by == "model":
+            from goodeye.synth.told import score_all_told
+
+            asked = large.asked()
+            return lambda pictures, layouts: score_all_told(pictures, layouts, asked, asked), {"by": asked.server.model}
+        from goodeye.synth.clis_i import RegionScorer, region_clip
+
+        clip = region_clip(models)
+        region = RegionScorer(clip, sorted(set(known)), sorted(set(attributes)))
+        told = {"by": models.model_set.name, "version": region.version, "licence": clip.licence}
+        return lambda pictures, layouts: region.score([to_tensor(one) for one in pictures], layouts), told
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picks:
+    """What is kept."""
+
+    thing: float = 60.0
+    """a thing below it loses its label, a picture without any is rejected"""
+    image: Annotated[float | None, optional("SCORE")] = None
+    """least CLIS-I of a picture"""
+    layout: Annotated[float | None, optional("SCORE")] = None
+    """least CLIS-L of its layout"""
+    best: int = 1
+    """pictures kept of each layout"""
+    quota: Annotated[int | None, optional("N")] = None
+    """labelled things of each category, at most"""
+    duplicates: float = 0.97
+    """cosine from which a picture is too like a kept one; 0 looks for none"""
+
+    def picking(self, most: int | None = None) -> "Picking":
+        """For `pick`."""
+        from goodeye.synth.pick import Picking
+
+        return Picking(**{**vars(self), "duplicates": self.duplicates or None}, most=most)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """What draws."""
+
+    draw: Literal["gligen", "renderer"] = "gligen"
+    """the model set's GLIGEN, or the showroom's renderer, which needs no model"""
+    faults: float = 0.0
+    """share of things that the renderer draws wrongly"""
+
+    def drawer(self, models: "Models") -> "tuple[Draw, dict[str, Any]]":
+        """What draws, and what it is, for the run's config."""
+        if self.draw == "renderer":
+            from goodeye.showroom.painter import Painter
+
+            return Painter(faults=self.faults), {"by": "the showroom's renderer", "faults": self.faults}
+        from goodeye.modelset import reference
+        from goodeye.synth.draw import gligen
+
+        return gligen(models), {"by": "gligen", "models": reference(models)}
+
+    def masker(self, models: "Models", seed: int) -> "Masker":
+        """Exact masks of what the renderer drew; else the model set's SAM."""
+        if self.draw == "renderer":
+            from goodeye.showroom.painter import Painter
+
+            return Painter(faults=self.faults).masker(seed)
+        from goodeye.synth.masks import sam
+
+        return sam(models)
 
 
 @command(synth, "synth priors")
@@ -72,18 +210,14 @@ def synth_priors(
 
 @command(synth, "synth plan")
 def synth_plan(
-    concepts: Annotated[Positional[Path], arg(metavar="CONCEPTS.txt")],
+    concepts: ConceptsFile,
     /,
     *,
     priors: Annotated[Path, arg(metavar="PARQUET")],
     out: Annotated[Path, arg(metavar="LAYOUTS")],
     n: Annotated[int, arg(aliases=["-n"])] = 100,
-    things: tuple[int, int] = (2, 4),
-    tail: float = 0.3,
-    rare: int = 10,
-    by_model: bool = False,
-    server: ServerUrl = None,
-    model: ModelName = None,
+    plans: Plans,
+    large: Large,
     seed: int = 0,
     json: Json = None,
 ) -> int:
@@ -94,35 +228,28 @@ def synth_plan(
         priors: what `goodeye synth priors` wrote
         out: the layouts, a JSON line each; what a large model failed at goes to a file beside it
         n: how many layouts
-        things: in a picture, at least and at most
-        tail: share of the layouts that begin with a rare concept
-        rare: a concept in at most so many pairs of the priors is rare
-        by_model: a large model describes each combination and lays it out
         seed: the same seed gives the same plans
     """
     from goodeye.synth.layout import write_layouts
-    from goodeye.synth.plan import Planning, plan, read_concepts
+    from goodeye.synth.plan import plan, read_concepts
     from goodeye.synth.priors import open_priors
 
-    planning = Planning(things=things, tail=tail, rare=rare, seed=seed)
-    plans = plan(open_priors(priors), read_concepts(concepts), n, planning)
-    if not by_model:
-        write_layouts(out, plans)
-        say(f"{len(plans)} layouts are in {out}.")
-        write_json(json, {"layouts": len(plans), "failed": []})
-        return DONE
-    return _by_model(plans, out, server, model, json)
+    planned = plan(open_priors(priors), read_concepts(concepts), n, plans.planning(seed))
+    if plans.by_model:
+        return _by_model(planned, out, large, json)
+    write_layouts(out, planned)
+    say(f"{len(planned)} layouts are in {out}.")
+    write_json(json, {"layouts": len(planned), "failed": []})
+    return DONE
 
 
-def _by_model(plans: "Sequence[Layout]", out: Path, server: str | None, model: str | None, json: Path | None) -> int:
+def _by_model(plans: "Sequence[Layout]", out: Path, large: Large, json: Path | None) -> int:
     from goodeye.atomic import append
-    from goodeye.judging.large import LargeModel, cache_folder, server_from
     from goodeye.progress import track
     from goodeye.synth.describe import Failed, ask_for_all
     from goodeye.synth.layout import write_layouts
 
-    asked = LargeModel(server_from(server, model), cache_folder())
-    answers = list(track(ask_for_all(asked, plans), "asking for layouts", len(plans), "layouts"))
+    answers = list(track(ask_for_all(large.asked(), plans), "asking for layouts", len(plans), "layouts"))
     failed = [one for one in answers if isinstance(one, Failed)]
     made = [one for one in answers if not isinstance(one, Failed)]
     for one in failed:
@@ -168,29 +295,28 @@ def synth_draw(
     /,
     *,
     out: Annotated[Path, arg(metavar="FOLDER")],
-    models: Annotated[str, arg(metavar="SET")],
+    draws: Draws,
+    models: ModelSet = "showroom",
     tries: int = 4,
     batch: int = 8,
     seed: int = 0,
-    device: str = "cpu",
+    device: Device = "cpu",
 ) -> int:
-    """Draws layouts by GLIGEN; the same line goes on where it was stopped.
+    """Draws layouts; the same line goes on where it was stopped.
 
     Args:
         layouts: what `goodeye synth plan` wrote
         out: the folder of the pictures, KEY-1.png, KEY-2.png and so on
-        models: a TOML file that names a GLIGEN U-Net in the role layout_unet
         tries: pictures of each layout
         batch: pictures drawn at once
         seed: another seed, other pictures
-        device: cpu, cuda, cuda:1, mps
     """
     from goodeye.modelset import opened
-    from goodeye.synth.draw import draw_all, gligen
+    from goodeye.synth.draw import draw_all
     from goodeye.synth.layout import read_layouts
 
     planned = read_layouts(layouts)
-    drawn = draw_all(gligen(opened(models, device)), planned, out, tries=tries, seed=seed, batch=batch)
+    drawn = draw_all(draws.drawer(opened(models, device))[0], planned, out, tries=tries, seed=seed, batch=batch)
     say(f"{drawn} pictures of {len(planned)} layouts were drawn into {out}.")
     return DONE
 
@@ -203,20 +329,13 @@ def synth_score(
     out: Annotated[Path, arg(metavar="RUN")],
     images: Annotated[Path | None, optional("FOLDER")] = None,
     priors: Annotated[Path | None, optional("PARQUET")] = None,
-    alike: Literal["letters", "clip"] = "letters",
-    by: Literal["region", "model"] = "region",
-    thing: float = 60.0,
-    image: Annotated[float | None, optional("SCORE")] = None,
-    layout: Annotated[float | None, optional("SCORE")] = None,
-    best: int = 1,
-    quota: Annotated[int | None, optional("N")] = None,
-    duplicates: float = 0.97,
+    judged: Judged,
+    picks: Picks,
     most: Annotated[int | None, optional("N")] = None,
     models: ModelSet = "showroom",
-    server: ServerUrl = None,
-    model: ModelName = None,
+    large: Large,
     batch: int = 16,
-    device: str = "cpu",
+    device: Device = "cpu",
     json: Json = None,
 ) -> int:
     """Scores layouts and labelled pictures, and picks the good ones; the same line goes on where it was stopped.
@@ -226,78 +345,34 @@ def synth_score(
         out: the folder of the scores and picks; other thresholds pick anew from the same scores
         images: the folder of the layouts' pictures, KEY.png or KEY-1.png; of COCO's, if not beside the file
         priors: what `goodeye synth priors` wrote; without it there is no CLIS-L
-        alike: which categories of the priors may stand in for others: by spelling, or by the model set's CLIP
-        by: CLIS-I by the model set's CLIP, region by region, or by a large model that describes and judges
-        thing: a thing below it loses its label, a picture without any is rejected
-        image: least CLIS-I of a picture
-        layout: least CLIS-L of its layout
-        best: pictures kept of each layout
-        quota: labelled things of each category, at most
-        duplicates: cosine from which a picture is too like a kept one; 0 looks for none
         most: pictures kept in all
         batch: pictures scored at once
-        device: cpu, cuda, cuda:1, mps
     """
+    from goodeye.errors import BadInput
     from goodeye.modelset import opened
-    from goodeye.synth.pick import Picking, summary
+    from goodeye.synth.pick import summary
     from goodeye.synth.score import pick_run, read_set, score_set
 
     items, loaded = read_set(source, images), opened(models, device)
     drawn = any(one.file is not None for one in items)
-    clis_l, scorer, told = _scorers(items, priors, alike, by if drawn else "", loaded, server, model)
-    config = {"source": str(source.resolve()), "images": str(images.resolve()) if images else None, **told}
+    if not (priors or drawn):
+        raise BadInput("there are layouts alone, so there is only CLIS-L to score. Give --priors, or --images.")
+    config: dict[str, Any] = {"source": str(source.resolve()), "images": str(images.resolve()) if images else None}
+    clis_l, scorer, known = None, None, list[str]()
+    if priors:
+        clis_l, config["clis_l"] = judged.clis_l(priors, loaded)
+        known = list(clis_l.look_up.priors.categories)
+    if drawn:
+        things: list[Thing] = [thing for one in items for thing in one.layout.things]
+        words = [word for one in things for word in one.attributes]
+        known += [one.category for one in things]
+        scorer, config["clis_i"] = judged.clis_i(loaded, large, known, words)
     skipped = score_set(items, out, clis_l, scorer, config, batch=batch)
     complain_of("goodeye synth score", skipped, "")
-    picking = Picking(
-        thing=thing, image=image, layout=layout, best=best, quota=quota, duplicates=duplicates or None, most=most
-    )
-    choices = pick_run(out, picking, loaded.clip if drawn and duplicates else None)
+    choices = pick_run(out, picks.picking(most), loaded.clip if drawn and picks.duplicates else None)
     say(summary(choices))
     write_json(json, {"kept": [one.key for one in choices if one.kept], "choices": [vars(one) for one in choices]})
     return BAD_INPUT if skipped else DONE
-
-
-def _scorers(
-    items: "Sequence[Item]",
-    priors: Path | None,
-    alike: str,
-    by: str,
-    models: Any,
-    server: str | None,
-    model: str | None,
-) -> tuple[Any, Any, dict[str, Any]]:
-    """CLIS-L, CLIS-I, and what they are, for the run's config."""
-    from goodeye.errors import BadInput
-    from goodeye.images import to_tensor
-
-    clis_l, told = None, dict[str, Any]()
-    if priors:
-        from goodeye.synth.clis_l import ClisL
-        from goodeye.synth.nearness import BY_LETTERS, by_clip
-        from goodeye.synth.priors import open_priors
-
-        store = open_priors(priors)
-        encoder = by_clip(models.clip) if alike == "clip" else BY_LETTERS
-        clis_l = ClisL.fit(store, encoder)
-        told["clis_l"] = {"priors": str(priors.resolve()), "pairs": len(store), "encoder": encoder.name}
-    if not (priors or by):
-        raise BadInput("there are layouts alone, so there is only CLIS-L to score. Give --priors, or --images.")
-    if by == "model":
-        from goodeye.judging.large import LargeModel, cache_folder, server_from
-        from goodeye.synth.told import score_all_told
-
-        large = LargeModel(server_from(server, model), cache_folder())
-        told["clis_i"] = {"by": large.server.model}
-        return clis_l, lambda pictures, layouts: score_all_told(pictures, layouts, large, large), told
-    if by == "region":
-        from goodeye.synth.clis_i import RegionScorer
-
-        things = [thing for one in items for thing in one.layout.things]
-        known = sorted({one.category for one in things} | set(clis_l.look_up.priors.categories if clis_l else ()))
-        region = RegionScorer(models.clip, known, sorted({word for one in things for word in one.attributes}))
-        told["clis_i"] = {"by": models.model_set.name, "version": region.version, "licence": models.clip.licence}
-        return clis_l, lambda pictures, layouts: region.score([to_tensor(p) for p in pictures], layouts), told
-    return clis_l, None, told
 
 
 @command(synth, "synth look")
@@ -327,13 +402,9 @@ def synth_export(
     /,
     *,
     out: Annotated[Path, arg(metavar="FOLDER")],
-    formats: Annotated[tuple[Literal["coco", "lvis", "yolo", "qa"], ...], arg(metavar="FORMAT...")] = (
-        "coco",
-        "lvis",
-        "yolo",
-        "qa",
-    ),
-    join: Annotated[Path | None, optional("COCO")] = None,
+    formats: Formats = ("coco", "lvis", "yolo", "qa"),
+    join: Join = None,
+    boxes: Literal["layout", "mask"] = "layout",
     json: Json = None,
 ) -> int:
     """Writes what was kept as a data set to train on, with a data card.
@@ -342,7 +413,7 @@ def synth_export(
         run: the folder that `goodeye synth score` wrote
         out: the folder of the set
         formats: coco, lvis, yolo, qa
-        join: a COCO or LVIS file whose category ids are taken, so that both sets can be trained on together
+        boxes: of the labels: the layouts', or those around the masks that the run has
     """
     from goodeye.runfolder import RunFolder
     from goodeye.synth.export import export
@@ -350,7 +421,7 @@ def synth_export(
     from goodeye.synth.sources import read_categories
 
     about = RunFolder(run).config() | {"thresholds": read_picks(run)["picking"]}
-    counts = export(examples(run), out, formats, categories=read_categories(join) if join else None, about=about)
+    counts = export(examples(run, boxes), out, formats, categories=read_categories(join) if join else None, about=about)
     say(f"{counts['images']} pictures with {counts['annotations']} labelled things are in {out}.")
     write_json(json, counts)
     return DONE

@@ -1,8 +1,8 @@
 """Training the showroom's layout generator: GLIGEN (Li et al. 2023) on its frozen U-Net, with rendered layouts.
 
 What is trained are the gated attention to the things' tokens and the position net that makes those: 1.4 million
-weights, stored alone (`goodeye.synth.draw.save_added`). One picture in ten has neither text nor things, and one in ten its text
-alone, so that guidance has something to go by.
+weights, stored alone (`goodeye.synth.draw.save_added`). One picture in ten has neither text nor things, and
+one in ten its text alone, so that guidance has something to go by.
 """
 
 from __future__ import annotations
@@ -142,6 +142,7 @@ def make(
     say: Callable[[str], None] = print,
     config: Loop = LOOP,
     shards: int = SHARDS,
+    batch: int = 32,
 ) -> Result:
     """The role layout_unet of a build, from its finished unet, text_encoder and tokenizer; goes on after a stop.
 
@@ -159,6 +160,6 @@ def make(
     )
     torch.manual_seed(config.seed)
     gated = widened(plain)
-    done = train_gligen(gated, text, data, held, out / "layout_unet", config)
+    done = train_gligen(gated, text, data, held, out / "layout_unet", config, batch)
     save_added(gated, weights("layout_unet"), plain, DRAWING)
     return done

@@ -1,9 +1,9 @@
 """A CLIP that tells what a region of a picture shows: the showroom's CLIP trained on with views of rendered layouts.
 
 The showroom's CLIP saw single products in the middle of a scene, and so takes a correct small thing for anything. Here
-it sees regions as `goodeye.synth.clis_i` shows them, cut out or marked in the whole picture, and learns to tell the wanted
-category from all others and its colour from other colours. Half of each batch are scenes with their captions, by the
-loss that it was trained with, so that what it knew is not lost.
+it sees regions as `goodeye.synth.clis_i` shows them, cut out or marked in the whole picture, and learns to tell the
+wanted category from all others and its colour from other colours. Half of each batch are scenes with their captions,
+by the loss that it was trained with, so that what it knew is not lost.
 """
 
 from __future__ import annotations
@@ -162,6 +162,7 @@ def make(
     say: Callable[[str], None] = print,
     config: Loop = LOOP,
     shards: int = SHARDS,
+    batch: int = 32,
 ) -> Result:
     """The role region of a build, from its finished clip; goes on after a stop. weights: the folder of a role."""
     clip = Clip.from_pretrained(weights("clip"))
@@ -169,7 +170,7 @@ def make(
         layout_world(out / "layouts" / str(seed), seed, count, say)
         for seed, count in ((TRAIN, shards), (HELD, HELD_SHARDS))
     )
-    done = train_regions(clip, world, held, scenes, held_scenes, out / "region", config)
+    done = train_regions(clip, world, held, scenes, held_scenes, out / "region", config, batch)
     half = copy.deepcopy(clip.model).half()
     save_clip(Clip(half, clip.tokenizer, clip.pixels), weights("region"))
     return done

@@ -1,7 +1,8 @@
 """A list of concepts becomes a training set: planned, drawn, scored, picked and exported, until enough is kept.
 
-The set's own files lie in the folder that is asked for; run/ below it holds the plans, all drawn pictures, their scores
-and the picks. Every stage goes on where it was stopped: plans are written whole, a picture is a file, a score is a line.
+The set's own files lie in the folder that is asked for; run/ below it holds the plans, all drawn pictures, their
+scores and the picks. Every stage goes on where it was stopped: plans are written whole, a picture is a file, a
+score a line.
 """
 
 import json
@@ -119,8 +120,8 @@ def make(concepts: Concepts, out: str | Path, means: Means, config: Make | None 
         choices = pick_run(run, picking, means.clip if picking.duplicates is not None else None)
     if not any(one.kept for one in choices):
         raise BadInput(
-            f"none of {len(choices)} pictures was kept, so there is no set. `goodeye synth look {run}` shows why; lower "
-            "a threshold in another folder, or draw with another generator."
+            f"none of {len(choices)} pictures was kept, so there is no set. `goodeye synth look {run}` shows why; "
+            "lower a threshold in another folder, or draw with another generator."
             if (run / PICKS).exists()
             else f"no layout was planned. See {run / FAILED}, or plan without a large model."
         )

@@ -72,15 +72,17 @@ def sam(models: "Models") -> Masker:
             out = model(
                 pixel_values=pixels.to(models.device), input_boxes=boxes.to(models.device), multimask_output=False
             )
-            low = F.interpolate(out.pred_masks[0].float(), (side, side), mode="bilinear", align_corners=False)
-            whole = F.interpolate(
-                low[..., : size[0], : size[1]], image.size[::-1], mode="bilinear", align_corners=False
-            )
+            low = _resized(out.pred_masks[0].float(), (side, side))
+            whole = _resized(low[..., : size[0], : size[1]], image.size[::-1])
             seen = (whole[:, 0] > 0).cpu().numpy()
             found.append([mask if mask.any() else None for mask in seen])
         return found
 
     return masks
+
+
+def _resized(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(masks, size, mode="bilinear", align_corners=False)
 
 
 def _load_sam(place: str) -> Any:
@@ -95,8 +97,8 @@ def _load_sam(place: str) -> Any:
 def asked(
     image: Image.Image, boxes: Sequence[Box], side: int
 ) -> tuple[Float[Tensor, "1 3 S S"], Float[Tensor, "1 n 4"], tuple[int, int]]:
-    """What a SAM takes: the picture with its longer side resized to `side`, normalised and padded with zeros; the boxes'
-    corners in its pixels; and how much of height and width the picture fills."""
+    """What a SAM takes: the picture with its longer side resized to `side`, normalised and padded with zeros; the
+    boxes' corners in its pixels; and how much of height and width the picture fills."""
     scale = side / max(image.size)
     width, height = (int(edge * scale + 0.5) for edge in image.size)
     resized = to_tensor(image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
