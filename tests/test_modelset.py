@@ -133,7 +133,7 @@ def test_a_file_has_tables_and_roles_for_other_jobs(tmp_path):
         mine.roles["taste"] == str(tmp_path / "taste.safetensors") and mine.roles["editor"] == "someone/an-editor#unet"
     )
     assert mine.table("edit", Edit) == Edit(steps=30, image_scale=2, words=("a", "b"), model="m")
-    assert mine.table("synth", Edit) == Edit() == resolve("showroom").table("edit", Edit)
+    assert mine.table("synth", Edit) == Edit() == resolve("sd15").table("edit", Edit)
     assert mine.settings == Settings()
 
 

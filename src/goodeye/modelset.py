@@ -52,10 +52,17 @@ JOB_ROLES: dict[str, tuple[str, ...]] = {  # what each job may need; ads has the
     "ads": ROLES,
     "search": ("taste",),
     "synth": ("layout_unet", "detector", "segmenter"),
-    "edit": ("editor", "rewards"),
+    "edit": ("editor", "rewards", "editor_tokenizer", "editor_text_encoder"),
 }
 GENERATOR = ("vae", "tokenizer", "text_encoder", "unet", "controlnet", "scheduler_config")  # parts that make pictures
 SHOWROOM = Path(__file__).parent / "showroom" / "weights"
+EDITING = {  # where the showroom's weights of these roles are
+    "editor": "reward_module/editor",
+    "rewards": "reward_module",
+    "editor_tokenizer": "editor/tokenizer",
+    "editor_text_encoder": "editor/text_encoder",
+}
+SHOWROOM_EDIT = {"steps": 20, "text_guidance": 4.0}
 SHOWROOM_PROMPTS = (  # in the words that its text encoder was trained on
     "a {title} on a wooden floor in a living room with beige walls, bright daylight",
     "a {title} on a wooden floor in a living room with blue walls, warm evening light",
@@ -147,8 +154,9 @@ def resolve(name_or_toml: str | Path) -> ModelSet:
 def showroom() -> ModelSet:
     """The small models that the package ships."""
     settings = Settings(size=128, steps=20, guidance_scale=3.0, product_scale=0.5, prompts=SHOWROOM_PROMPTS)
-    shipped = [role for roles in JOB_ROLES.values() for role in roles if role in ROLES or (SHOWROOM / role).exists()]
-    return ModelSet(name="showroom", roles={role: str(SHOWROOM / role) for role in shipped}, settings=settings)
+    places = {role: SHOWROOM / EDITING.get(role, role) for roles in JOB_ROLES.values() for role in roles}
+    shipped = {role: str(place) for role, place in places.items() if role in ROLES or place.exists()}
+    return ModelSet(name="showroom", roles=shipped, settings=settings, tables={"edit": SHOWROOM_EDIT})
 
 
 def sd15() -> ModelSet:
