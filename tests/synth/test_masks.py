@@ -97,6 +97,6 @@ def test_what_is_no_sam_is_told(tiny_set, tmp_path):
     with pytest.raises(BadInput, match="has no segmenter"):
         sam(opened(tiny_set))
     toml = tmp_path / "set.toml"
-    toml.write_text(f'[roles]\nsegmenter = "{tiny_set.parent / "clip"}"\n')
-    with pytest.raises(BadInput, match="is a clip. Name a SAM"):
+    toml.write_text(f'[roles]\nsegmenter = "{tiny_set.parent / "text_encoder"}"\n')
+    with pytest.raises(BadInput, match="is a clip_text_model. Name a SAM"):
         sam(opened(toml))

@@ -101,7 +101,7 @@ def write_world(folder, count, seed):
 def test_a_whole_proof_that_was_stopped_goes_on(tmp_path, monkeypatch):
     config = P.Prove(
         seeds=1,
-        real=40,
+        real=160,
         test=6,
         layouts=6,
         tries=2,

@@ -166,3 +166,10 @@ def test_from_the_showroom_to_a_set_by_commands(tmp_path, capsys):
     line = ["synth", "plan", str(tmp_path / "c.txt"), "--priors", store, "--out", f"{tmp_path}/l.jsonl", "-n", "5"]
     assert main(line) == 0 and len((tmp_path / "l.jsonl").read_text().splitlines()) == 5
     assert main(["synth", "score", f"{tmp_path}/l.jsonl", "--out", f"{tmp_path}/alone"]) == 2
+    line = ["synth", "make", str(tmp_path / "c.txt"), "--priors", store, "--out", f"{tmp_path}/made", "--thing", "0"]
+    line += ["--images", "2", "--tries", "1", "--draw", "renderer", "--masks", "--json", f"{tmp_path}/m.json"]
+    assert main(line) == main(line) == 0 and json.loads((tmp_path / "m.json").read_text())["images"] == 2
+    (made, shown) = (json.loads((tmp_path / "made" / f"{name}.json").read_text()) for name in ("coco", "lvis"))
+    assert {one["name"] for one in made["categories"]} <= {"mug", "couch", "lamp"} and len(shown["images"]) == 2
+    assert all(one["segmentation"]["size"] == [128, 128] for one in made["annotations"])
+    assert main([*line, "--seed", "1"]) == 2 and "scores of another set" in capsys.readouterr().err

@@ -48,6 +48,12 @@ class Drawing:
     grounded: float = 0.3  # of diffusers' pipeline; GLIGEN's paper calls it tau
     prompt: Literal["caption", "things"] = "caption"
 
+    def __post_init__(self) -> None:
+        if self.prompt not in ("caption", "things") or not 0 <= self.grounded <= 1:
+            raise BadInput(
+                "in the table [synth], prompt is caption or things, and grounded lies from 0 to 1. Correct it."
+            )
+
 
 def grounding(
     layouts: Sequence[Layout], embed: Callable[[Sequence[str]], Float[Tensor, "M D"]]

@@ -322,7 +322,8 @@ def correlation(rows: Sequence[Row]) -> dict[str, Any]:
     base = {row.seed: row.ap for row in rows if row.name == REAL}
     bins = [row for row in rows if row.name.startswith("bin-")]
     seeds = np.array([row.seed for row in bins])
-    score, gain = np.array([row.score for row in bins]), np.array([row.ap - base[row.seed] for row in bins])
+    score = np.array([row.score for row in bins], dtype=float)
+    gain = np.array([row.ap - base[row.seed] for row in bins])
     for seed in set(seeds.tolist()):
         for values in (score, gain):
             values[seeds == seed] -= values[seeds == seed].mean()
