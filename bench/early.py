@@ -1,10 +1,14 @@
-"""Denoiser evaluations for each picture that the oracle finds available: early stopping and restarts against the plain
-loop, on fresh briefs of the showroom. Beside it, so that nothing is bought with worse pictures: the oracle's precision
-on what passed, the diversity of a brief's pictures, and how many of the wanted pictures came.
+"""Denoiser evaluations for each picture that the oracle finds available: early stopping, restarts and longer first
+steps against the plain loop, on fresh briefs of the showroom. Beside it, so that nothing is bought with worse pictures:
+the oracle's precision on what passed, the diversity of a brief's pictures, how sharp they are, and how many of the
+wanted pictures came.
 
-A rule is calibrated first, on other fresh briefs, unless --early names the folder of one. Every way makes the same
-briefs from the same seeds. Intervals are 95 %, by bootstrap over briefs; comparisons are paired by brief. The two
-branches of guidance count as one evaluation. Prints JSON.
+Stopping and going back cannot do better than `floor`, the share of attempts that pass: a picture that passes takes all
+steps, however cheap the others are. Only longer steps (--stride) get below it.
+
+A rule is calibrated first for each stride, on other fresh briefs. Every way makes the same briefs from the same seeds.
+Intervals are 95 %, by bootstrap over briefs; comparisons are paired by brief. The two branches of guidance count as one
+evaluation. Prints JSON.
 
     python bench/early.py --briefs 96 --want 2 --record 600 --seed 7 --work /tmp/early --out early.json
 """
@@ -27,7 +31,7 @@ from goodeye.ads.early import RULE, Rule, calibrate
 from goodeye.ads.recurrent import Restart
 from goodeye.ads.results import AVAILABLE
 from goodeye.ads.rollout import Placed
-from goodeye.ads.trajectories import Recorder, Tape, candidates, record_all, setting_of
+from goodeye.ads.trajectories import Recorder, Tape, candidates, record_all, setting_of, strided
 from goodeye.ads.workshop import Job, Made, Ready, Workshop
 from goodeye.images import to_tensor
 from goodeye.judging.diversity import Features, pixel_spread
@@ -56,21 +60,22 @@ class Shop(Workshop):
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """What one way of making the pictures came to. counts: [briefs, 5]; spread: of each brief with two pictures."""
+    """What one way of making the pictures came to. counts: [briefs, 5]; spread: of each brief with two pictures;
+    sharpness: mean difference of neighbouring pixels, of each brief with a picture."""
 
     counts: np.ndarray
     spread: Mapping[str, Mapping[str, float]]
+    sharpness: Mapping[str, float]
     wanted: int
     seconds: float
     reading_seconds: float
 
 
-def calibrated(models: Models, options: argparse.Namespace, folder: Path) -> Rule:
-    """The rule named by --early, or one calibrated on other fresh briefs, its recording kept in `folder`."""
-    if options.early:
-        return Rule.load(options.early)
-    settings = models.model_set.settings
-    steps = tuple(options.checks or candidates(settings.steps))
+def calibrated(models: Models, options: argparse.Namespace, stride: int) -> Rule:
+    """The rule for this stride, calibrated on other fresh briefs; its recording is kept below --work."""
+    folder = options.work / f"stride_{stride}"
+    settings = strided(models.model_set.settings, stride)
+    steps = tuple(options.checks or candidates(len(settings.starts)))
     setting = setting_of(models, settings, models.rfnet, settings.threshold)
     placed = {f"c{one.key}": one for one in fresh_briefs(options.seed + CALIBRATION, options.record)}
     briefs = [Brief(key=key, image=Path(key), title=one.title, prompt=one.prompt) for key, one in placed.items()]
@@ -90,6 +95,7 @@ def play(
     options: argparse.Namespace,
     rule: Rule | None,
     restart: Restart | None,
+    stride: int = 1,
 ) -> Way:
     """Makes everything one way, and has the oracle look at what passed."""
     briefs = {key: Brief(key=key, image=Path(key), title=one.title, prompt=one.prompt) for key, one in placed.items()}
@@ -97,7 +103,7 @@ def play(
     with tempfile.TemporaryDirectory() as folder, Ledger.open(Path(folder) / "ledger") as ledger:
         shop = Shop(
             models=models,
-            settings=models.model_set.settings,
+            settings=strided(models.model_set.settings, stride),
             inspector=models.rfnet,
             ledger=ledger,
             run=ledger.start_run("bench", {}, options.seed),
@@ -141,16 +147,25 @@ def judged(
             passed[one.attempt.brief].append(to_tensor(one.image))
     oracle, features = the_oracle(), Features(models.clip)
     spread: dict[str, dict[str, float]] = {"pixels": {}, "features": {}}
+    sharpness: dict[str, float] = {}
     with torch.no_grad():
         for key, found in passed.items():
             pictures = torch.stack(found)
+            sharpness[key] = float(pictures.diff(dim=-1).abs().mean() + pictures.diff(dim=-2).abs().mean())
             verdicts = oracle.inspect(pictures, [placed[key].context] * len(found))
             counts[rows[key], PASSED] = len(found)
             counts[rows[key], GOOD] = sum(verdict.label == AVAILABLE for verdict in verdicts)
             if len(found) > 1:
                 spread["pixels"][key] = float(pixel_spread(pictures))
                 spread["features"][key] = float(features.diversity(pictures))
-    return Way(counts=counts, spread=spread, wanted=want, seconds=seconds, reading_seconds=reading_seconds)
+    return Way(
+        counts=counts,
+        spread=spread,
+        sharpness=sharpness,
+        wanted=want,
+        seconds=seconds,
+        reading_seconds=reading_seconds,
+    )
 
 
 def share(over: int, under: int, each: float = 1.0):
@@ -194,6 +209,7 @@ def summary(way: Way, plain: Way | None) -> dict:
             ),
             "oracle_precision_difference": told(paired_bootstrap(way.counts, plain.counts, precision)),
             "diversity_ratio": {name: _ratio(way.spread[name], plain.spread[name]) for name in way.spread},
+            "sharpness_ratio": _ratio(way.sharpness, plain.sharpness),
         }
     return found
 
@@ -217,29 +233,35 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     parser.add_argument("--record", type=int, default=600, help="attempts to calibrate on")
     parser.add_argument("--checks", type=int, nargs="*", help="candidates; steps")
     parser.add_argument("--most", type=int, default=2, help="checks that are used")
-    parser.add_argument("--early", type=Path, help="a rule, or its folder, instead of calibrating one")
-    parser.add_argument("--restart", type=float, nargs="*", default=[0.3, 0.5], help="strengths")
+    parser.add_argument("--restart", type=float, nargs="*", default=[0.5], help="strengths")
+    parser.add_argument("--stride", type=int, default=2, help="first steps at once; 1 leaves these rows out")
     parser.add_argument("--times", type=int, default=4, help="restarts in a row")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--work", type=Path, default=Path("bench-early"), help="keeps the recording")
     options = parser.parse_args(arguments)
     models = Models(resolve(options.models), device=options.device)
-    rule = calibrated(models, options, options.work)
     placed = {one.key: one for one in fresh_briefs(options.seed, options.briefs)}
     plain = play(models, placed, options, None, None)
     rows = {"plain": summary(plain, None)}
-    ways: dict[str, tuple[Rule | None, Restart | None]] = {"early": (rule, None)}
-    for strength in options.restart:
-        back = Restart(strength=strength, times=options.times)
-        also = Restart(strength=strength, times=options.times, stopped=True)
-        ways[f"restart_{strength:g}"] = (None, back)
-        ways[f"early_restart_{strength:g}"] = (rule, back)
-        ways[f"early_restart_{strength:g}_stopped"] = (rule, also)
-    for name, (stop, back) in ways.items():
-        rows[name] = summary(play(models, placed, options, stop, back), plain)
-        print(f"{name}: {rows[name]['to_plain']['evals_per_available_ratio']}", flush=True)
-    return finish({"rows": rows, "rule": rule.as_json()}, options, threads=torch.get_num_threads())
+    rules: dict[int, Rule] = {}
+    for stride in sorted({1, options.stride}):
+        rule = rules[stride] = calibrated(models, options, stride)
+        ways: dict[str, tuple[Rule | None, Restart | None]] = {"": (None, None), "early": (rule, None)}
+        for strength in options.restart:
+            back = Restart(strength=strength, times=options.times)
+            ways |= {f"restart_{strength:g}": (None, back), f"early_restart_{strength:g}": (rule, back)}
+        for way, (stop, back) in ways.items():
+            name = "_".join(filter(None, [f"stride_{stride}" if stride > 1 else "", way]))
+            if name:
+                rows[name] = summary(play(models, placed, options, stop, back, stride), plain)
+                print(f"{name}: {rows[name]['to_plain']['evals_per_available_ratio']}", flush=True)
+    found = {
+        "floor": told(bootstrap(plain.counts, share(PASSED, ATTEMPTS))),
+        "rows": rows,
+        "rules": {stride: rule.as_json() for stride, rule in rules.items()},
+    }
+    return finish(found, options, threads=torch.get_num_threads())
 
 
 if __name__ == "__main__":

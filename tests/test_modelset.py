@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from goodeye.errors import BadInput
-from goodeye.modelset import ROLES, SHOWROOM, Models, Settings, opened, reference, resolve
+from goodeye.modelset import ROLES, SHOWROOM, Models, Settings, opened, reference, resolve, shipped_adapters
 
 
 @pytest.fixture
@@ -51,6 +51,48 @@ def test_showroom_has_every_role_in_its_own_folder():
     assert showroom.roles == {role: str(SHOWROOM / role) for role in ROLES}
     settings = showroom.settings
     assert (settings.size, settings.steps, settings.guidance_scale, settings.product_scale) == (128, 20, 3.0, 0.5)
+
+
+def test_the_last_steps_are_all_taken_and_the_first_by_strides():
+    assert Settings(steps=20).starts == tuple(range(20))
+    assert Settings(steps=20, stride=3).starts == (0, 3, 6, 9, *range(12, 20))
+    assert Settings(steps=40, stride=2).starts == (*range(0, 24, 2), *range(24, 40))
+    assert Settings(steps=1, stride=5).starts == (0,) and Settings(steps=2, stride=9).starts == (0, 1)
+
+
+def test_a_set_with_an_adapter(tmp_path, monkeypatch, copy):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "mine" / "lora").mkdir(parents=True)
+    (tmp_path / "runs" / "mine" / "lora" / "pytorch_lora_weights.safetensors").touch()
+    found, plain = resolve(f"{copy}+runs/mine"), resolve(copy)
+    assert found.name == "tiny+mine" and found.settings == plain.settings
+    assert found.roles == plain.roles | {"lora": str(tmp_path / "runs" / "mine" / "lora")}
+    assert reference("set/tiny.toml+runs/mine") == f"{copy}+{tmp_path / 'runs' / 'mine'}"
+    assert resolve(reference("set/tiny.toml+runs/mine")) == found
+    message = refusal("showroom+runs/yours")
+    assert message.startswith("runs/yours is no adapter.") and "goodeye ads align" in message
+    (tmp_path / "a+b.toml").write_text(
+        copy.read_text().replace('= "', f'= "{copy.parent}/').replace(f"{copy.parent}/tiny", "tiny")
+    )
+    assert resolve("a+b.toml").name == "tiny", "a file's own name may have a plus"
+
+
+def test_a_damaged_adapter_is_said_plainly(tmp_path, copy):
+    (tmp_path / "pytorch_lora_weights.safetensors").write_bytes(b"cut")
+    message = refusal(f"{copy}+{tmp_path}", "unet")
+    assert "the role lora of tiny+" in message and "cannot be loaded" in message
+
+
+def test_shipped_adapters_have_names(tmp_path, monkeypatch):
+    monkeypatch.setattr("goodeye.modelset.SHOWROOM", tmp_path)
+    assert shipped_adapters() == {}
+    (tmp_path / "align" / "rfft_cc" / "lora").mkdir(parents=True)
+    (tmp_path / "align" / "rfft_cc" / "lora" / "pytorch_lora_weights.safetensors").touch()
+    assert shipped_adapters() == {"rfft_cc": tmp_path / "align" / "rfft_cc"} and shipped_adapters("sd15") == {}
+    found = resolve("showroom+rfft_cc")
+    assert found.name == "showroom+rfft_cc" == reference("showroom+rfft_cc")
+    assert found.roles["lora"] == str(tmp_path / "align" / "rfft_cc" / "lora")
+    assert "ships with the showroom: rfft_cc." in refusal("showroom+rfft_kl")
 
 
 def test_sd15_is_the_paper_s_generator():

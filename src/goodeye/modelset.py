@@ -15,17 +15,21 @@ A set is `showroom` (shipped, offline), `sd15` (Stable Diffusion 1.5 class, by h
 Roles of all jobs stand under [roles], and a set need not hold them all. A job whose model is of a class of its own
 brings the loader: `Models.load`.
 
+SET+ADAPTER is a set with what `goodeye ads align` trained put on its generator: the folder of such a run, or the name
+of an adapter that ships with the showroom.
+
 Folders are in the layout of diffusers and transformers, with safetensors weights; pickles are refused.
 """
 
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -49,9 +53,9 @@ ROLES = (
     *("depth", "saliency", "clip", "rfnet"),
 )
 JOB_ROLES: dict[str, tuple[str, ...]] = {  # what each job may need; ads has the most, and other jobs share of it
-    "ads": ROLES,
+    "ads": (*ROLES, "lora"),  # lora: on the U-Net, in the layout of diffusers' pipelines
     "search": ("taste",),
-    "synth": ("layout_unet", "detector", "segmenter"),
+    "synth": ("layout_unet", "region", "segmenter"),
     "edit": ("editor", "rewards", "editor_tokenizer", "editor_text_encoder"),
 }
 GENERATOR = ("vae", "tokenizer", "text_encoder", "unet", "controlnet", "scheduler_config")  # parts that make pictures
@@ -76,7 +80,13 @@ SHOWROOM_PROMPTS = (  # in the words that its text encoder was trained on
     "a {title} on a wooden desk in an office with green panels, soft light",
     "a {title} on a white shelf in a spa with blue tiles and bamboo, bright daylight",
 )
+ADAPTED = {  # what alignment trains, and the file by which its folder is known
+    "lora": "pytorch_lora_weights.safetensors",
+    "controlnet": "diffusion_pytorch_model*.safetensors",
+}
 STABLE_DIFFUSION = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+
+LATE = 0.4  # the part of a schedule, at its end, whose steps are all taken: there detail is made
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?(#[\w./-]+)?")
 
@@ -101,7 +111,20 @@ class Settings:
     sampler: Literal["ddim", "euler"] = "ddim"
     threshold: float = 0.5  # the p(available) from which an attempt passes
     negative_prompt: str = ""
+    stride: int = 1  # so many steps at once, until the last 40 % of them; fewer evaluations of the denoiser
     prompts: tuple[str, ...] = ()  # settings to choose from where a brief has no prompt; "{title}" is filled in
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Which of the schedule's steps an attempt begins an evaluation at."""
+        return starts_of(self.steps, self.stride)
+
+
+def starts_of(steps: int, stride: int) -> tuple[int, ...]:
+    """Of so many steps those at which the denoiser is asked, each evaluation reaching to the next one's (ours): the
+    last LATE of them all, the ones before `stride` at a time."""
+    full = steps - math.ceil(LATE * steps)
+    return (*range(0, full, stride), *range(full, steps))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +154,11 @@ class ModelSet:
 
 
 def resolve(name_or_toml: str | Path) -> ModelSet:
-    """The set of this name or TOML file; loads no model. Raises BadInput for anything that is not right in it."""
+    """The set of this name or TOML file, or SET+ADAPTER; loads no model. Raises BadInput for anything that is not right
+    in it."""
+    base, adapter = _parts(name_or_toml)
+    if adapter:
+        return _adapted(resolve(base), adapter)
     if name_or_toml == "showroom":
         return showroom()
     if name_or_toml == "sd15":
@@ -159,6 +186,14 @@ def showroom() -> ModelSet:
     return ModelSet(name="showroom", roles=shipped, settings=settings, tables={"edit": SHOWROOM_EDIT})
 
 
+def shipped_adapters(base: str | Path = "showroom") -> dict[str, Path]:
+    """The aligned adapters that ship with a set, by name; only the showroom has any."""
+    folder = SHOWROOM / "align"
+    if str(base) != "showroom" or not folder.is_dir():
+        return {}
+    return {place.name: place for place in sorted(folder.iterdir()) if place.is_dir()}
+
+
 def sd15() -> ModelSet:
     """Stable Diffusion 1.5 with ControlNet canny, CLIP ViT-L/14 and Depth Anything V2, by hub id.
 
@@ -172,6 +207,30 @@ def sd15() -> ModelSet:
         "depth": "depth-anything/Depth-Anything-V2-Small-hf",
     }
     return ModelSet(name="sd15", roles={part: f"{STABLE_DIFFUSION}#{part}" for part in parts} | others)
+
+
+# --- a set with an adapter
+
+
+def _parts(name_or_toml: str | Path) -> tuple[str, str]:
+    """SET and ADAPTER of SET+ADAPTER; no adapter where that is the name of a file."""
+    whole = str(name_or_toml)
+    base, _, adapter = whole.partition("+")
+    return (whole, "") if Path(whole).expanduser().exists() else (base, adapter)
+
+
+def _adapted(base: ModelSet, adapter: str) -> ModelSet:
+    shipped = shipped_adapters(base.name)
+    place = shipped.get(adapter, Path(adapter).expanduser())
+    for role in ADAPTED:
+        for folder in (place / role, place):
+            if list(folder.glob(ADAPTED[role])):
+                return replace(base, name=f"{base.name}+{place.name}", roles=base.roles | {role: str(folder.resolve())})
+    names = ", ".join(shipped) or "none"
+    raise BadInput(
+        f"{adapter} is no adapter. Name the run folder of `goodeye ads align`, or one that ships with the showroom: "
+        f"{names}."
+    )
 
 
 # --- reading a TOML file
@@ -237,6 +296,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "steps": (lambda v: type(v) is int and 1 <= v <= 1000, "a whole number from 1 to 1000"),
     "guidance_scale": _between(0, 100),
     "control_scale": _between(0, 10),
+    "stride": (lambda v: type(v) is int and v >= 1, "a whole number from 1 on"),
     "canny": (
         lambda v: isinstance(v, list) and len(v) == 2 and all(type(x) is int for x in v) and 0 <= v[0] <= v[1],
         "two whole numbers, the low and the high threshold",
@@ -265,9 +325,12 @@ def opened(models: str | Path | Models, device: str | torch.device = "cpu") -> M
 
 
 def reference(models: str | Path | Models) -> str:
-    """The set as a run's config names it: a TOML file by its full path."""
+    """The set as a run's config names it: a TOML file, and an adapter's folder, by its full path."""
     if not isinstance(models, str | Path):
         return models.model_set.name
+    base, adapter = _parts(models)
+    if adapter:
+        return f"{reference(base)}+{adapter if adapter in shipped_adapters(base) else Path(adapter).resolve()}"
     return str(Path(models).resolve()) if str(models).endswith(".toml") else str(models)
 
 
@@ -318,9 +381,13 @@ class Models:
 
     @cached_property
     def unet(self) -> UNet2DConditionModel:
+        """The U-Net; LoRA of the set is added to its weights, so that it is a plain network like any other."""
         from diffusers import UNet2DConditionModel
 
-        return self._diffusers("unet", UNet2DConditionModel)
+        unet = self._diffusers("unet", UNet2DConditionModel)
+        if "lora" in self.model_set.roles:
+            self._whole("lora", partial(_add_lora, unet))
+        return unet
 
     @cached_property
     def controlnet(self) -> ControlNetModel:
@@ -456,6 +523,13 @@ class Models:
             raise BadInput(
                 f"the model set {name} has no {role}. {hint}, as {role} under [roles] in a TOML file {based}."
             ) from error
+
+
+def _add_lora(unet: UNet2DConditionModel, place: str) -> None:
+    unet.load_lora_adapter(place, prefix="unet", adapter_name="set", use_safetensors=True)
+    unet.fuse_lora()
+    unet.unload_lora()
+    unet.requires_grad_(False)
 
 
 def _device(device: str | torch.device) -> torch.device:

@@ -50,9 +50,13 @@ def test_diffusers_alone_makes_the_same_pictures_of_what_was_trained(
 
     fresh = Models(resolve(str(tiny_set)))
     put_on(fresh, tmp_path)
-    again = generate(fresh, [canvas], [brief.prompt], [7], settings=settings)[0]
-    assert torch.allclose(again, ours, atol=1e-5)
-    assert not any(p.requires_grad for p in [*fresh.unet.parameters(), *fresh.controlnet.parameters()])
+    for other in (fresh, Models(resolve(f"{tiny_set}+{tmp_path}")), Models(resolve(f"{tiny_set}+{place}"))):
+        again = generate(other, [canvas], [brief.prompt], [7], settings=settings)[0]
+        assert torch.allclose(again, ours, atol=1e-5)
+        assert not any(p.requires_grad for p in [*other.unet.parameters(), *other.controlnet.parameters()])
+    plain = Models(resolve(str(tiny_set)))
+    assert other.model_set.name != plain.model_set.name
+    assert other.unet.state_dict().keys() == plain.unet.state_dict().keys(), "a network like any other"
 
 
 @pytest.mark.parametrize("train", ["controlnet", "lora"])

@@ -15,6 +15,7 @@ from goodeye.ads.rollout import NoReward
 from goodeye.errors import BadInput
 from goodeye.judging.protocol import Axis
 from goodeye.modelset import Models, resolve
+from goodeye.training.guard import Limits
 from goodeye.training.loop import read_metrics
 from judging.tiny_judges import tiny_clip
 
@@ -105,6 +106,19 @@ def test_the_guard_watches_by_default_and_the_report_shows_it(run, tiny_set):
     assert not re.search(r"(src|href)=\"(?!data:)", page)  # self-contained
     assert {path.name for path in (found.out / "samples").iterdir()} >= {"00000000.png", "00000004.png"}
     assert shown(found)["held out"] == "dark 1 by brightness"
+
+
+def test_the_guard_stops_a_run_that_its_own_judge_alone_likes(run, tiny_set):
+    """The trained judge likes light, the held-out one darkness: the run ends, with the start's weights."""
+    config = replace(TINY, guard=True, steps=12, evaluate_every=1, watched=8, lr=1e-2, regulariser="none", batch=4)
+    options = {"models": with_clip(tiny_set), "briefs": placed_briefs(8), "held_out": Dark()}
+    found = run(config, limits=Limits(window=1, least_diversity=0.0, least_fidelity=0.0), **options)
+    assert "the trained judge rises while the held-out one falls" in found.stopped and not found.failed
+    rows = [row for row in read_metrics(found.out) if "held_out" in row]
+    assert found.steps < 12 and rows[-1]["trained"] > rows[0]["trained"] and rows[-1]["held_out"] < rows[0]["held_out"]
+    assert found.best == max(rows, key=lambda row: row["held_out"])["step"]
+    kept = load_file(found.out / "best" / f"{found.best:08d}" / "controlnet.safetensors")
+    assert same(weights(found), kept)
 
 
 def shown(found) -> dict[str, str]:

@@ -221,7 +221,7 @@ def test_a_proof_from_end_to_end(
     assert all(torch.equal(value, start[name]) for name, value in models.controlnet.state_dict().items())
     assert proof.numbers["made"]["best_of_n"]["evals"] == proof.numbers["made"]["recurrent"]["evals"]
     assert proof.numbers["made"]["base"] == {"slots": 5, "attempts": 5, "evals": 10}
-    assert set(proof.numbers["left_out"]) == {"refl", "rfft_none", "rfft_kl"}
+    assert set(proof.numbers["left_out"]) == {"refl", "rfft_none", "rfft_kl", "dpo"}
 
     # files, and what a person sees
     assert json.loads((out / "results.json").read_text()) == proof.numbers

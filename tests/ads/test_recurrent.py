@@ -53,7 +53,7 @@ def due_in_legs(keys: list[str], want: int, attempts: int, luck: int, plan: Plan
 
 PLANS = st.builds(
     Plan,
-    steps=st.just(10),
+    starts=st.just(tuple(range(10))),
     checks=st.sets(st.integers(1, 9), max_size=3).map(lambda found: tuple(sorted(found))),
     restart=st.none() | st.builds(Restart, strength=st.floats(0.05, 0.95), times=COUNTS, stopped=st.booleans()),
 )
@@ -88,7 +88,7 @@ def test_in_legs_each_attempt_gets_what_a_loop_gives_it(briefs, want, attempts, 
 
 
 def test_survivors_of_several_batches_share_the_next_leg():
-    plan = Plan(steps=10, checks=(3,))
+    plan = Plan(starts=tuple(range(10)), checks=(3,))
     batches = grouped_batches((plan.first(Try(key, 1, 1)) for key in "abcdefgh"), size=4)
     first = next(batches)
     assert [leg.attempt.brief for leg in first] == list("abcd") and first[0][1:] == (0, 3)
@@ -99,26 +99,42 @@ def test_survivors_of_several_batches_share_the_next_leg():
     assert send(batches, [None] * 4) is None
 
 
+TWENTY = tuple(range(20))
+
+
 def test_a_restart_leaves_out_the_first_steps_and_only_so_many_come_in_a_row():
     def costs(plan: Plan, attempts: int = 7) -> list[int]:
         before: list[Outcome] = []
         for number in range(1, attempts + 1):
             one = Try("a", 1, number)
-            before.append(Outcome(*one, False, plan.steps - plan.first(one, before).start))
+            before.append(Outcome(*one, False, plan.evaluations - plan.first(one, before).start))
         return [one.evals for one in before]
 
-    assert costs(Plan(steps=20)) == [20] * 7
-    assert costs(Plan(steps=20, restart=Restart(strength=0.4))) == [20, 8, 20, 8, 20, 8, 20]
-    assert costs(Plan(steps=20, restart=Restart(strength=0.4, times=2))) == [20, 8, 8, 20, 8, 8, 20]
-    assert costs(Plan(steps=20, restart=Restart(strength=0.001))) == [20, 1, 20, 1, 20, 1, 20]
+    assert costs(Plan(starts=TWENTY)) == [20] * 7
+    assert costs(Plan(starts=TWENTY, restart=Restart(strength=0.4))) == [20, 8, 20, 8, 20, 8, 20]
+    assert costs(Plan(starts=TWENTY, restart=Restart(strength=0.4, times=2))) == [20, 8, 8, 20, 8, 8, 20]
+    assert costs(Plan(starts=TWENTY, restart=Restart(strength=0.001))) == [20, 1, 20, 1, 20, 1, 20]
+
+
+def test_with_longer_first_steps_it_goes_back_to_the_same_noise_or_more():
+    plan = Plan(starts=(0, 3, 6, 9, *range(12, 20)), restart=Restart(strength=0.5))  # of 20 steps, 12 evaluations
+    assert plan.evaluations == 12
+    failed = [Outcome("a", 1, 1, False, 12)]
+    assert plan.first(Try("a", 1, 2), failed) == (Try("a", 1, 2), 3, 12)  # at step 9, since none begins at step 10
+    again = [*failed, Outcome("a", 1, 2, False, 9)]
+    assert plan.first(Try("a", 1, 3), again) == (Try("a", 1, 3), 0, 12), "new noise after one restart"
 
 
 def test_from_a_stopped_attempt_it_goes_back_at_least_to_the_noise_of_its_prediction():
     before = [Outcome("a", 1, 1, False, 6, True)]
     for strength, start in ((0.5, 6), (0.9, 2)):
         restart = Restart(strength=strength, stopped=True)
-        assert Plan(steps=20, checks=(6,), restart=restart).first(Try("a", 1, 2), before) == (Try("a", 1, 2), start, 20)
-    new = Plan(steps=20, checks=(6,), restart=Restart(strength=0.5)).first(Try("a", 1, 2), before)
+        assert Plan(starts=TWENTY, checks=(6,), restart=restart).first(Try("a", 1, 2), before) == (
+            Try("a", 1, 2),
+            start,
+            20,
+        )
+    new = Plan(starts=TWENTY, checks=(6,), restart=Restart(strength=0.5)).first(Try("a", 1, 2), before)
     assert new == (Try("a", 1, 2), 0, 6), "new noise, and checked"
 
 

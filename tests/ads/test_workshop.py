@@ -168,6 +168,23 @@ def test_resumed_it_is_the_same_to_the_bit(run, rule, products, left):
     assert untimed(run(out="cut", resume=True, ledger="book", want=1)) == untimed(whole)
 
 
+def test_longer_first_steps_cost_fewer_evaluations(run, rule, products, models):
+    """Of 4 steps the last 2 are always taken, so a stride of 2 leaves 3; checks and restarts count those."""
+    with evaluations(models) as rows:
+        result = run([products], attempts=2, threshold=1.0, stride=2, restart=0.5, out="ads")
+    assert sum(rows) == 2 * result.evals
+    assert {(one.number, one.evals) for one in result.attempts} == {(1, 3), (2, 2)}
+    stopped = run(
+        [products], attempts=1, threshold=0.0, early=rule((1, 2.0), threshold=0.0, stride=2), stride=2, out="e"
+    )
+    assert {one.evals for one in stopped.attempts} == {1}
+    assert "stopped after 1 of 3 steps" in stopped.attempts[0].failures[0]
+    with pytest.raises(BadInput, match="a stride of 2, and this run has 1"):
+        run([products], threshold=0.0, early=rule((1, 2.0), threshold=0.0, stride=2), out="other")
+    with pytest.raises(BadInput, match="stride is 0"):
+        run([products], stride=0, out="none")
+
+
 def test_a_rule_for_something_else_is_refused_before_any_work(run, rule, products):
     with pytest.raises(BadInput, match=r"the judge's version 2, and this run has 1\. Calibrate one"):
         run([products], early=rule((2, 0.5), judge_version="2"), out="ads")

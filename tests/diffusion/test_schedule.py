@@ -88,6 +88,26 @@ def test_steps_follow_each_other(sampler):
     assert schedule.steps[-1].last and schedule.steps[-1].t_prev == CLEAN and schedule.levels(CLEAN) == (1, 0)
 
 
+@pytest.mark.parametrize("sampler", ["ddim", "euler"])
+def test_steps_joined_in_pairs_are_those_of_half_as_many(sampler):
+    """Where the spacing divides evenly, each pair of 20 trailing steps is one of 10, but for the timesteps' last."""
+    config = {"beta_schedule": "scaled_linear", "timestep_spacing": "trailing", "prediction_type": "v_prediction"}
+    joined, half = from_config(config, 20, sampler).joined(range(0, 20, 2)), from_config(config, 10, sampler)
+    assert len(joined) == 10 and joined.start_scale == half.start_scale
+    for one, other in zip(joined, half, strict=True):
+        assert (one.index, one.t, one.t_prev, one.last) == (other.index, other.t, other.t_prev, other.last)
+        ours, theirs = ((s.alpha, s.sigma, s.alpha_prev, s.sigma_prev) for s in (one, other))
+        assert ours == pytest.approx(theirs, rel=1e-6)
+
+
+def test_joined_with_nothing_left_out_is_the_same():
+    schedule = from_config({"prediction_type": "epsilon"}, 7)
+    assert schedule.joined(range(7)).steps == schedule.steps
+    some = schedule.joined((0, 3, 6))
+    assert [one.t for one in some] == [schedule.steps[at].t for at in (0, 3, 6)]
+    assert [one.t_prev for one in some] == [schedule.steps[3].t, schedule.steps[6].t, CLEAN]
+
+
 def test_head_stops_early_while_noisy():
     head = from_config(STABLE_DIFFUSION, 20).head(5)
     assert len(head) == 5 and not head.steps[-1].last and head.steps[-1].sigma_prev > 0.1

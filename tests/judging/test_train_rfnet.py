@@ -100,6 +100,16 @@ def test_it_trains_without_what_no_picture_has(tmp_path):
     assert torch.tensor(result.rows[0].agreement.confusion).sum() == 3
 
 
+def test_data_of_one_class_is_bad_input(tmp_path):
+    for number in range(6):
+        Image.new("RGB", (32, 32), (40 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    lines = [f"{number}.png,size,{'test' if number > 3 else 'train'}" for number in range(6)]
+    (tmp_path / "metadata.csv").write_text("\n".join(["image,label,split", *lines]))
+    with pytest.raises(BadInput, match="all 4 pictures to train on are size_mismatch, so there is nothing"):
+        train_judge(tmp_path, out=tmp_path / "run", models=MODELS, epochs=1, batch=2)
+    assert not (tmp_path / "run" / "judge").exists()
+
+
 def test_data_without_a_held_out_part_is_bad_input(folder, tmp_path):
     text = (folder / "metadata.csv").read_text().replace(",test", ",train")
     (folder / "metadata.csv").write_text(text)

@@ -9,17 +9,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from goodeye.ads.settings import Train
 from goodeye.errors import BadInput
 
 if TYPE_CHECKING:
     from goodeye.modelset import Models
-
-Train = Literal["controlnet", "lora"]
 
 NAME = "align"  # of the adapter in peft
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")  # where diffusers' own LoRA training puts it

@@ -11,18 +11,19 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from goodeye.ads.adapt import Train, Trained, adapt
+from goodeye.ads.adapt import Trained, adapt
 from goodeye.ads.align_report import write_report
 from goodeye.ads.brief import Brief, choose_prompt, read_briefs
 from goodeye.ads.canvas import place
 from goodeye.ads.cutout import Remover, cut_out
-from goodeye.ads.pairs import DPO, PreferenceStep, batches_of, make_pairs
-from goodeye.ads.rfft import RFFT, AuxGrad, Draws, Regulariser, RewardStep, Vanished, require_reward
+from goodeye.ads.pairs import PreferenceStep, batches_of, make_pairs
+from goodeye.ads.rfft import Draws, RewardStep, Vanished, require_reward
 from goodeye.ads.rollout import Placed, Reward, Studio
+from goodeye.ads.settings import Align, AuxGrad
 from goodeye.ads.watch import Watch
 from goodeye.errors import BadInput
 from goodeye.images import open_image
@@ -31,83 +32,12 @@ from goodeye.judging.tables import Skipped
 from goodeye.modelset import GENERATOR, Models, opened, reference
 from goodeye.progress import track
 from goodeye.training.guard import Guard, Limits
-from goodeye.training.loop import Data, Loop, Modules, Result, StepFn, fit, read_metrics, shuffled
-
-Method = Literal["rfft", "refl", "dpo"]
+from goodeye.training.loop import Data, Modules, Result, StepFn, fit, read_metrics, shuffled
 
 PLACED = 256  # briefs of files that stay placed; others are placed again
 SMALL = 10_000_000  # parameters; below, a network learns at the larger of the two rates
 RATES = {"controlnet": 1e-5, "lora": 1e-4}  # 1e-5: a third party's reading of the paper; LoRA's is diffusers' usual one
 SMALL_RATE = 3e-4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Align:
-    """What is trained, by what, and for how long. Where no source stands beside it, ours (docs/ads.md)."""
-
-    method: Method = "rfft"
-    train: Train = "controlnet"  # paper: ControlNet only
-    regulariser: Regulariser | None = None  # None: cc for rfft, none for refl; dpo has its own
-    cc: Literal["norm", "squared"] = "norm"
-    beta: float | None = None  # None: 0.02, for dpo 2000
-    aux_grad: AuxGrad = "through"  # whether gradient also passes depth and saliency; not published
-    last: int | None = None  # gradient begins at one of these last steps; None: a quarter (paper: 10 of 40)
-    steps: int = 120  # optimizer steps
-    batch: int = 8  # pictures, or pairs, of each process
-    accumulate: int = 1  # batches to an optimizer step
-    reuse: int = 1  # gradient steps that a rollout's latents serve
-    lr: float | None = None  # None: 1e-5 for a ControlNet, 1e-4 for LoRA; 3e-4 for networks under 10 M weights
-    rank: int = 64  # of LoRA
-    part: int = 4  # pictures decoded and judged at once
-    each: int = 4  # for dpo: pictures made of each brief
-    gap: float = 0.1  # for dpo: p(available) by which the winner leads, at least
-    evaluate_every: int = 20  # steps
-    watched: int = 32  # briefs looked at in each evaluation, two pictures each
-    guard: bool = True
-    precision: Literal["fp32", "bf16"] = "fp32"
-    seed: int = 0
-
-    def check(self) -> None:
-        """Raises BadInput for numbers that make no sense."""
-        for name in ("steps", "batch", "accumulate", "reuse", "rank", "part", "evaluate_every"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"{name} is {getattr(self, name)}. Give 1 or more.")
-        if self.watched < 2:
-            raise BadInput(f"watched is {self.watched}. Give 2 or more; 32 make the guard sure.")
-        if self.lr is not None and self.lr <= 0:
-            raise BadInput(f"lr is {self.lr:g}. Give more than 0.")
-        if self.method == "dpo" and self.regulariser not in (None, "none"):
-            raise BadInput(f"dpo holds to the start model by its own beta, not by {self.regulariser}. Leave it away.")
-
-    def rfft(self) -> RFFT:
-        """The part of it that `RewardStep` goes by."""
-        usual: Regulariser = "cc" if self.method == "rfft" else "none"
-        return RFFT(
-            method="rfft" if self.method == "rfft" else "refl",
-            last=self.last,
-            regulariser=self.regulariser or usual,
-            cc=self.cc,
-            beta=0.02 if self.beta is None else self.beta,
-            reuse=self.reuse,
-            part=self.part,
-        )
-
-    def dpo(self) -> DPO:
-        """The part of it that a run on pairs goes by."""
-        return DPO(beta=2000.0 if self.beta is None else self.beta, each=self.each, gap=self.gap)
-
-    def loop(self, lr: float) -> Loop:
-        """The training loop of such a run."""
-        return Loop(
-            steps=self.steps,
-            lr=lr,
-            accumulate=self.accumulate,
-            precision=self.precision,
-            seed=self.seed,
-            log_every=min(10, self.evaluate_every),
-            evaluate_every=self.evaluate_every,
-            save_steps=self.evaluate_every,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float
 
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
+from goodeye.modelset import starts_of
 
 Array = np.ndarray[Any, Any]
 
@@ -48,10 +49,16 @@ class Setting:
     steps: int
     guidance_scale: float
     threshold: float
+    stride: int = 1
+
+    @property
+    def evaluations(self) -> int:
+        """Of the denoiser, for a whole attempt."""
+        return len(starts_of(self.steps, self.stride))
 
 
 class Check(NamedTuple):
-    """After `step` steps, an attempt whose p(available) lies below `below` is stopped."""
+    """After `step` evaluations, an attempt whose p(available) lies below `below` is stopped."""
 
     step: int
     below: float
@@ -148,6 +155,7 @@ _TOLD = {
     "steps": "a number of steps of",
     "guidance_scale": "a guidance scale of",
     "threshold": "the threshold",
+    "stride": "a stride of",
 }
 
 
@@ -202,7 +210,7 @@ def calibrate(
     how many are needed, where there are too few good attempts.
     """
     check_options(share, confidence, most)
-    steps = check_steps(steps, setting.steps)
+    steps = check_steps(steps, setting.evaluations)
     odds = _log_odds(np.array([one.readings for one in trajectories], dtype=float).reshape(-1, len(steps)))
     good = np.array([one.final >= setting.threshold for one in trajectories], dtype=bool)
     chosen_on = np.where(good, good.cumsum(), (~good).cumsum()) % SHAPED == 0
@@ -220,7 +228,7 @@ def calibrate(
             distance[chosen_on][:, list(subset)],
             good[chosen_on],
             [steps[i] for i in subset],
-            setting.steps,
+            setting.evaluations,
             _limit(distance[good & chosen_on][:, list(subset)], at_choice),
         ),
     )
@@ -311,9 +319,10 @@ def _counts(
     """What the checks do to the attempts that the promise was made on."""
     found = [one for one, used in zip(trajectories, rows, strict=True) if used]
     good = [one.final >= setting.threshold for one in found]
-    spent = [evaluations(one, steps, setting.steps, checks) for one in found]
-    lost = sum(ok and cost < setting.steps for ok, cost in zip(good, spent, strict=True))
-    saved = sum(not ok and cost < setting.steps for ok, cost in zip(good, spent, strict=True))
+    whole = setting.evaluations
+    spent = [evaluations(one, steps, whole, checks) for one in found]
+    lost = sum(ok and cost < whole for ok, cost in zip(good, spent, strict=True))
+    saved = sum(not ok and cost < whole for ok, cost in zip(good, spent, strict=True))
     return Counts(
         recorded=len(found),
         good=sum(good),
@@ -321,7 +330,7 @@ def _counts(
         lost=lost,
         failed=len(found) - sum(good),
         saved=saved,
-        evals_plain=round(setting.steps * len(found) / sum(good), 3),
+        evals_plain=round(whole * len(found) / sum(good), 3),
         evals=round(sum(spent) / (sum(good) - lost), 3),
     )
 

@@ -39,6 +39,7 @@ class Command:
     restart: float | None = None
     restart_times: int = 1
     restart_stopped: bool = False
+    stride: int | None = None
     promise: float | None = None
     promise_file: str | None = None
 

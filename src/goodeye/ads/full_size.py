@@ -15,12 +15,12 @@ import torch
 from PIL import Image, ImageDraw
 from torch import nn
 
-from goodeye.ads.adapt import Train, adapt
-from goodeye.ads.align import Align
+from goodeye.ads.adapt import adapt
 from goodeye.ads.canvas import Canvas, place
 from goodeye.ads.generate import generate
 from goodeye.ads.rfft import RFFT, RewardStep
 from goodeye.ads.rollout import Placed, Studio
+from goodeye.ads.settings import Align, Train
 from goodeye.ads.watch import EACH
 from goodeye.diffusion.batch import eight_bit, lay_out
 from goodeye.errors import BadInput

@@ -63,7 +63,7 @@ def generate(
     blended in, to look at or to change the latents.
     """
     drafts = drafts_of(canvases, prompts, seeds)
-    drafts = advance(models, drafts, settings.steps, settings=settings, embed=embed, after_step=after_step)
+    drafts = advance(models, drafts, len(settings.starts), settings=settings, embed=embed, after_step=after_step)
     return pictures(models, drafts)
 
 
@@ -84,9 +84,10 @@ def advance(
 ) -> list[Draft]:
     """The drafts, all equally far, after `until` steps. Costs each `until - done` evaluations of the denoiser.
 
-    The two branches of guidance are one evaluation. In how many legs a schedule is run changes nothing.
+    A step is one of those that the settings' stride leaves. The two branches of guidance are one evaluation. In how
+    many legs a schedule is run changes nothing.
     """
-    schedule = from_config(models.scheduler_config, settings.steps, settings.sampler)
+    schedule = from_config(models.scheduler_config, settings.steps, settings.sampler).joined(settings.starts)
     leg = replace(schedule, steps=schedule.steps[_done(drafts) : until])
     embed = embed or Prompts(models)
     predicted: list[Latents] = []
@@ -178,7 +179,7 @@ def generate_on_cores(
 ) -> Float[Tensor, "N 3 S S"]:
     """`generate`, with the batch split over a CPU's cores."""
     drafts = advance_on_cores(
-        models, drafts_of(canvases, prompts, seeds), settings.steps, settings=settings, embed=embed
+        models, drafts_of(canvases, prompts, seeds), len(settings.starts), settings=settings, embed=embed
     )
     return pictures_on_cores(models, drafts)
 

@@ -20,7 +20,7 @@ from goodeye.ads.early import Rule
 from goodeye.ads.folder import BRIEFS, Begun, Command
 from goodeye.ads.report import grid, write_contact_sheets, write_report
 from goodeye.ads.results import AttemptResult, BriefResult, Result, SlotResult, slot_results, why
-from goodeye.ads.trajectories import setting_of
+from goodeye.ads.trajectories import setting_of, strided
 from goodeye.ads.workshop import Made, Workshop
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
@@ -59,6 +59,7 @@ def make(
     restart: float | None = None,
     restart_times: int = 1,
     restart_stopped: bool = False,
+    stride: int | None = None,
     promise: float | None = None,
     promise_file: str | Path = PROMISE,
     progress: bool = False,
@@ -72,7 +73,8 @@ def make(
 
     early: the file (or its folder) of a rule by `goodeye.ads.trajectories.calibrate_early`: attempts that will fail are
     stopped on the way. restart: the part of the steps that is run again from a failed picture instead of from noise, at
-    most `restart_times` in a row; with restart_stopped also after an attempt that was stopped.
+    most `restart_times` in a row; with restart_stopped also after an attempt that was stopped. stride: so many of the
+    sampler's steps at once, until the last 40 % of them (default: the model set's).
 
     promise: at most this share of the pictures that pass is bad; the threshold is that of `promise_file`, which
     `goodeye.ads.calibrate.calibrate` wrote for the same share, judge and models.
@@ -96,6 +98,7 @@ def make(
         restart=restart,
         restart_times=restart_times,
         restart_stopped=restart_stopped,
+        stride=stride,
         promise=promise,
         promise_file=None if promise is None else str(Path(promise_file).resolve()),
     )
@@ -153,7 +156,9 @@ def _studio(models: str | Path | Models, command: Command, inspector: Inspector 
     """Loads what the run needs now, so that what cannot be loaded is said before the run begins."""
     loaded = opened(command.models if isinstance(models, str | Path) else models, command.device)
     loaded.require(*GENERATOR)
-    return _Studio(models=loaded, settings=loaded.model_set.settings, inspector=inspector or loaded.rfnet)
+    return _Studio(
+        models=loaded, settings=strided(loaded.model_set.settings, command.stride), inspector=inspector or loaded.rfnet
+    )
 
 
 def _require_rule_for(studio: _Studio, rule: Rule | None, threshold: float) -> None:

@@ -151,7 +151,7 @@ class Gallery:
                     available=verdict.scores[AVAILABLE],
                     judge=verdict.label,
                     held_out=truth.label if truth is not None else "",
-                    evals=settings.steps,
+                    evals=len(settings.starts),
                     seconds=seconds,
                     numbers=numbers,
                 )

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy, deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ import goodeye
 from goodeye.ads.adapt import put_on
 from goodeye.ads.measure import FIDELITY, Gallery, Judges, Made
 from goodeye.ads.rollout import Placed
+from goodeye.ads.settings import SUFFIX, TRAINED, Prove
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
 from goodeye.judging.diversity import Features, pixel_spread
@@ -39,10 +40,9 @@ from goodeye.scheduler import Try
 if TYPE_CHECKING:
     from goodeye.modelset import Models
 
-ALIGNED = ("refl", "rfft_none", "rfft_kl", "rfft_cc")  # the rows of adapters that a proof is expected to have
+ALIGNED = tuple(TRAINED)  # the rows of adapters that a proof is expected to have
 LOOPED = "rfft_cc"  # the one that is also shown with recurrent generation
 BASE = "base"
-SUFFIX = ", professional product photograph, realistic size and perspective, clean background, sharp focus"
 ABOUT = {
     BASE: "one attempt",
     "prompt": "one attempt, with a fixed suffix to every prompt",
@@ -53,32 +53,10 @@ ABOUT = {
     "rfft_kl": "one attempt after RFFT with a KL regulariser",
     "rfft_cc": "one attempt after RFFT with Consistent Condition",
     "rfft_cc_recurrent": "recurrent generation after RFFT with Consistent Condition",
+    "dpo": "one attempt by a generator trained by DPO on pairs that it made itself",
 }
 STRIP = 8  # briefs in the strip of pictures
 UNKNOWN = Interval(*[float("nan")] * 3)  # what cannot be told, as the cost of an available picture where none was
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prove:
-    """How a proof is made. All ours.
-
-    pictures: of each of the first `spread_briefs` briefs, on which diversity is measured; one of each of the others.
-    spread_briefs: None for a sixth of them, at least 16. suffix: what the row "prompt" puts after each prompt.
-    """
-
-    seed: int = 0
-    attempts: int = 5  # of a slot of the recurrent rows, at most
-    pictures: int = 4
-    spread_briefs: int | None = None
-    batch: int = 16
-    suffix: str = SUFFIX
-
-    def check(self) -> None:
-        """Raises BadInput for numbers that make no sense."""
-        for name, least in (("attempts", 1), ("pictures", 2), ("batch", 1), ("spread_briefs", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise BadInput(f"{name} is {value}. Give {least} or more.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +95,7 @@ def prove(
     models: "Models",
     held_out: Inspector | None = None,
     adapters: Mapping[str, Path] | None = None,
+    lacking: Mapping[str, str] | None = None,
     config: Prove | None = None,
     lpips: Lpips | None = None,
     out: str | Path = "goodeye-proof",
@@ -125,13 +104,14 @@ def prove(
     """The rows base, prompt, recurrent and best_of_n, and one for each of `adapters` (folders as `align` writes them).
 
     briefs: products on the model set's canvas, which nothing was trained on. held_out: a judge that nothing was trained
-    against. out gets results.json, report.html and attempts/; the same call again goes on where it was stopped.
-    Raises BadInput for an adapter that cannot be loaded, before anything is made.
+    against. lacking: why a row has no adapter. out gets results.json, report.html and attempts/; the same call again
+    goes on where it was stopped. Raises BadInput for an adapter that cannot be loaded, before anything is made.
     """
     from goodeye.ads.prove_report import write_report
 
     config = config or Prove()
     config.check()
+    config = replace(config, suffix=SUFFIX if config.suffix is None else config.suffix)
     if len(briefs) < 2:
         raise BadInput("a proof is on two briefs or more. Give more of them.")
     size, side = models.model_set.settings.size, briefs[0].canvas.product.shape[-1]
@@ -167,7 +147,7 @@ def prove(
         "held_out": getattr(held_out, "name", ""),
         "diversity_by": bench.diversity_by,
         **summary(rows),
-        "left_out": {name: "no adapter was given for it" for name in ALIGNED if name not in adapters},
+        "left_out": {name: "no adapter was given for it" for name in ALIGNED if name not in adapters} | (lacking or {}),
         "about": {row.name: ABOUT.get(row.name, "one attempt with the adapter given") for row in rows},
         "seconds": round(time.monotonic() - started, 1),
     }
@@ -215,7 +195,7 @@ class _Bench:
             advance(sum(one.place.number == 1 for one in made), f"{name}, {sum(one.passed for one in made)} passed")
 
         models = self.models if folder is None else with_adapter(self.models, folder)
-        suffix = self.config.suffix if name == "prompt" else ""
+        suffix = (self.config.suffix or "") if name == "prompt" else ""
         kept = frozenset(list(self.briefs)[: self.spread_briefs])
         return Gallery(
             models=models,

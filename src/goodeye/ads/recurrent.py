@@ -3,6 +3,7 @@
 `goodeye.scheduler` keeps the batch full with them.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,26 +34,32 @@ class Restart:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Which legs an attempt runs. steps: of the sampler. checks: after how many of them it is looked at, rising.
+    """Which legs an attempt runs. starts: of the schedule's steps, those at which the denoiser is asked (`Settings`).
+    checks: after how many evaluations it is looked at, rising.
 
     Only attempts that begin from noise are checked: the thresholds were found on such.
     """
 
-    steps: int
+    starts: tuple[int, ...]
     checks: tuple[int, ...] = ()
     restart: Restart | None = None
+
+    @property
+    def evaluations(self) -> int:
+        """Of the denoiser, for a whole attempt."""
+        return len(self.starts)
 
     def first(self, one: Try, before: Sequence[Outcome] = ()) -> Leg:
         """The leg with which an attempt begins, after those that were made at its slot before, in order."""
         start = self._start(before)
-        return Leg(one, start, self.steps) if start else self._next(one, 0)
+        return Leg(one, start, self.evaluations) if start else self._next(one, 0)
 
     def onward(self, leg: Leg) -> Leg:
         """The leg after one that ended at a check."""
         return self._next(leg.attempt, leg.stop)
 
     def _next(self, one: Try, done: int) -> Leg:
-        return Leg(one, done, min((check for check in self.checks if check > done), default=self.steps))
+        return Leg(one, done, min((check for check in self.checks if check > done), default=self.evaluations))
 
     def _start(self, before: Sequence[Outcome]) -> int:
         """Steps to leave out: 0 begins from noise."""
@@ -60,10 +67,12 @@ class Plan:
             return 0
         last, in_a_row = before[-1], 0
         for one in reversed(before):
-            if one.stopped or one.evals >= self.steps:
+            if one.stopped or one.evals >= self.evaluations:
                 break
             in_a_row += 1
         if in_a_row >= self.restart.times or (last.stopped and not self.restart.stopped):
             return 0
-        start = self.steps - max(1, round(self.restart.strength * self.steps))
+        steps = self.starts[-1] + 1
+        level = steps - max(1, round(self.restart.strength * steps))
+        start = bisect_right(self.starts, level) - 1
         return min(start, last.evals) if last.stopped else start

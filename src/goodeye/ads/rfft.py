@@ -11,14 +11,13 @@ from torch import Tensor
 
 from goodeye.ads.adapt import Trained
 from goodeye.ads.rollout import Conditions, NoReward, Placed, Prediction, Reward, Studio, by_part, drawn_steps
+from goodeye.ads.settings import Regulariser
 from goodeye.diffusion.batch import attempt_seed
 from goodeye.diffusion.predict import Latents
 from goodeye.diffusion.schedule import Step
 from goodeye.errors import BadInput
 from goodeye.training.loop import Modules
 
-Regulariser = Literal["cc", "kl", "none"]
-AuxGrad = Literal["through", "detach"]
 Logits = Float[Tensor, "N classes"]
 PerPicture = Float[Tensor, "N"]
 

@@ -21,12 +21,13 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from goodeye.ads.adapt import Train, adapt
+from goodeye.ads.adapt import adapt
 from goodeye.ads.brief import SETTINGS, with_title
 from goodeye.ads.canvas import compose, place
 from goodeye.ads.generate import GREY, latent_mask
 from goodeye.ads.rfft import RFFT, RewardStep
 from goodeye.ads.rollout import Placed, Reward, Studio, drawn_steps
+from goodeye.ads.settings import Train
 from goodeye.diffusion import text, vae
 from goodeye.diffusion.batch import attempt_seed, noise_of
 from goodeye.diffusion.denoiser import guided

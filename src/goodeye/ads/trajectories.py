@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class Calibration:
         return "\n".join(
             [
                 f"{counts.recorded} attempts recorded, {counts.good} of them good.",
-                f"Stop below p(available) {checks} of {rule.setting.steps} steps.",
+                f"Stop below p(available) {checks} of {rule.setting.evaluations} steps.",
                 f"With confidence {rule.confidence:.3g}, at most {rule.share:.3g} of the good attempts are lost; "
                 f"of the {counts.promised_on} that this rests on, {counts.lost} are.",
                 f"{counts.saved} of {counts.failed} failed attempts are stopped: {counts.evals:.1f} denoiser "
@@ -88,6 +88,7 @@ def calibrate_early(
     seed: int = 0,
     batch: int = 16,
     threshold: float | None = None,
+    stride: int | None = None,
     resume: bool = False,
     device: str = "cpu",
     remover: Remover = "saliency",
@@ -99,8 +100,8 @@ def calibrate_early(
     inputs, title, prompt, remover: as `make` takes them; the products take turns until there are `attempts` in all.
     checks: after which numbers of steps the inspector reads x0_hat; `most` of them, at most, are used. lose,
     confidence: the promise, see `goodeye.ads.early.calibrate`. threshold: from which p(available) a finished picture is
-    good; the model set's own if not given. resume: go on with the recording in `out`; attempts, lose, confidence, most
-    and threshold may be others than before.
+    good; stride: of the sampler; both the model set's own if not given. resume: go on with the recording in `out`;
+    attempts, lose, confidence, most and threshold may be others than before.
 
     Raises BadInput where nothing can run, where `out` holds another recording, and where the good attempts are too few
     for the promise: it says how many it takes, and the recording stays.
@@ -112,10 +113,11 @@ def calibrate_early(
     if not briefs:
         raise BadInput(problems[0].message if problems else "No products are named. Name some to record attempts at.")
     loaded = opened(models, device)
-    settings = loaded.model_set.settings
+    settings = strided(loaded.model_set.settings, stride)
     judge = inspector or loaded.rfnet
     setting = setting_of(loaded, settings, judge, settings.threshold if threshold is None else threshold)
-    steps = check_steps(candidates(settings.steps) if checks is None else checks, settings.steps)
+    whole = len(settings.starts)
+    steps = check_steps(candidates(whole) if checks is None else checks, whole)
     tape = Tape(Path(out))
     same = {name: value for name, value in asdict(setting).items() if name != "threshold"}
     tape.begin({**same, "checks": list(steps), "seed": seed, "products": _digest(briefs)}, resume)
@@ -135,6 +137,13 @@ def calibrate_early(
     )
     rule.save(tape.folder / RULE)
     return Calibration(rule=rule, file=tape.folder / RULE, problems=problems)
+
+
+def strided(settings: Settings, stride: int | None) -> Settings:
+    """The settings with this stride, if one is given. Raises BadInput for one that makes no sense."""
+    if stride is not None and stride < 1:
+        raise BadInput(f"stride is {stride}. Give 1 or more.")
+    return settings if stride is None else replace(settings, stride=stride)
 
 
 def _digest(briefs: Sequence[Brief]) -> str:
@@ -157,6 +166,7 @@ def setting_of(models: Models, settings: Settings, inspector: Inspector, thresho
         generator_version=fingerprint(models.unet, models.controlnet, models.vae),
         sampler=settings.sampler,
         steps=settings.steps,
+        stride=settings.stride,
         guidance_scale=settings.guidance_scale,
         threshold=threshold,
     )
@@ -257,7 +267,8 @@ class Recorder:
         seeds = [attempt_seed(self.seed, f"early/{brief.key}", number, 1) for brief, number, _ in places]
         drafts = drafts_of([job.canvas for job in jobs], [job.prompt for job in jobs], seeds)
         said, sampling, reading = [], 0.0, 0.0
-        for stop in (*self.steps, self.settings.steps):
+        whole = len(self.settings.starts)
+        for stop in (*self.steps, whole):
             started = time.monotonic()
             drafts = advance_on_cores(self.models, drafts, stop, settings=self.settings, embed=self.embed)
             sampled = time.monotonic()
@@ -267,7 +278,7 @@ class Recorder:
             said.append([verdict.scores[AVAILABLE] for verdict in verdicts])
             sampling, reading = sampling + sampled - started, reading + time.monotonic() - sampled
         seconds = {
-            "evaluation": round(sampling / len(jobs) / self.settings.steps, 6),
+            "evaluation": round(sampling / len(jobs) / whole, 6),
             "reading": round(reading / len(jobs) / len(said), 6),
         }
         return [

@@ -119,7 +119,7 @@ class Workshop:
     def __post_init__(self) -> None:
         self.embed = Prompts(self.models)
         checks = tuple(check.step for check in self.early.checks) if self.early else ()
-        self.plan = Plan(steps=self.settings.steps, checks=checks, restart=self.restart)
+        self.plan = Plan(starts=self.settings.starts, checks=checks, restart=self.restart)
         lay_out(self.models)
 
     def ready(self, slots: Iterable[Try]) -> Iterator[Try]:
@@ -187,7 +187,7 @@ class Workshop:
         images = eight_bit(pictures_on_cores(self.models, drafts))
         with torch.no_grad():
             verdicts = self.inspector.inspect(images, [one.job.context for one in held])
-        if stop < self.settings.steps:
+        if stop < self.plan.evaluations:
             self.reading_seconds += time.monotonic() - sampled
         seconds = (time.monotonic() - started) / len(batch)
         held = [
@@ -208,7 +208,7 @@ class Workshop:
 
     def _end_or_go_on(self, leg: Leg, one: Running, image: Float[Tensor, "3 H W"], verdict: Verdict) -> Made | Leg:
         available = verdict.scores[AVAILABLE]
-        if leg.stop == self.settings.steps:
+        if leg.stop == self.plan.evaluations:
             return self._record(leg.attempt, one, to_pil(image), verdict, available >= self.threshold)
         if self.early and self.early.stops(leg.stop, available):
             return self._record(leg.attempt, one, to_pil(image), stopped_verdict(self.early, leg.stop, verdict), False)
@@ -234,7 +234,7 @@ def stopped_verdict(rule: Rule, step: int, reading: Verdict) -> Verdict:
     """The word on an attempt that the rule stops: a judge of its own, since it has seen a prediction, not a picture."""
     available, below = reading.scores[AVAILABLE], next(check.below for check in rule.checks if check.step == step)
     words = (
-        f"stopped after {step} of {rule.setting.steps} steps: "
+        f"stopped after {step} of {rule.setting.evaluations} steps: "
         f"p(available) of the prediction is {available:.3f}, below {below:.3f}"
     )
     return Verdict(EARLY, rule.version, STOPPED, reading.scores, [words, *reading.failures])

@@ -16,17 +16,18 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixe
 import goodeye
 from goodeye.cli import (  # noqa: F401 (each puts its commands into the tree)
     ads,
+    align,
     compare,
     edit,
     judge,
     ledger,
     models,
-    prove,
     review,
     search,
     search_train,
     showroom,
     synth,
+    synth_make,
 )
 from goodeye.cli.common import AS_ESCAPES, BAD_INPUT, DONE, FAILED, Call, app, complain, say
 from goodeye.errors import BadInput

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from goodeye.ads.settings import Budget
 from goodeye.cli.common import DONE, Json, ModelSet, command, optional, say, showroom, write_json
 
 
@@ -50,6 +51,28 @@ def showroom_build(
     from goodeye.showroom.build import build
 
     say(f"Models: {build(out, only=only, say=partial(print, file=sys.stderr, flush=True))}")
+    return DONE
+
+
+@command(showroom, "showroom align", resume=" ")
+def showroom_align(
+    out: Annotated[Positional[Path], arg(metavar="FOLDER")],
+    /,
+    *,
+    budget: Budget,
+    rows: Annotated[tuple[str, ...], optional("ROW...")] = (),
+    models: ModelSet = "showroom",
+) -> int:
+    """Trains the aligned adapters that ship with the showroom; goes on where an earlier call was stopped.
+
+    Args:
+        out: folder for the runs, and for weights/align/ROW, ready to ship
+        rows: only these: refl, rfft_none, rfft_kl, rfft_cc, dpo
+    """
+    from goodeye.showroom.adapters import build_adapters
+
+    told = partial(print, file=sys.stderr, flush=True)
+    say(f"Adapters: {build_adapters(out, rows=rows, budget=budget, models=models, say=told)}")
     return DONE
 
 

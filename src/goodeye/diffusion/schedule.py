@@ -6,7 +6,7 @@ samplers, so that a hook written for one serves the others.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -67,6 +67,23 @@ class Schedule:
     def head(self, count: int) -> "Schedule":
         """The first `count` steps: a sampler that runs them stops with latents that are still noisy."""
         return replace(self, steps=self.steps[:count])
+
+    def joined(self, starts: Sequence[int]) -> "Schedule":
+        """Fewer, longer steps: each from one of `starts` (rising, from 0) to the next, the last to the end. A part of
+        the levels is a sampler of the same process (Song et al. 2021, section 4.2)."""
+        ends = [*starts[1:], len(self)]
+        joined = [
+            replace(
+                self.steps[start],
+                index=index,
+                t_prev=self.steps[end - 1].t_prev,
+                last=self.steps[end - 1].last,
+                alpha_prev=self.steps[end - 1].alpha_prev,
+                sigma_prev=self.steps[end - 1].sigma_prev,
+            )
+            for index, (start, end) in enumerate(zip(starts, ends, strict=True))
+        ]
+        return replace(self, steps=tuple(joined))
 
     def levels(self, t: float) -> tuple[float, float]:
         """(alpha, sigma) at a timestep; negative is clean. Between timesteps, diffusion is interpolated in

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
+from goodeye.judging.rfnet import CLASSES
 from goodeye.judging.rfnet_compare import VARIANTS, Row, Variant, compare
 from goodeye.judging.rfnet_data import Cache, Labelled, find_labelled, some_of
 from goodeye.judging.rfnet_fit import SMALL, RFNetTraining, fit_rfnet
@@ -95,6 +96,7 @@ def train_judge(
     found = found if most is None else some_of(found, most)
     parts = {split: [row for row in found if row.split == split] for split in ("train", "held_out")}
     _require_both(parts, Path(data))
+    _require_classes(parts["train"], Path(data))
     loaded = _models(models, device)
     pretrained = image_encoder is not None
     size = image_size or (loaded.model_set.settings.size if not pretrained else 384)
@@ -148,6 +150,17 @@ def _switches(rows: Sequence[Labelled]) -> dict[str, bool]:
 def _possible(variant: Variant, config: RFNetTraining) -> bool:
     """False for leaving out what is left out already."""
     return (config.rfnet or {}).get(f"use_{variant.removeprefix('without ')}", True)
+
+
+def _require_classes(rows: Sequence[Labelled], data: Path) -> None:
+    """Raises BadInput where all pictures to train on are of one class: whatever is learnt then says nothing."""
+    labels = {row.label for row in rows}
+    if len(labels) == 1:
+        name = CLASSES[labels.pop()]
+        raise BadInput(
+            f"{data}: all {len(rows)} pictures to train on are {name}, so there is nothing to tell apart. Add pictures "
+            "of another class."
+        )
 
 
 def _require_both(parts: Mapping[str, Sequence[Any] | Samples], data: Path) -> None:
