@@ -13,6 +13,7 @@ from goodeye.edit import prove as proofs
 from goodeye.edit.prove import ROWS, Asked, Bench, Prove, prove, retrained, spearman
 from goodeye.edit.prove_report import table
 from goodeye.errors import BadInput
+from goodeye.images import open_image
 from goodeye.modelset import Models, resolve
 
 N = 3
@@ -56,14 +57,18 @@ def test_rows_sweeps_and_differences(models, tmp_path):
     apart = row["following"]["mean"] - numbers["rows"]["base"]["following"]["mean"]
     assert numbers["against"]["base"]["full"]["following"]["mean"] == pytest.approx(apart, abs=2e-4)
     assert numbers["sweep"]["quality"]["spearman"]["mean"] == 0.0 and numbers["swept"] == {"row": "full", "n": 2}
-    means = [one["mean"] for one in numbers["sweep"]["following"]["measured"]]
+    folders = [f"full-following-{level}" for level in range(5)] + ["full"]
+    made = [[tmp_path / "out" / "pictures" / folder / f"{at}-wall.png" for at in (0, 1)] for folder in folders]
+    means = [sum(np.asarray(open_image(file)).mean() for file in pair) for pair in made]
     wanted = spearmanr(range(6), means).statistic
     assert numbers["sweep"]["following"]["spearman"]["mean"] == pytest.approx(wanted, abs=1e-3)
     assert numbers["left_out"].keys() == set(ROWS) - {"full"}
     told = table(numbers)
     assert "full against base" in told and "following asked for at 0 to 5" in told and "left out: shuffled" in told
     page = proof.report.read_text()
-    assert "a red shoe" in page and page.count("<img") == N * 3 + 2 * 0 + 15 * 2 + 3 * 1
+    assert (
+        "a red shoe" in page and page.count("<img") == 3 * N + 3 * 6 * 2
+    )  # before, two rows, and three sweeps of two edits
 
 
 def test_pictures_are_made_once_and_other_editors_need_another_folder(models, tmp_path, monkeypatch):

@@ -152,10 +152,10 @@ def prove(
         "seconds": round(time.monotonic() - began, 1),
     }
     strip = {name: maker.files(name, range(min(STRIP, len(bench.asked)))) for name in rows}
+    few = range(min(STRIP, config.sweep, len(bench.asked)))
     for axis in sweep:
-        strip |= {f"{axis} {level}": maker.files(_swept(swept, axis, level), range(STRIP)) for level in LEVELS}
-    kept = {name: [file for file in files if file.is_file()] for name, files in strip.items()}
-    proof = Proof(out=folder.path, numbers=numbers, strip=kept)
+        strip |= {f"{axis} {level}": maker.files(_swept(swept, axis, level), few) for level in LEVELS}
+    proof = Proof(out=folder.path, numbers=numbers, strip=strip)
     folder.write_json(RESULTS, numbers)
     write_report(proof, bench.asked[:STRIP])
     return proof
@@ -196,7 +196,7 @@ class _Maker:
     root: Path
 
     def files(self, name: str, which: Sequence[int]) -> list[Path]:
-        return [self.root / name / f"{self.bench.asked[at].key}.png" for at in which if at < len(self.bench.asked)]
+        return [self.root / name / f"{self.bench.asked[at].key}.png" for at in which]
 
     def row(self, name: str, editor: Editor, wanted: Sequence[float], which: Sequence[int]) -> Measured:
         """The pictures of these edits, asked for with these rewards."""

@@ -61,7 +61,7 @@ COMMON = [
 ]
 # What instructions and failure texts of edits (`goodeye.showroom.edits`) say beyond captions and titles.
 EDITING = (
-    "make paint turn into wall walls change to give it remove take away put left right replace blur background "
+    "make paint turn into wall walls change to give it remove take away add put left right replace blur background "
     "hardly less than half done not entirely nothing was misread changed without being asked details colour color place "
     "noise coarse blocks lost sharpness stains wavy lines melted things blots torn patches slight some strong none"
 )
