@@ -130,7 +130,7 @@ class LargeModel:
                 messages = [
                     *asked.messages(),
                     {"role": "assistant", "content": said[:4000]},
-                    {"role": "user", "content": f"That cannot be used: {wrong}. Answer again, with the JSON alone."},
+                    {"role": "user", "content": f"That cannot be used: {wrong}. {_in_words(kind)}"},
                 ]
                 continue
             if path is not None:
@@ -162,7 +162,7 @@ class LargeModel:
             wait = 2.0**tried * (1 + random.random() / 4)
             try:
                 return self._request(messages, kind)
-            except openai.BadRequestError as error:
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 if self._plain:
                     raise BadInput(self._refused(error)) from error
                 self._plain, why, wait = True, _one_line(error), 0.0
@@ -186,8 +186,7 @@ class LargeModel:
         self.requests += 1
         form: dict[str, Any] = {}
         if self._plain:
-            words = f"Answer with JSON alone, of this schema: {json.dumps(schema(kind))}"
-            messages = [*messages, {"role": "user", "content": words}]
+            messages = [*messages, {"role": "user", "content": _in_words(kind)}]
         else:
             described = {"name": kind.__name__, "strict": True, "schema": schema(kind)}
             form = {"response_format": {"type": "json_schema", "json_schema": described}}
@@ -211,6 +210,11 @@ class LargeModel:
 def schema(kind: type[Answer]) -> dict[str, Any]:
     """The JSON schema of an answer."""
     return kind.model_json_schema()
+
+
+def _in_words(kind: type[Answer]) -> str:
+    """For servers that do not know response_format, and those that take no notice of it."""
+    return f"Answer with JSON alone, of this schema: {json.dumps(schema(kind))}"
 
 
 def _parse(said: str, kind: type[A]) -> A:
