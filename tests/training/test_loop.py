@@ -111,6 +111,24 @@ def test_learning_rates():
     assert learning_rate(999, Loop(lr=3.0)) == 3.0
 
 
+def test_a_parameter_gets_its_share_of_the_rate(tmp_path):
+    """By Adam's first step, which is the rate itself whatever the gradient: the layer moves by half of it, or all."""
+    net = nn.Linear(4, 1)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    one = Loop(steps=1, lr=0.01, weight_decay=0.0, clip=None)
+    told: list[str] = []
+
+    def share(name: str) -> float:
+        told.append(name)
+        return 0.5 if name == "net.bias" else 1.0
+
+    fit({"net": net}, lambda nets, rows, number: nets["net"](rows).sum(), batch, one, tmp_path, shares=share, cpu=True)
+    moved = {name: (value - before[name]).abs() for name, value in net.state_dict().items()}
+    assert told == ["net.weight", "net.bias"]
+    assert torch.allclose(moved["weight"], torch.full((1, 4), 0.01), rtol=1e-4)
+    assert torch.allclose(moved["bias"], torch.full((1,), 0.005), rtol=1e-4)
+
+
 def test_frozen_parameters_stay_and_are_not_stored(tmp_path):
     net = network()
     net[0].requires_grad_(False)

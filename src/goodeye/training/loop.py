@@ -99,6 +99,7 @@ def fit(
     evaluate: Evaluate | None = None,
     guard: Guard | None = None,
     together: int = 1,
+    shares: Callable[[str], float] | None = None,
     resume: bool = False,
     cpu: bool = False,
     label: str = "training",
@@ -111,7 +112,8 @@ def fit(
     function, so that a run goes on anywhere (see `shuffled`). evaluate(steps done) -> numbers for metrics.jsonl,
     without gradient, networks in evaluation mode and with averaged weights. guard: looks at the start model and at each
     evaluation; where it stops the run, the modules hold the best evaluation's weights. together: steps that share
-    something that is in no checkpoint; checkpoints are only written between such groups.
+    something that is in no checkpoint; checkpoints are only written between such groups. shares: how much of the rate
+    falls to a parameter, by its name `module.parameter`; all of it if not given.
 
     run_dir gets config.json (`about` says what else the run is a function of, as JSON), metrics.jsonl, checkpoints/
     and, with a guard, best/. Killed at any moment, the same call with resume=True goes on; Ctrl-C and SIGTERM save
@@ -121,7 +123,7 @@ def fit(
     """
     if guard is not None and not config.evaluate_every:
         raise ValueError("a guard looks at every evaluation: set evaluate_every")
-    run = _Run(modules, config, Path(run_dir), cpu, guard, together)
+    run = _Run(modules, config, Path(run_dir), cpu, guard, together, shares or (lambda name: 1.0))
     run.open(about or {}, resume)
     resumed_at = run.state.step
     with stop_signals() as stop, progress(label, config.steps - resumed_at, "steps") as advance:
@@ -187,7 +189,14 @@ class _Run:
     """The moving parts of one call of `fit`."""
 
     def __init__(
-        self, modules: Modules, config: Loop, folder: Path, cpu: bool, guard: Guard | None, together: int
+        self,
+        modules: Modules,
+        config: Loop,
+        folder: Path,
+        cpu: bool,
+        guard: Guard | None,
+        together: int,
+        shares: Callable[[str], float],
     ) -> None:
         self.config, self.folder, self.modules, self.guard = config, folder, dict(modules), guard
         self.together = together
@@ -195,11 +204,19 @@ class _Run:
         for module in self.modules.values():
             module.to(self.accelerator.device).train()
         self.weights = {name: checkpoint.trained(module) for name, module in self.modules.items()}
-        self.parameters = [p for module in self.modules.values() for p in module.parameters() if p.requires_grad]
+        groups: dict[float, list[nn.Parameter]] = {}
+        for name, module in self.modules.items():
+            for key, parameter in module.named_parameters():
+                if parameter.requires_grad:
+                    groups.setdefault(shares(f"{name}.{key}"), []).append(parameter)
+        self.parameters = [parameter for group in groups.values() for parameter in group]
         if not self.parameters:
             raise ValueError("no parameter requires gradient, so there is nothing to train")
         self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay
+            [{"params": group, "share": share} for share, group in groups.items()],
+            lr=config.lr,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
         )
         self.averages: dict[str, Weights] = {}
         if config.ema is not None:
@@ -281,7 +298,7 @@ class _Run:
         config = self.config
         rate = learning_rate(self.state.step, config)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         self.optimizer.zero_grad()
         rows = [self._backward(step, *next(batches), last=left == 1) for left in range(config.accumulate, 0, -1)]
         norm = nn.utils.clip_grad_norm_(self.parameters, config.clip or math.inf)
