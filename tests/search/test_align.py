@@ -23,6 +23,7 @@ from goodeye.search.index import Index
 from goodeye.search.pseudo import captions_of
 from goodeye.search.shift import Scale
 from goodeye.search.source import open_named
+from goodeye.search.towers import Towers
 from goodeye.training.loop import read_metrics
 
 WORDS = ["red cup", "blue cup", "green lamp", "white lamp", "a cup", "a lamp"]
@@ -114,6 +115,40 @@ def test_the_pretraining_term_is_added(folder, tmp_path):
     assert done.last["loss"] == pytest.approx(done.last["ranked"] + 0.5 * done.last["contrastive"], rel=1e-5)
 
 
+def test_the_contrastive_term_learns_from_the_captioned_index(folder, tmp_path):
+    """Equal pictures under equal captions: both towers' cross-entropies are those of one column in ln N."""
+    for number in range(16):
+        save_picture(tmp_path / "p" / f"{number}.png", (9, 9, 9)).with_suffix(".txt").write_text("a lamp")
+    index_pictures(tmp_path / "p", tmp_path / "i", clip_of(), "showroom", duplicates=0)
+    fields = {"steps": 1, "pretrain": 1.0, "pairs": 16, "queue": 0, "watched": 0}
+    for train in ("full", "projection"):
+        done = align(
+            Index(folder), clip_of(), HEAD, tmp_path / train, captioned=Index(tmp_path / "i"), queries=WORDS,
+            config=replace(SMALL, train=train, **fields), cpu=True,
+        )  # fmt: skip
+        assert done.last["contrastive"] == pytest.approx(2 * math.log(16), rel=1e-4)
+    index_pictures(tmp_path / "p", tmp_path / "other", small_clip(WORDS, seed=1), "showroom", duplicates=0)
+    with pytest.raises(BadInput, match="of another model than"):
+        align(Index(folder), clip_of(), HEAD, tmp_path / "x", captioned=Index(tmp_path / "other"), cpu=True)
+
+
+def test_projections_learn_from_what_the_towers_gave_once(folder, tmp_path, monkeypatch):
+    """The same numbers as by encoding each batch anew, with each picture through the tower once."""
+    fields = {"train": "projection", "steps": 3, "pretrain": 0.5}
+    monkeypatch.setattr("goodeye.search.align.Heads", Towers)
+    monkeypatch.setattr("goodeye.search.align.Seen", lambda clip, picture: None)
+    slow, _ = run(folder, tmp_path / "slow", **fields)
+    monkeypatch.undo()
+    clip = clip_of()
+    seen = []
+    clip.model.vision_model.register_forward_hook(lambda module, given, out: seen.append(len(out.pooler_output)))
+    config = replace(SMALL, **fields)
+    align(Index(folder), clip, HEAD, tmp_path / "fast", queries=WORDS, config=config, cpu=True)
+    assert sum(seen) <= 2 * 60  # as a picture of a grid, and as a captioned one
+    for name, value in slow.model.state_dict().items():
+        assert torch.allclose(clip.model.state_dict()[name], value, atol=1e-5), name
+
+
 def test_the_guard_looks_at_captions_that_nothing_is_learned_from(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("goodeye.search.align.NEEDED", 8)
     _, done = run(folder, tmp_path / "run", guard=True)
@@ -123,8 +158,9 @@ def test_the_guard_looks_at_captions_that_nothing_is_learned_from(folder, tmp_pa
     assert (tmp_path / "run" / "samples" / "00000006.png").exists()
 
 
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(folder, tmp_path, monkeypatch):
-    whole, _ = run(folder, tmp_path / "whole")
+@pytest.mark.parametrize("train", ["full", "projection"])
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(folder, tmp_path, monkeypatch, train):
+    whole, _ = run(folder, tmp_path / "whole", train=train)
     real = make_grids
 
     class Stop(Exception):
@@ -137,14 +173,14 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(folder, tmp_path, monke
     monkeypatch.setattr("goodeye.search.align.make_grids", once)
     monkeypatch.setattr("goodeye.search.align.save_clip", lambda clip, place: (_ for _ in ()).throw(Stop))
     with pytest.raises(Stop):
-        run(folder, tmp_path / "cut")
+        run(folder, tmp_path / "cut", train=train)
     last = sorted((tmp_path / "cut" / "checkpoints").iterdir())[-1]
     (last / "state.json").unlink()  # as if killed between steps 3 and 6
     monkeypatch.undo()
     with pytest.raises(BadInput, match="holds a run that was begun"):
         run(folder, tmp_path / "cut")
-    clip = clip_of()
-    done = align(Index(folder), clip, HEAD, tmp_path / "cut", queries=WORDS, config=SMALL, resume=True, cpu=True)
+    clip, config = clip_of(), replace(SMALL, train=train)
+    done = align(Index(folder), clip, HEAD, tmp_path / "cut", queries=WORDS, config=config, resume=True, cpu=True)
     assert done.steps == 6
     assert all(torch.equal(v, clip.model.state_dict()[n]) for n, v in whole.model.state_dict().items())
 
@@ -188,6 +224,7 @@ torch.distributed.destroy_process_group()
         ({"pairs": 51}, "too few for batches of 51 pairs"),
         ({"guard": True}, "60 pictures with captions, and the guard needs 128"),
         ({"gain": 0.0}, "gain is 0"),
+        ({"decay": 1.1}, "decay is 1.1"),
         ({"rows": 1, "columns": 1}, "has no order"),
     ],
 )

@@ -9,8 +9,9 @@ from PIL import Image, ImageDraw
 
 from goodeye import cli
 from goodeye.images import open_image
-from goodeye.search.ask import Searcher, is_picture, set_name
+from goodeye.search.ask import Searcher, is_picture, load_clip, set_name
 from goodeye.search.index import Index
+from goodeye.search.towers import save_clip
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +105,31 @@ def test_bad_questions_are_one_plain_line(index, words, said_so, capsys, monkeyp
     assert cli.main(["search", "query", str(index), *words]) == cli.BAD_INPUT
     told = capsys.readouterr().err
     assert said_so in told and told.count("\n") == 1
+
+
+def test_a_question_by_another_model_is_refused(index, tmp_path, capsys):
+    """The same CLIP but for one weight: its texts do not fit this index."""
+    clip = load_clip("showroom")
+    clip.model.logit_scale.data.mul_(1.5)
+    save_clip(clip, tmp_path / "clip")
+    (tmp_path / "mine.toml").write_text('name = "mine"\nbase = "showroom"\n[roles]\nclip = "clip"\n')
+    assert cli.main(["search", "query", str(index), "a shoe", "--models", str(tmp_path / "mine.toml")]) == cli.BAD_INPUT
+    told = capsys.readouterr().err
+    assert "was made by the CLIP of showroom" in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [(Reply(status=401, raw=b"{}"), "refuses the request (401"), (Reply(status=404, raw=b"{}"), "refuses the request")],
+)
+def test_a_server_that_refuses_ends_the_command_in_one_line(index, tmp_path, capsys, monkeypatch, reply, words):
+    monkeypatch.setenv("GOODEYE_CACHE", str(tmp_path / "cache"))
+    with serving([reply]) as fake:
+        line = ["search", "query", str(index), "shoe", "--server", fake.url, "--model", "m", "--rephrase", "detail"]
+        assert cli.main([*line, "--json", str(tmp_path / "a.json")]) == cli.BAD_INPUT
+    told = capsys.readouterr().err
+    assert words in told and told.count("\n") == 1
+    assert not (tmp_path / "a.json").exists() and not (tmp_path / "cache").exists()
 
 
 def test_rephrasing_by_a_server_is_shown_and_its_nonsense_is_said(index, tmp_path, capsys, monkeypatch):

@@ -29,6 +29,7 @@ def search_align(
     /,
     *,
     out: Path = Path("runs/search-align"),
+    captions: Annotated[Path | None, optional("INDEX")] = None,
     queries: Annotated[Path | None, optional("FILE")] = None,
     count: int = 1000,
     rephrase: Annotated[Rephrase | Literal["none"], arg(metavar="METHOD")] = "lexicon",
@@ -48,6 +49,7 @@ def search_align(
     steps: int = 650,
     warmup: int = 200,
     lr: float = 5e-5,
+    decay: float = 0.9,
     rank: int = 16,
     precision: Literal["fp32", "bf16"] = "fp32",
     evaluate_every: int = 50,
@@ -67,6 +69,8 @@ def search_align(
     Args:
         index: the folder of the index, with captions and a taste
         out: folder for the model (clip/), checkpoints, metrics.jsonl and samples
+        captions: another index of the same model, for the contrastive loss and the guard: of captioned pictures such as
+            the model was pretrained on
         queries: a text file with one query a line; without it queries are made, by the large model if one is named
         count: how many queries are made
         rephrase: how a query is rewritten before its list is searched; none leaves it
@@ -86,6 +90,7 @@ def search_align(
         steps: gradient steps in all
         warmup: steps over which the rate rises, a third of all at most
         lr: learning rate
+        decay: of the rate from layer to layer towards the input, with --train full; 1 learns at one rate everywhere
         rank: of LoRA
         precision: bf16 for accelerators that have it
         evaluate_every: steps between two looks at the watched captions
@@ -98,6 +103,7 @@ def search_align(
     from goodeye.judging.large import LargeModel, cache_folder
     from goodeye.search.align import Align, align
     from goodeye.search.ask import Searcher
+    from goodeye.search.index import open_index
     from goodeye.search.pseudo import read_queries
     from goodeye.search.towers import own_device
 
@@ -118,6 +124,7 @@ def search_align(
         steps=steps,
         warmup=warmup,
         lr=lr,
+        decay=decay,
         rank=rank,
         precision=precision,
         evaluate_every=evaluate_every,
@@ -134,6 +141,7 @@ def search_align(
         searcher.clip,
         searcher.weight,
         out,
+        captioned=open_index(captions) if captions else None,
         queries=read_queries(queries) if queries else None,
         count=count,
         model=LargeModel(named, cache_folder()) if named else None,
@@ -232,11 +240,13 @@ def search_prove(
     row: Annotated[UseAppendAction[tuple[str, ...]], optional("NAME=FOLDER")] = (),
     retrain: bool = False,
     rows: Annotated[tuple[Aligning, ...], optional("METHOD...")] = ("rrhf", "ipo", "dpo"),
-    steps: int = 80,
-    lr: float = 5e-5,
-    gain: float = 20.0,
+    steps: Annotated[int | None, optional("STEPS")] = None,
+    lr: Annotated[float | None, optional("RATE")] = None,
+    gain: Annotated[float | None, optional("GAIN")] = None,
+    pretrain: Annotated[float | None, optional("WEIGHT")] = None,
     taste: float = 0.5,
     taught: int = 60,
+    plain: int = 800,
     captions: int = 400,
     server: ServerUrl = None,
     model: ModelName = None,
@@ -252,11 +262,13 @@ def search_prove(
         row: a row more, of what `goodeye search align` trained; or in place of the shipped model of that name
         retrain: train the aligned rows first, on pictures that are not proved on
         rows: with --retrain, which of them
-        steps: with --retrain, gradient steps of each
-        lr: with --retrain, their learning rate
-        gain: with --retrain, beta / tau of their loss
+        steps: with --retrain, gradient steps of each, if not as the shipped rows are trained
+        lr: with --retrain, their learning rate, likewise
+        gain: with --retrain, beta / tau of their loss, likewise
+        pretrain: with --retrain, weight of the contrastive loss, likewise
         taste: beauty's weight in the rows that have one
         taught: contents that taste and rows learn from, ten pictures each
+        plain: with --retrain, captioned scenes for the contrastive loss
         captions: captioned scenes on which recall is measured
         server: an OpenAI-compatible server that rephrases; fixed rules stand in for one if not given
         out: folder for pictures, indexes, results.json and report.html; what is there already is not made again
@@ -272,16 +284,18 @@ def search_prove(
     from goodeye.showroom.search_world import ground
 
     shipped = {name: SHOWROOM / "search" / name for name in ALIGNED if models == "showroom" and not retrain}
-    given = {name: folder for name, folder in shipped.items() if folder.is_dir()} | dict(map(row_of, row))
+    rows_there = {name: folder for name, folder in shipped.items() if folder.is_dir()} | dict(map(row_of, row))
     config = Prove(seed=seed, taste=taste)
-    config = replace(config, train=replace(config.train, steps=steps, lr=lr, gain=gain))
+    asked = {"steps": steps, "lr": lr, "gain": gain, "pretrain": pretrain}
+    train = replace(config.train, **{name: value for name, value in asked.items() if value is not None})
+    config = replace(config, train=train)
     config.check()
-    made = ground(out / "world", seed=seed, queries=n, taught=taught, recall=captions)
+    made = ground(out / "world", seed=seed, queries=n, taught=taught, recall=captions, plain=plain if retrain else 0)
     named = server_named(server, model)
     proof = prove(
         replace(made, answers=LargeModel(named, cache_folder())) if named else made,
         clip=load_clip(models, device),
-        aligned=given,
+        aligned=rows_there,
         retrain=rows if retrain else (),
         config=config,
         models=models,

@@ -23,14 +23,24 @@ from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
 from goodeye.judging.protocol import fingerprint
 from goodeye.progress import track
-from goodeye.search.adapt import Train, make_trainable, merged
+from goodeye.search.adapt import Train, layer_shares, make_trainable, merged
 from goodeye.search.embed import embed_text, embed_texts, prepare, token_count, token_limit
 from goodeye.search.index import Index, in_milvus
 from goodeye.search.pseudo import captions_of, from_captions, from_model
 from goodeye.search.ranked import dpo, ipo, ordered_grid, preferences, reach, rrhf
 from goodeye.search.shift import Scale, shift
 from goodeye.search.source import open_named
-from goodeye.search.towers import Queue, Towers, contrastive, is_main, save_clip
+from goodeye.search.towers import (
+    SEEN_AT_ONCE,
+    Heads,
+    Queue,
+    Seen,
+    Towers,
+    contrastive,
+    is_main,
+    of_processes,
+    save_clip,
+)
 from goodeye.search.vectors import Vector
 from goodeye.search.watch import Watch
 from goodeye.training import checkpoint
@@ -68,6 +78,7 @@ class Align:
     steps: int = 650  # P
     warmup: int = 200  # P
     lr: float = 5e-5  # P
+    decay: float = 0.9  # of the rate from layer to layer towards the input, where all weights are trained (P)
     clip: float = 3.0  # largest norm of the gradient (P)
     rank: int = 16  # of LoRA
     evaluate_every: int = 50  # steps
@@ -83,9 +94,11 @@ class Align:
                 raise BadInput(f"{name} is {getattr(self, name)}. Give 1 or more.")
         if self.rows * self.columns < 2:
             raise BadInput("a grid of one picture has no order. Give more rows or columns.")
-        for name in ("gain", "beta", "lr"):
+        for name in ("gain", "beta", "lr", "decay"):
             if getattr(self, name) <= 0:
                 raise BadInput(f"{name} is {getattr(self, name):g}. Give more than 0.")
+        if self.decay > 1:
+            raise BadInput(f"decay is {self.decay:g}. Give 1, for the same rate everywhere, or less.")
         if self.pretrain < 0 or self.pairs < 2:
             raise BadInput(f"pretrain is {self.pretrain:g} on {self.pairs} pairs. Give 0 or more, on 2 pairs or more.")
 
@@ -144,12 +157,16 @@ class Grids(NamedTuple):
     reference: Tensor
 
 
+Key = tuple[bool, int]  # a row of the index that is searched (True), or of the captioned one
+
+
 class Batch(NamedTuple):
     """Pixels [M + P, 3, h, w]: each picture of the grids once, then P captioned ones. texts: B queries, P captions.
-    where: [B, G], a grid's pictures among the first M."""
+    Where the towers do not learn, both are what the towers give of them, [M + P, H] and [B + P, K]. where: [B, G], a
+    grid's pictures among the first M."""
 
     pixels: Tensor
-    texts: list[str]
+    texts: list[str] | Tensor
     where: Tensor
     reference: Tensor
 
@@ -160,6 +177,7 @@ def align(
     head: Vector,
     out: str | Path,
     *,
+    captioned: Index | None = None,
     queries: Sequence[str] | None = None,
     count: int = 1000,
     model: "LargeModel | None" = None,
@@ -171,15 +189,20 @@ def align(
 ) -> Aligned:
     """Trains `clip`, whose index it is, in place.
 
-    head: w of the index's taste, [D]. queries: without them `count` are made, by `model` if it is given, else from the
-    index's captions. rewrite: rephrases a query before its list is searched. Raises BadInput for an index that is too
-    small for a grid, one without captions where they are needed, and queries that cannot be read; Diverged where the
-    loss is not finite.
+    head: w of the index's taste, [D]. captioned: an index of the same model whose pictures and captions the contrastive
+    loss and the guard look at, such as the model was pretrained on; the index's own if not given. queries: without them
+    `count` are made, by `model` if it is given, else from the index's captions. rewrite: rephrases a query before its
+    list is searched. Raises BadInput for an index that is too small for a grid, one without captions where they are
+    needed, and queries that cannot be read; Diverged where the loss is not finite.
     """
     config, out = config or Align(), Path(out)
     config.check()
-    if in_milvus(index.folder):
-        raise BadInput(f"{index.folder} lies in Milvus. Index the pictures that shall be learned from into a folder.")
+    told = index if captioned is None else captioned
+    for one in (index, told):
+        if in_milvus(one.folder):
+            raise BadInput(f"{one.folder} lies in Milvus. Index the pictures that shall be learned from into a folder.")
+    if told.card.version != index.card.version:
+        raise BadInput(f"{told.folder} is of another model than {index.folder}. Index its pictures by the same one.")
     if not resume and checkpoint.found(out / "checkpoints"):
         raise BadInput(f"{out} holds a run that was begun. Go on with --resume or use another folder.")
     needed = reach(config.rows, config.columns, config.stride)
@@ -188,13 +211,14 @@ def align(
             f"{index.folder} holds {len(index)} pictures, and a grid of {config.rows} x {config.columns} at every "
             f"{config.stride}th rank needs {needed}. Add pictures, or lower --stride."
         )
-    watched, captioned = _split(captions_of(index), config)
+    watched, learned_from = _split(captions_of(told), config, told)
     before = fingerprint(clip.model)
 
     def make() -> tuple[Grids, int]:
-        asked, told = queries, list(captioned.values())
+        asked = queries
         if asked is None:
-            asked = from_model(model, told, count, config.seed) if model else from_captions(told, count, config.seed)
+            own = list((learned_from if captioned is None else captions_of(index)).values())
+            asked = from_model(model, own, count, config.seed) if model else from_captions(own, count, config.seed)
         return make_grids(index, clip, head, asked, rewrite, config), len(asked)
 
     with _main_process_first(cpu):
@@ -204,21 +228,24 @@ def align(
             f"{len(grids.queries)} queries are fewer than a batch of {config.batch}. Give more in a file, index "
             "pictures with captions, or lower --batch."
         )
-    watch = Watch(index, clip, head, watched, config.taste) if watched else None
+    watch = Watch(told, clip, head, watched, config.taste) if watched else None
     guard = Guard(watch.look, out / "samples", limits) if watch and config.guard else None
+    words = list(learned_from.values())
     learned = make_trainable(clip, config.train, config.rank, temperature=config.pretrain > 0)
     asked_for = {name: value for name, value in asdict(config).items() if name not in LOOPED}
-    about = {"job": "search align", "align": asked_for, "start": before, "learned": learned, "data": _digest(grids)}
+    data = _digest(grids, words)
+    about = {"job": "search align", "align": asked_for, "start": before, "learned": learned, "data": data}
     queue = Queue(config.queue if config.pretrain else 0, clip.dimensions)
     done = fit(
-        {"clip": Towers(clip, queue)},
+        {"clip": (Heads if config.train == "projection" else Towers)(clip, queue)},
         _Step(config, queue),
-        _Batches(index, clip, grids, captioned, config),
+        _Batches(index, told, clip, grids, learned_from, config, cpu),
         config.loop(),
         out,
         about=about,
         evaluate=watch.numbers if watch and not guard else None,
         guard=guard,
+        shares=layer_shares(clip, config.decay) if config.train == "full" else None,
         resume=resume,
         cpu=cpu,
         label=f"aligning by {config.method}",
@@ -239,20 +266,20 @@ def align(
     )
 
 
-def _split(captions: Mapping[int, str], config: Align) -> tuple[dict[int, str], dict[int, str]]:
+def _split(captions: Mapping[int, str], config: Align, index: Index) -> tuple[dict[int, str], dict[int, str]]:
     """Captioned pictures for the guard, and those that are learned from. Raises BadInput where there are too few."""
     rows = sorted(captions)
     order = [rows[at] for at in np.random.default_rng((config.seed, 7)).permutation(len(rows))]
     count = min(config.watched, len(order) // 4)
     if config.guard and count < NEEDED:
         raise BadInput(
-            f"the index has {len(order)} pictures with captions, and the guard needs {4 * NEEDED}. Index pictures with "
-            "captions, or use --no-guard."
+            f"{index.folder} has {len(order)} pictures with captions, and the guard needs {4 * NEEDED}. Index pictures "
+            "with captions, or use --no-guard."
         )
     if config.pretrain and len(order) - count < config.pairs:
         raise BadInput(
-            f"the index has {len(order)} pictures with captions, too few for batches of {config.pairs} pairs. Index "
-            "pictures with captions, or use --pretrain 0."
+            f"{index.folder} has {len(order)} pictures with captions, too few for batches of {config.pairs} pairs. "
+            "Index pictures with captions, or use --pretrain 0."
         )
     return {row: captions[row] for row in order[:count]}, {row: captions[row] for row in order[count:]}
 
@@ -300,26 +327,59 @@ def make_grids(
 
 
 class _Batches:
-    """The index-th batch of queries with their pictures, each prepared once and kept as long as there is room."""
+    """The index-th batch of queries with their pictures, each prepared once and kept as long as there is room; or what
+    the towers give of them, all of it computed at the beginning."""
 
-    def __init__(self, index: Index, clip: "Clip", grids: Grids, captioned: Mapping[int, str], config: Align) -> None:
-        self.index, self.grids, self.captioned = index, grids, captioned
+    def __init__(
+        self,
+        index: Index,
+        told: Index,
+        clip: "Clip",
+        grids: Grids,
+        captions: Mapping[int, str],
+        config: Align,
+        cpu: bool,
+    ) -> None:
+        self.grids, self.captions = grids, captions
         self.queries = shuffled(len(grids.queries), config.batch, config.seed)
-        self.rows = list(captioned)
+        self.rows = list(captions)
         self.pairs = shuffled(len(self.rows), config.pairs, config.seed + 1) if config.pretrain else None
-        size = prepare(open_named(index.row(int(grids.rows[0, 0]))[0]), clip).nbytes
-        self.picture = lru_cache(maxsize=max(1, KEPT // size))(lambda row: prepare(open_named(index.row(row)[0]), clip))
+
+        def picture(key: Key) -> Tensor:
+            of_grid, row = key
+            return prepare(open_named((index if of_grid else told).row(row)[0]), clip)
+
+        size = picture((True, int(grids.rows[0, 0]))).nbytes
+        self.picture = lru_cache(maxsize=max(1, KEPT // size))(picture)
+        self.seen = Seen(clip, picture) if config.train == "projection" else None
+        if self.seen:
+            self._look(self.seen, config, cpu)
 
     def __call__(self, number: int) -> Batch:
+        keys, texts, where, chosen = self._drawn(number)
+        if self.seen:
+            return Batch(self.seen.images(keys), self.seen.texts(texts), where, self.grids.reference[chosen])
+        pixels = torch.stack([self.picture(key) for key in keys])
+        return Batch(pixels, texts, where, self.grids.reference[chosen])
+
+    def _drawn(self, number: int) -> tuple[list[Key], list[str], Tensor, list[int]]:
+        """Pictures, texts, where each grid's pictures are among them, and which queries."""
         chosen = self.queries(number)
         rows, where = np.unique(self.grids.rows[chosen], return_inverse=True)
         told = [self.rows[at] for at in self.pairs(number)] if self.pairs else []
-        return Batch(
-            pixels=torch.stack([self.picture(int(row)) for row in [*rows.tolist(), *told]]),
-            texts=[*(self.grids.queries[at] for at in chosen), *(self.captioned[row] for row in told)],
-            where=torch.from_numpy(where.reshape(len(chosen), -1)),
-            reference=self.grids.reference[chosen],
-        )
+        keys = [*((True, row) for row in rows.tolist()), *((False, row) for row in told)]
+        texts = [*(self.grids.queries[at] for at in chosen), *(self.captions[row] for row in told)]
+        return keys, texts, torch.from_numpy(where.reshape(len(chosen), -1)), chosen
+
+    def _look(self, seen: Seen, config: Align, cpu: bool) -> None:
+        """Everything that this process will need, in a fixed order: a run that goes on sees the very same numbers."""
+        world, rank = of_processes(cpu)
+        drawn = [self._drawn(number * world + rank) for number in range(config.steps * config.accumulate)]
+        keys = sorted({key for of_batch, _, _, _ in drawn for key in of_batch})
+        texts = sorted({text for _, of_batch, _, _ in drawn for text in of_batch})
+        for start in track(range(0, len(keys), SEEN_AT_ONCE), "looking at pictures", unit="batches"):
+            seen.images(keys[start : start + SEEN_AT_ONCE])
+        seen.texts(texts)
 
 
 class _Step:
@@ -354,8 +414,8 @@ def _preferred(similar: Tensor, pairs: Tensor) -> Tensor:
     return (similar[:, :, None] > similar[:, None, :])[:, pairs].float().mean()
 
 
-def _digest(grids: Grids) -> str:
-    told = json.dumps([grids.queries, grids.rewritten, grids.rows.tolist()])
+def _digest(grids: Grids, captions: Sequence[str]) -> str:
+    told = json.dumps([grids.queries, grids.rewritten, grids.rows.tolist(), *captions])
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 

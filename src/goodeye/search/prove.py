@@ -23,17 +23,17 @@ from goodeye.judging.clip import Clip
 from goodeye.judging.metrics import Interval, bootstrap, paired_bootstrap
 from goodeye.judging.wins import Choice, Outcome, Wins, count_wins, outcome
 from goodeye.progress import progress
-from goodeye.search.align import Align, align
-from goodeye.search.build import index_pictures
+from goodeye.search.align import Align
+from goodeye.search.align import Method as Aligning
 from goodeye.search.embed import embed_items, embed_pixels, embed_text, embed_texts, prepare
 from goodeye.search.hpir import AXES, Axis, Group, Pair, choose, load, weighted
 from goodeye.search.index import Index
+from goodeye.search.lessons import ROW, Learner, Lessons, load_row, train_row
 from goodeye.search.lexicon import choose_phrases
 from goodeye.search.recall import load_captions, text_ranks_of
 from goodeye.search.rephrase import BY_MODEL, Asks, Method, rephrase
 from goodeye.search.shift import Scale, shift
 from goodeye.search.source import open_named
-from goodeye.search.taste import fit_taste, load_head
 from goodeye.search.vectors import Vector, Vectors
 
 Scores = Float[np.ndarray[Any, Any], "Q N"]
@@ -48,17 +48,14 @@ STRIP = 3  # queries in the strip of pictures
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ground:
+class Ground(Lessons):
     """What a proof stands on. gallery: the folder of unseen pictures that are searched, HPIR's among them; captions:
-    unseen pictures with captions; taught, votes: pictures with captions, and people's votes on them, to learn from.
-    prefer: says for a query's number which of two rows is better on each axis, one order a call. answers: a large model
-    that rephrases, or what stands in for one."""
+    unseen pictures with captions. prefer: says for a query's number which of two rows is better on each axis, one order
+    a call. answers: a large model that rephrases, or what stands in for one."""
 
     gallery: Path
     hpir: Path
     captions: Path
-    taught: Path
-    votes: Path
     prefer: Prefer
     answers: Asks
 
@@ -70,27 +67,13 @@ class Prove:
     seed: int = 0
     taste: float = 0.5
     depths: tuple[int, ...] = (20, 100, 400)
-    train: Align = field(
-        default_factory=lambda: Align(
-            steps=80,
-            warmup=10,
-            batch=8,
-            accumulate=2,
-            stride=4,
-            lr=5e-5,
-            gain=20.0,
-            pretrain=0.05,
-            queue=256,
-            evaluate_every=20,
-            guard=False,
-        )
-    )
-    queries: int = 600  # pseudo-queries that a row is trained on
+    train: Align = ROW
 
     def check(self) -> None:
         """Raises BadInput for numbers that make no sense."""
         if not np.isfinite(self.taste) or any(depth < 1 for depth in self.depths):
             raise BadInput("taste is a finite number, and a re-ranker's depth 1 or more. Correct them.")
+        self.train.check()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +106,7 @@ def prove(
     *,
     clip: Clip,
     aligned: Mapping[str, Path] | None = None,
-    retrain: Sequence[str] = (),
+    retrain: Sequence[Aligning] = (),
     config: Prove | None = None,
     models: str = "showroom",
     out: str | Path = "goodeye-search-proof",
@@ -141,10 +124,11 @@ def prove(
     config.check()
     base = Model(BASE, clip, ground, out, models)
     variants = {
-        name: Model(name, _model(folder, clip), ground, out, models) for name, folder in (aligned or {}).items()
+        name: Model(name, load_row(folder, clip), ground, out, models) for name, folder in (aligned or {}).items()
     }
     for name in retrain:
-        trained = _trained(name, base, ground, config, out, resume)
+        train = replace(config.train, method=name, seed=config.seed)
+        trained = train_row(base, train, out / "align" / name, resume)
         variants[name] = Model(name, trained, ground, out, models)
     bench = _Bench(ground, base, config)
     systems = _systems(base, variants, config)
@@ -199,71 +183,16 @@ def _systems(base: "Model", variants: Mapping[str, "Model"], config: Prove) -> l
     return found
 
 
-def _model(folder: Path, like: Clip) -> Clip:
-    place = folder / "clip" if (folder / "clip").is_dir() else folder
-    if not (place / "config.json").is_file():
-        raise BadInput(f"{folder} holds no model. Name the run folder of `goodeye search align`.")
-    return Clip.from_pretrained(place, like.model.device)
-
-
-def _trained(name: str, base: "Model", ground: Ground, config: Prove, out: Path, resume: bool) -> Clip:
-    """The model after a method of `align`, on the taught pictures; their queries are rewritten by the lexicon."""
-    folder = out / "align" / name
-    if not (folder / "clip" / "config.json").is_file():
-        index, head = base.taught, base.head
-        train = replace(config.train, method=name, seed=config.seed)  # type: ignore[arg-type]
-        copy = Clip.from_pretrained(_source(base.clip, out), base.clip.model.device)
-        align(
-            index,
-            copy,
-            head,
-            folder,
-            count=config.queries,
-            rewrite=lambda query: choose_phrases(query, index, base.clip, head).text,
-            config=train,
-            resume=resume,
-            cpu=base.clip.model.device.type == "cpu",
-        )
-    return Clip.from_pretrained(folder / "clip", base.clip.model.device)
-
-
-def _source(clip: Clip, out: Path) -> Path:
-    """The start model as a folder: each method trains a copy of it."""
-    from goodeye.search.towers import save_clip
-
-    return save_clip(clip, out / "align" / "start")
-
-
-class Model:
-    """A model with what a proof knows by it: the gallery, the captioned pictures, and its own taste.
-
-    The taste is fitted anew for each model, on the same votes: embeddings of two models have nothing in common.
-    """
+class Model(Learner):
+    """A model with what a proof knows by it, too: the gallery and the captioned pictures."""
 
     def __init__(self, name: str, clip: Clip, ground: Ground, out: Path, models: str) -> None:
-        self.name, self.clip, self.ground, self.models = name, clip, ground, models
-        self.out = out / "indexes" / f"{name}-{clip.version}"
-
-    def _index(self, source: Path) -> Index:
-        folder = self.out / source.name
-        index_pictures(source, folder, self.clip, self.models, duplicates=0)
-        return Index(folder)
+        super().__init__(name, clip, ground, out, models)
+        self.ground = ground
 
     @cached_property
     def gallery(self) -> Index:
-        return self._index(self.ground.gallery)
-
-    @cached_property
-    def taught(self) -> Index:
-        return self._index(self.ground.taught)
-
-    @cached_property
-    def head(self) -> Vector:
-        """w of the taste, [D]."""
-        path = self.out / "taste.safetensors"
-        if not path.exists():
-            fit_taste(self.taught.folder, self.ground.votes, out=path)
-        return load_head(path, self.taught.card).weight.numpy()
+        return self.index(self.ground.gallery)
 
     @cached_property
     def vectors(self) -> Vectors:

@@ -5,7 +5,7 @@
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from goodeye.search.adapt import make_trainable
 from goodeye.training.loop import Data, Evaluate, Loop, Modules, Result, fit
 
 SMOOTHING = 0.1
+SEEN_AT_ONCE = 64  # pictures or texts that go through a tower together
 LEAST_TEMPERATURE = 0.01  # CLIP's: similarities are multiplied by 100 at most
 
 Units = Float[Tensor, "N D"]  # of length 1
@@ -41,6 +42,71 @@ class Towers(nn.Module):
         features = self.model.get_image_features(pixel_values=pixels).pooler_output
         temperature = (-self.model.logit_scale).exp().clamp(LEAST_TEMPERATURE, 1.0)
         return F.normalize(features.float(), dim=-1), self.clip.embed_texts(texts), temperature.squeeze()
+
+
+class Heads(nn.Module):
+    """The same call for a model of which the projections alone learn: what its towers give them does not change, so it
+    is computed once (`Seen`) and handed over in the place of pictures and texts."""
+
+    def __init__(self, clip: Clip, queue: "Queue") -> None:
+        super().__init__()
+        model: Any = clip.model
+        self.image, self.text, self.queue = model.visual_projection, model.text_projection, queue
+        self.logit_scale = model.logit_scale
+
+    def forward(
+        self, images: Float[Tensor, "N H"], texts: Float[Tensor, "M K"]
+    ) -> tuple[Units, Float[Tensor, "M D"], Float[Tensor, ""]]:
+        """images, texts: as `Seen` gives them. Returns what `Towers` returns."""
+        temperature = (-self.logit_scale).exp().clamp(LEAST_TEMPERATURE, 1.0)
+        image, text = self.image(images).float(), self.text(texts).float()
+        return F.normalize(image, dim=-1), F.normalize(text, dim=-1), temperature.squeeze()
+
+
+class Seen:
+    """What a model's towers give its projections, of each picture and text once, as long as this object lives.
+
+    picture: prepares the pixels of a key, [3, h, w].
+    """
+
+    def __init__(self, clip: Clip, picture: Callable[[Any], Tensor]) -> None:
+        self.clip, self.picture, self.known = clip, picture, dict[Any, Tensor]()
+
+    def images(self, keys: Sequence[Any]) -> Float[Tensor, "N H"]:
+        """One row for each key."""
+        return self._of(keys, self._images)
+
+    def texts(self, texts: Sequence[str]) -> Float[Tensor, "M K"]:
+        """One row for each text."""
+        return self._of(texts, self._texts)
+
+    def _of(self, keys: Sequence[Any], look: Callable[[Sequence[Any]], Tensor]) -> Tensor:
+        new = [key for key in dict.fromkeys(keys) if key not in self.known]
+        for start in range(0, len(new), SEEN_AT_ONCE):
+            part = new[start : start + SEEN_AT_ONCE]
+            self.known.update(zip(part, look(part).cpu(), strict=True))
+        return torch.stack([self.known[key] for key in keys])
+
+    def _images(self, keys: Sequence[Any]) -> Tensor:
+        model: Any = self.clip.model
+        pixels = torch.stack([self.picture(key) for key in keys]).to(model.device)
+        return _given(model.visual_projection, lambda: model.get_image_features(pixel_values=pixels))
+
+    def _texts(self, texts: Sequence[str]) -> Tensor:
+        model: Any = self.clip.model
+        return _given(model.text_projection, lambda: self.clip.embed_texts(texts))
+
+
+@torch.no_grad()
+def _given(projection: nn.Module, call: Callable[[], Any]) -> Tensor:
+    """What a layer is given while `call` runs."""
+    given: list[Tensor] = []
+    hook = projection.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
+    try:
+        call()
+    finally:
+        hook.remove()
+    return given[0]
 
 
 def contrastive(
@@ -113,6 +179,14 @@ def is_main(cpu: bool) -> bool:
     from accelerate import PartialState
 
     return bool(PartialState(cpu=cpu).is_main_process)
+
+
+def of_processes(cpu: bool) -> tuple[int, int]:
+    """How many processes train, and which of them this is."""
+    from accelerate import PartialState
+
+    state = PartialState(cpu=cpu)
+    return int(state.num_processes), int(state.process_index)
 
 
 class Pairs(NamedTuple):

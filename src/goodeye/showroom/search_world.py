@@ -25,6 +25,7 @@ from goodeye.images import save_png, to_pil
 from goodeye.judging.large import Asked
 from goodeye.judging.wins import Choice
 from goodeye.progress import progress
+from goodeye.search.lessons import Lessons
 from goodeye.search.prove import Ground
 from goodeye.search.rephrase import A
 from goodeye.showroom import looks
@@ -233,30 +234,40 @@ def rate(shots: Shots, raters: Raters, path: Path) -> None:
 # --- the proof
 
 
-def ground(folder: str | Path, *, seed: int = 0, queries: int = 160, taught: int = 60, recall: int = 400) -> Ground:
+def ground(
+    folder: str | Path, *, seed: int = 0, queries: int = 160, taught: int = 60, recall: int = 400, plain: int = 0
+) -> Ground:
     """All that a proof of search stands on, written below `folder`: unseen contents to search among, HPIR with 30 votes
-    on each row, captioned scenes for recall, and pictures with captions and other people's votes to learn from.
+    on each row, captioned scenes for recall, and what `lessons` writes.
 
-    taught: contents that are learned from, ten pictures each. The same call goes on where it was stopped.
+    taught, plain: as `lessons` has them. The same call goes on where it was stopped.
     """
     folder = Path(folder)
     contents = draw_contents(FRESH + seed, queries)
     gallery = shoot(folder / "gallery", contents, 10, FRESH + seed, captions=False)
     panel = Raters(30, FRESH + seed)
     write_hpir(folder / "hpir.json", contents, gallery, panel)
-    lesson = shoot(folder / "taught", draw_contents(TAUGHT + seed, taught), 10, TAUGHT + seed, captions=True)
-    rate(lesson, Raters(9, TAUGHT + seed, noise=0.06), folder / "votes.csv")
-    _captioned(folder, recall, FRESH + 500_000 + seed)
+    learned = lessons(folder, TAUGHT + seed, taught=taught, plain=plain)
     judge = RowJudge(contents, gallery, FRESH + seed)
     return Ground(
         gallery=gallery.folder,
         hpir=folder / "hpir.json",
-        captions=folder / "captions.csv",
-        taught=lesson.folder,
-        votes=folder / "votes.csv",
+        captions=_captioned(folder / "captions.csv", "captioned", recall, FRESH + 500_000 + seed),
+        taught=learned.taught,
+        votes=learned.votes,
+        plain=learned.plain,
         prefer=judge.prefer,
         answers=StandIn(),
     )
+
+
+def lessons(folder: Path, seed: int, *, taught: int = 60, plain: int = 800) -> Lessons:
+    """What is learned from: `taught` contents, ten pictures each, well and badly photographed, with captions and nine
+    people's votes; and `plain` scenes with captions, such as the showroom's CLIP was trained on (0: none)."""
+    lesson = shoot(folder / "taught", draw_contents(seed, taught), 10, seed, captions=True)
+    rate(lesson, Raters(9, seed, noise=0.06), folder / "votes.csv")
+    scenes = _captioned(folder / "plain.csv", "plain", plain, seed + 500_000) if plain else None
+    return Lessons(taught=lesson.folder, votes=folder / "votes.csv", plain=scenes)
 
 
 def write_hpir(path: Path, contents: Sequence[Content], shots: Shots, raters: Raters) -> None:
@@ -296,18 +307,18 @@ def _row(
     return row
 
 
-def _captioned(folder: Path, count: int, seed: int) -> None:
-    """Plain scenes with their whole captions, for recall."""
-    path = folder / "captions.csv"
-    if path.exists():
-        return
+def _captioned(table: Path, pictures: str, count: int, seed: int) -> Path:
+    """Plain scenes with their whole captions; returns the table."""
+    if table.exists():
+        return table
     lines = ["image,caption"]
     for made in S.render_many([S.sample(seed, index, S.CLASSES[:1]) for index in range(count)], batch=SAMPLES):
         for image, caption in zip(made.image, made.captions, strict=True):
-            name = f"captioned/{len(lines) - 1:04d}.png"
-            save_png(to_pil(image), folder / name)
+            name = f"{pictures}/{len(lines) - 1:04d}.png"
+            save_png(to_pil(image), table.parent / name)
             lines.append(f'{name},"{caption}"')
-    write_bytes(path, "\n".join([*lines, ""]).encode())
+    write_bytes(table, "\n".join([*lines, ""]).encode())
+    return table
 
 
 class RowJudge:

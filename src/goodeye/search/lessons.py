@@ -1,0 +1,109 @@
+"""What a proof of search learns from, and how a row of it is trained: taste, then the model itself by `align`."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from goodeye.errors import BadInput
+from goodeye.judging.clip import Clip
+from goodeye.search.adapt import adapted
+from goodeye.search.align import Align, align
+from goodeye.search.build import index_pictures
+from goodeye.search.index import Index
+from goodeye.search.lexicon import choose_phrases
+from goodeye.search.pseudo import captions_of, from_captions
+from goodeye.search.taste import fit_taste, load_head
+from goodeye.search.towers import save_clip
+from goodeye.search.vectors import Vector
+
+ROW = Align(
+    train="projection",
+    steps=1000,
+    warmup=30,
+    batch=16,
+    accumulate=1,
+    stride=4,
+    lr=1e-3,
+    gain=20.0,
+    pretrain=1.0,
+    queue=256,
+    evaluate_every=200,
+    watched=0,
+    guard=False,
+)  # ours: how a row is trained in the showroom's small world (docs/lab.md)
+QUERIES = 600  # pseudo-queries that a row is trained on, at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lessons:
+    """taught, votes: pictures with captions, and people's votes on them. plain: captioned pictures such as the model
+    was pretrained on, for the contrastive loss; without them it learns from the taught ones."""
+
+    taught: Path
+    votes: Path
+    plain: Path | None = None
+
+
+class Learner:
+    """A model with what it knows of the lessons: their indexes, and its own taste.
+
+    The taste is fitted anew for each model, on the same votes: embeddings of two models have nothing in common.
+    """
+
+    def __init__(self, name: str, clip: Clip, lessons: Lessons, out: Path, models: str) -> None:
+        self.name, self.clip, self.lessons, self.models = name, clip, lessons, models
+        self.out = out / "indexes" / f"{name}-{clip.version}"
+
+    def index(self, source: Path) -> Index:
+        """The index of a folder or table of pictures by this model; made once."""
+        folder = self.out / source.stem
+        index_pictures(source, folder, self.clip, self.models, duplicates=0)
+        return Index(folder)
+
+    @cached_property
+    def taught(self) -> Index:
+        return self.index(self.lessons.taught)
+
+    @cached_property
+    def plain(self) -> Index | None:
+        return None if self.lessons.plain is None else self.index(self.lessons.plain)
+
+    @cached_property
+    def head(self) -> Vector:
+        """w of the taste, [D]."""
+        path = self.out / "taste.safetensors"
+        if not path.exists():
+            fit_taste(self.taught.folder, self.lessons.votes, out=path)
+        return load_head(path, self.taught.card).weight.numpy()
+
+
+def train_row(learner: Learner, config: Align, folder: Path, resume: bool = True, count: int = QUERIES) -> Clip:
+    """The model after `config.method` on the lessons, its run in `folder`; trained once. Queries are made of the taught
+    captions, and their lists are those of the queries as the lexicon rewrites them."""
+    if not (folder / "clip" / "config.json").is_file():
+        index, head = learner.taught, learner.head
+        start = save_clip(learner.clip, folder.parent / "start")
+        align(
+            index,
+            Clip.from_pretrained(start, learner.clip.model.device),
+            head,
+            folder,
+            captioned=learner.plain,
+            queries=from_captions(list(captions_of(index).values()), count, config.seed),
+            rewrite=lambda query: choose_phrases(query, index, learner.clip, head).text,
+            config=config,
+            resume=resume,
+            cpu=learner.clip.model.device.type == "cpu",
+        )
+    return Clip.from_pretrained(folder / "clip", learner.clip.model.device)
+
+
+def load_row(folder: Path, like: Clip) -> Clip:
+    """The model in a run folder of `align`, in a model's own folder, or `like` with an adapter. Raises BadInput for
+    other folders."""
+    if (folder / "adapter_config.json").is_file():
+        return adapted(like, folder)
+    place = folder / "clip" if (folder / "clip").is_dir() else folder
+    if not (place / "config.json").is_file():
+        raise BadInput(f"{folder} holds no model. Name the run folder of `goodeye search align`.")
+    return Clip.from_pretrained(place, like.model.device)
