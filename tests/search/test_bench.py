@@ -10,7 +10,11 @@ def test_the_bench_of_a_small_index(bench, tmp_path, monkeypatch):
     arguments = ["--rows", "4000", "--dimensions", "32", "--queries", "20", "--out", str(tmp_path / "b.json")]
     result = bench("search_index").main(arguments)
     assert result["recall_at_10"] >= 0.95 and result["build"]["lists_looked_at"] >= 1
-    assert set(result["ms_per_query"]) >= {"bare faiss", "index", "two stages, 100"}
+    assert set(result["ms_per_query"]) >= {"bare faiss", "index", "index, shifted", "two stages, 100"}
+    by_taste = result["recall_at_10_by_taste"]
+    assert by_taste["index, shifted"] >= 0.9 and by_taste["two stages, 400"] >= by_taste["two stages, 100"]
+    assert result["recall_at_10"] >= result["recall_at_10_of_bare_faiss"]
     times = result["ms_per_query"]
     assert result["overhead"] == pytest.approx(times["index"]["median"] / times["bare faiss"]["median"] - 1, abs=1e-3)
-    assert 0 < result["start_up_seconds"] < 30 and (tmp_path / "b.json").exists()
+    assert 0 < result["start_up_seconds"] < result["start_up_with_imports_seconds"] < 120
+    assert (tmp_path / "b.json").exists()
