@@ -64,6 +64,26 @@ def test_average_precision_is_the_one_that_is_computed_by_hand():
     assert found == {"red": pytest.approx(51 / 101, abs=1e-3), "green": pytest.approx(0.3, abs=1e-3)}
 
 
+def test_the_labels_of_real_photographs_found_exactly_have_precision_1(coco128):
+    from goodeye.synth.sources import read_coco
+
+    photographs = read_coco(coco128)
+    names = sorted({name for one in photographs for name in one.names})
+    truth = Pictures(
+        torch.zeros(len(photographs), 3, 64, 64, dtype=torch.uint8),
+        [torch.tensor(one.boxes).reshape(-1, 4) for one in photographs],
+        [torch.tensor([names.index(name) for name in one.names], dtype=torch.long) for one in photographs],
+        tuple(names),
+    )
+    found = [
+        Found(boxes, labels, torch.ones(len(labels))) for boxes, labels in zip(truth.boxes, truth.labels, strict=True)
+    ]
+    exact = average_precision(found, truth)
+    assert set(exact) == set(names) and min(exact.values()) > 0.999
+    blind = [Found(one.boxes[:0], one.labels[:0], one.scores[:0]) for one in found[64:]]
+    assert average_precision([*found[:64], *blind], truth)["person"] < 0.8
+
+
 def test_nothing_found_is_no_precision():
     pool = squares(2)
     none = Found(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long), torch.zeros(0))

@@ -45,6 +45,23 @@ def test_coco_is_sound_and_reads_back(examples, tmp_path):
     assert len(build_priors([tmp_path / "set" / "coco.json"])) == 12  # left of and right of, in six pictures
 
 
+@pytest.mark.parametrize(("name", "lvis"), [("coco.json", False), ("lvis.json", True)])
+def test_the_set_loads_in_faster_coco_eval_and_its_own_labels_are_all_found(examples, tmp_path, name, lvis):
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    export(examples, tmp_path / "set")
+    truth = COCO(str(tmp_path / "set" / name))
+    answers = [
+        {"image_id": one["image_id"], "category_id": one["category_id"], "bbox": one["bbox"], "score": 0.9}
+        for one in truth.dataset["annotations"]
+    ]
+    found = COCOeval_faster(truth, truth.loadRes(answers), "bbox", print_function=lambda *words: None, lvis_style=lvis)
+    found.evaluate()
+    found.accumulate()
+    found.summarize()
+    assert len(truth.imgs) == 12 and len(truth.anns) == 18 and found.stats[0] == pytest.approx(1.0)
+
+
 def test_lvis_says_how_frequent_categories_are(examples, tmp_path):
     export(examples, tmp_path / "set", ["lvis"])
     data = json.loads((tmp_path / "set" / "lvis.json").read_text())

@@ -141,6 +141,6 @@ def test_a_whole_proof_that_was_stopped_goes_on(tmp_path, monkeypatch):
     assert "Spearman of score and gain over 2 bins" in P.table(numbers)
     assert not list(Path(tmp_path / "proof").rglob("checkpoints"))
     with pytest.raises(BadInput, match="holds another proof"):
-        P.prove(ground, tmp_path / "proof", P.Prove(seeds=2))
+        P.prove(ground, tmp_path / "proof", P.Prove(bins=4))
     with pytest.raises(BadInput, match="Ask for more"):
         P.Prove(bins=1)

@@ -92,11 +92,12 @@ def widened(unet: Any) -> Any:
     """A GLIGEN U-Net with the weights of a plain one; what is added is new, its gates closed, so it draws the same."""
     from diffusers import UNet2DConditionModel
 
-    gated = UNet2DConditionModel.from_config({**unet.config, "attention_type": "gated"})
+    config = {name: value for name, value in unet.config.items() if not name.startswith("_")}  # all of it, given
+    gated = UNet2DConditionModel.from_config(config | {"attention_type": "gated"})
     missing, unexpected = gated.load_state_dict(unet.state_dict(), strict=False)
     if unexpected or not all(map(is_added, missing)):
         raise ValueError("the U-Net has other parts than a GLIGEN U-Net of its configuration")
-    return gated.to(device=unet.device, dtype=unet.dtype)
+    return (gated if gated.dtype == unet.dtype else gated.to(unet.dtype)).to(unet.device)
 
 
 def save_added(gated: Any, folder: str | Path, plain: Any, drawing: Drawing) -> None:

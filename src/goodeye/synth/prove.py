@@ -64,8 +64,8 @@ class Prove:
     tries: int = 4
     bins: int = 8
     rare: int = 10  # a category in at most so many real pictures is rare, as in LVIS
-    steps: int = 600  # on the real pictures alone
-    more: int = 150  # from there on, of every row
+    steps: int = 500  # on the real pictures alone
+    more: int = 100  # from there on, of every row
     lr: float = 1e-3
     batch: int = 16
     width: int = 64  # of the detector
@@ -106,9 +106,13 @@ class Row:
 
 def prove(ground: Ground, out: str | Path, config: Prove | None = None) -> dict[str, Any]:
     """All rows of all seeds, then the numbers, which are written to out/results.json, too; the same call goes on where
-    it was stopped. Raises BadInput where `out` holds another proof."""
+    it was stopped. Seeds that `out` has already, from other calls, are taken as they are: processes may share them out.
+
+    Raises BadInput where `out` holds another proof.
+    """
     config, out = config or Prove(), Path(out)
-    _claim(out, {**asdict(config), "about": json.loads(json.dumps(dict(ground.about)))})
+    told = {name: value for name, value in asdict(config).items() if name not in ("seed", "seeds")}
+    _claim(out, {**told, "about": json.loads(json.dumps(dict(ground.about)))})
     rows = [row for number in range(config.seeds) for row in _seed(ground, config, out, config.seed + number)]
     judge = ClisL.fit(build_priors([], [], ground.layouts(config.references, 7_000 + config.seed)), seed=config.seed)
     swap = swap_test(judge, *judge.held)
