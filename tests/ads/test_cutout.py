@@ -8,7 +8,15 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from goodeye.ads.cutout import cut_out, guided_filter, is_cut_out, largest_parts, with_holes_filled, without_halo
+from goodeye.ads.cutout import (
+    Cutting,
+    cut_out,
+    guided_filter,
+    is_cut_out,
+    largest_parts,
+    with_holes_filled,
+    without_halo,
+)
 from goodeye.errors import BadInput
 from goodeye.images import open_image
 
@@ -69,6 +77,12 @@ def test_a_large_photograph_is_cut_at_its_full_resolution(scene):
     assert overlap(cut, mask) > 0.97
     soft = np.asarray(cut.getchannel("A"))
     assert ((soft > 10) & (soft < 245)).mean() < 0.03, "the edge is an edge, not a haze"
+
+
+def test_a_very_large_photograph_is_made_smaller_first(scene):
+    picture, mask = scene
+    cut = cut_out(picture.resize((2000, 1500), Image.Resampling.BICUBIC), Knows(mask), cutting=Cutting(largest=400))
+    assert cut.size == (400, 300) and overlap(cut, mask) > 0.97
 
 
 def test_the_edge_keeps_the_products_colour(scene):

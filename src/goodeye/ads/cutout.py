@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 from goodeye.errors import BadInput
-from goodeye.images import to_tensor, within
+from goodeye.images import shrunk, to_tensor, within
 
 Remover = Literal["saliency", "rembg"]
 Alpha = Float[np.ndarray, "H W"]
@@ -27,6 +27,7 @@ Pixels = UInt8[np.ndarray, "H W 3"]
 class Cutting:
     """How a photograph is cut out (ours, found by eye on real photographs)."""
 
+    largest: int = 4096  # long side of what is cut out; a larger photograph would take gigabytes
     stands_out: float = 0.5  # the saliency that something must reach for there to be a product at all
     mean_times: float = 2.0  # a pixel counts as product from this times the map's mean (Achanta et al. 2009) …
     lowest: float = 0.15  # … but no lower than this, and no higher than stands_out
@@ -63,8 +64,9 @@ def cut_out(
 ) -> Image.Image:
     """The product as RGBA. A cut-out stays as it is; from a photograph the background is removed.
 
-    An alpha channel that hides nothing counts as none. The saliency model is loaded only for a photograph. Raises
-    BadInput, with `name` in it, when the picture is fully transparent or nothing in it stands out.
+    An alpha channel that hides nothing counts as none. The saliency model is loaded only for a photograph; a
+    very large one gives a smaller cut-out (`Cutting.largest`). Raises BadInput, with `name` in it, when the picture is
+    fully transparent or nothing in it stands out.
     """
     if is_cut_out(img):
         return img
@@ -73,7 +75,7 @@ def cut_out(
             f"{name} is fully transparent, so there is no product to keep. "
             "Use a cut-out with visible pixels, or a photograph without alpha."
         )
-    rgb = img.convert("RGB")
+    rgb = shrunk(img.convert("RGB"), cutting.largest)
     if remover == "rembg":
         return _by_rembg(rgb)
     pixels = np.asarray(rgb)
