@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from goodeye.ads.canvas import place
 from goodeye.ads.cutout import cut_out
 from goodeye.ads.make import make
 from goodeye.errors import BadInput
 from goodeye.images import open_image
-from goodeye.modelset import SHOWROOM, Models, resolve
+from goodeye.modelset import ROLES, SHOWROOM, Models, resolve
 
 NEEDED = ("vae", "text_encoder", "tokenizer", "unet", "controlnet", "scheduler", "depth", "saliency", "rfnet")
 
@@ -22,6 +23,18 @@ def showroom() -> Models:
     missing = [role for role in NEEDED if not (SHOWROOM / role).is_dir()]
     assert not missing, f"the package ships no {', '.join(missing)}"
     return Models(resolve("showroom"))
+
+
+def test_what_is_shipped_is_small_half_precision_without_pickles_and_has_cards():
+    files = [file for file in SHOWROOM.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) < 40_000_000
+    assert not [file for file in files if file.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")]
+    for role in ROLES:
+        assert (SHOWROOM / role / "README.md").read_text(encoding="utf-8").startswith(f"# {role}\n")
+        for file in (SHOWROOM / role).glob("*.safetensors"):
+            with safe_open(file, "pt") as weights:
+                kinds = {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118
+            assert kinds <= {"F16", "I64"}, file
 
 
 @pytest.fixture(scope="module")
