@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from goodeye.atomic import append, mend, read_rows, require_writable
+from goodeye.atomic import append, mend, read_rows, require_writable, whole_folder
 from goodeye.errors import BadInput
 
 
@@ -50,3 +50,20 @@ def test_what_cannot_be_written_is_said_before_and_what_can_is_left_as_it_was(tm
 def test_a_full_disk_is_said_in_one_line():
     with pytest.raises(BadInput, match=r"^/dev/full cannot be written: No space left on device\. Make room"):
         append("/dev/full", {"n": 1})
+
+
+def test_a_folder_is_whole_or_as_it_was(tmp_path):
+    place = tmp_path / "new" / "best"
+    for words in ("one", "two"):
+        with whole_folder(place) as partial:
+            assert partial != place and list(partial.iterdir()) == []
+            (partial / words).write_text(words)
+    assert [file.name for file in place.iterdir()] == ["two"] and list(place.parent.iterdir()) == [place]
+    with pytest.raises(KeyboardInterrupt), whole_folder(place) as partial:
+        (partial / "three").write_text("half")
+        raise KeyboardInterrupt
+    assert [file.name for file in place.iterdir()] == ["two"]
+    (tmp_path / "file").write_text("")
+    message = r"below cannot be written: Not a directory\. Make room or choose another folder, then go on with --resume"
+    with pytest.raises(BadInput, match=message), whole_folder(tmp_path / "file" / "below"):
+        pass

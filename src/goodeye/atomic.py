@@ -1,15 +1,20 @@
-"""Files that are whole or not there, whenever the process dies; and files of JSON lines, whole but for the last."""
+"""Files and folders that are whole or not there, whenever the process dies; files of JSON lines, but for the last."""
 
 import json
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from goodeye.errors import BadInput
+
+PARTIAL = ".part"  # what a folder that is being written ends in
 
 
 @contextmanager
@@ -56,6 +61,33 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     """Writes the whole of `data` or nothing. Raises BadInput as `whole_file` does."""
     with whole_file(path) as temporary:
         temporary.write_bytes(data)
+
+
+@contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """Gives an empty folder beside `path` to write to; on a clean exit it is flushed to disk and takes the name, in the
+    place of what was there.
+
+    The folder beside it is called as `path` with `.part` added: a kill leaves it, and the next time it is made anew.
+    Raises BadInput where the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    partial = path.with_name(f"{path.name}{PARTIAL}")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        for file in partial.rglob("*"):
+            flush(file)
+        flush(partial)
+        shutil.rmtree(path, ignore_errors=True)
+        partial.rename(path)
+        flush(path.parent)
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise BadInput(
+            f"{path} cannot be written: {why}. Make room or choose another folder, then go on with --resume."
+        ) from error
 
 
 def append(path: str | Path, *rows: Mapping[str, Any]) -> None:

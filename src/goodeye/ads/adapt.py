@@ -4,7 +4,6 @@ What is saved loads with diffusers and peft alone: `ControlNetModel.from_pretrai
 `pipeline.load_lora_weights(folder)`.
 """
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from goodeye.ads.settings import Train
+from goodeye.atomic import whole_folder
 from goodeye.errors import BadInput
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class WholeControlNet:
 
     def save(self, folder: Path) -> Path:
         """folder/controlnet, for ControlNetModel.from_pretrained."""
-        with _whole(folder / "controlnet") as partial:
+        with whole_folder(folder / "controlnet") as partial:
             self.network.save_pretrained(partial)
         return folder / "controlnet"
 
@@ -120,7 +120,7 @@ class LoRA:
         from diffusers import StableDiffusionPipeline
         from peft.utils import get_peft_model_state_dict
 
-        with _whole(folder / "lora") as partial:
+        with whole_folder(folder / "lora") as partial:
             layers = get_peft_model_state_dict(self.network, adapter_name=NAME)
             StableDiffusionPipeline.save_lora_weights(partial, unet_lora_layers=layers)
         return folder / "lora"
@@ -147,17 +147,3 @@ def put_on(models: "Models", folder: str | Path) -> None:
 
     network = ControlNetModel.from_pretrained(place, use_safetensors=True, torch_dtype=models.dtype)
     models.controlnet = network.to(models.device).eval().requires_grad_(False)
-
-
-@contextmanager
-def _whole(target: Path) -> Iterator[Path]:
-    """A folder to write into, which takes the target's place when all is in it."""
-    partial = target.with_name(f"{target.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
-    except OSError as error:
-        raise BadInput(f"{target} cannot be written: {error.strerror}. Make room there, then --resume.") from error

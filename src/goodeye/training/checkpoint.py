@@ -2,8 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from goodeye.atomic import flush
+from goodeye.atomic import PARTIAL, whole_folder
 from goodeye.errors import BadInput
 
 Weights = dict[str, Tensor]
-
-_PARTIAL = ".part"
 
 
 @dataclass
@@ -55,7 +52,7 @@ def save(
     keep: int,
 ) -> Path:
     """Writes folder/<step>/ beside its name first, renames it when it is on disk, and drops all but the last `keep`."""
-    with _whole(folder / f"{state.step:08d}") as partial:
+    with whole_folder(folder / f"{state.step:08d}") as partial:
         for name, module in modules.items():
             _write(trained(module), partial / f"{name}.safetensors")
         for name, weights in averages.items():
@@ -64,14 +61,14 @@ def save(
         (partial / "state.json").write_text(json.dumps(asdict(state)))
     kept = found(folder)[-keep:]
     for old in folder.iterdir():  # also what a kill left of a checkpoint that was being dropped
-        if old not in kept and (old.name.isdigit() or old.suffix == _PARTIAL):
+        if old not in kept and (old.name.isdigit() or old.suffix == PARTIAL):
             shutil.rmtree(old, ignore_errors=True)
     return folder / f"{state.step:08d}"
 
 
 def save_best(folder: Path, modules: Mapping[str, nn.Module], step: int) -> None:
     """Writes folder/<step>/ with what is trained of the modules, as they are now."""
-    with _whole(folder / f"{step:08d}") as partial:
+    with whole_folder(folder / f"{step:08d}") as partial:
         for name, module in modules.items():
             _write(trained(module), partial / f"{name}.safetensors")
 
@@ -127,26 +124,6 @@ def load(
             raise
         raise BadInput(
             f"{checkpoint} is damaged ({error}). Delete that folder to go on from the checkpoint before it."
-        ) from error
-
-
-@contextmanager
-def _whole(target: Path) -> Iterator[Path]:
-    """A folder to write to, beside `target`; on a clean exit it is flushed to disk and takes the name."""
-    partial = target.with_suffix(_PARTIAL)
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        for file in partial.iterdir():
-            flush(file)
-        flush(partial)
-        shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
-        flush(target.parent)
-    except (OSError, SafetensorError) as error:
-        raise BadInput(
-            f"{target} cannot be written: {error}. Make room or choose another folder, then go on with --resume."
         ) from error
 
 
