@@ -17,6 +17,7 @@ def test_captions_give_beginnings_of_themselves():
     starts |= {f"{shoe}, bright daylight, beside a cup"}
     assert len(set(found)) == len(found) and set(found) <= starts and "a lamp" in found
     assert from_captions(CAPTIONS * 3, 50, seed=1) == found and len(from_captions(CAPTIONS, 2)) == 2
+    assert set(from_captions(CAPTIONS * 3, 50, most=1)) == {"a lamp", "a blue chair", shoe}
     assert from_captions(["", " , ."], 5) == []
 
 

@@ -10,7 +10,6 @@ from goodeye.search.adapt import adapted
 from goodeye.search.align import Align, align
 from goodeye.search.build import index_pictures
 from goodeye.search.index import Index
-from goodeye.search.lexicon import choose_phrases
 from goodeye.search.pseudo import captions_of, from_captions
 from goodeye.search.taste import fit_taste, load_head
 from goodeye.search.towers import save_clip
@@ -18,7 +17,7 @@ from goodeye.search.vectors import Vector
 
 ROW = Align(
     train="projection",
-    steps=1000,
+    steps=300,
     warmup=30,
     batch=16,
     accumulate=1,
@@ -26,8 +25,8 @@ ROW = Align(
     lr=1e-3,
     gain=20.0,
     pretrain=1.0,
-    queue=256,
-    evaluate_every=200,
+    queue=0,
+    evaluate_every=100,
     watched=0,
     guard=False,
 )  # ours: how a row is trained in the showroom's small world (docs/lab.md)
@@ -78,19 +77,18 @@ class Learner:
 
 
 def train_row(learner: Learner, config: Align, folder: Path, resume: bool = True, count: int = QUERIES) -> Clip:
-    """The model after `config.method` on the lessons, its run in `folder`; trained once. Queries are made of the taught
-    captions, and their lists are those of the queries as the lexicon rewrites them."""
+    """The model after `config.method` on the lessons, its run in `folder`; trained once. Queries are what the taught
+    captions name first, and lists are those of the queries as they are: the lexicon's words gain nothing in the
+    showroom."""
     if not (folder / "clip" / "config.json").is_file():
-        index, head = learner.taught, learner.head
         start = save_clip(learner.clip, folder.parent / "start")
         align(
-            index,
+            learner.taught,
             Clip.from_pretrained(start, learner.clip.model.device),
-            head,
+            learner.head,
             folder,
             captioned=learner.plain,
-            queries=from_captions(list(captions_of(index).values()), count, config.seed),
-            rewrite=lambda query: choose_phrases(query, index, learner.clip, head).text,
+            queries=from_captions(list(captions_of(learner.taught).values()), count, config.seed, most=1),
             config=config,
             resume=resume,
             cpu=learner.clip.model.device.type == "cpu",

@@ -25,15 +25,15 @@ class Queries(Answer):
     queries: list[str] = Field(min_length=1)
 
 
-def from_captions(captions: Sequence[str], count: int, seed: int = 0) -> list[str]:
+def from_captions(captions: Sequence[str], count: int, seed: int = 0, most: int | None = None) -> list[str]:
     """Up to `count` different beginnings of captions, cut at a comma or full stop: people ask shorter than captions
-    tell (ours). Each caption gives one at most; the order is random by seed."""
+    tell (ours). Each caption gives one at most, of at most `most` parts; the order is random by seed."""
     random = np.random.default_rng(seed)
     found: dict[str, None] = {}
     for number in random.permutation(len(captions)):
         parts = [part.strip() for part in re.split(r"[,.;]", captions[number]) if part.strip()]
         if parts:
-            found.setdefault(", ".join(parts[: int(random.integers(1, len(parts) + 1))]))
+            found.setdefault(", ".join(parts[: int(random.integers(1, min(len(parts), most or len(parts)) + 1))]))
         if len(found) == count:
             break
     return list(found)

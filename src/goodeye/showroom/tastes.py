@@ -34,7 +34,7 @@ def build_tastes(
     rows: Sequence[Method] = ROWS,
     models: str = "showroom",
     taught: int = 60,
-    plain: int = 800,
+    plain: int = 1600,
     steps: int = ROW.steps,
     say: Say = print,
 ) -> Path:
