@@ -105,9 +105,13 @@ def test_rows_of_pictures_stand_above_each_other_and_a_key_chooses_one(page: Any
         page.wait_for_timeout(200)
     above, below = (page.locator(".frame").nth(place).bounding_box() for place in (0, 1))
     assert above["y"] + above["height"] <= below["y"] + 1
-    page.keyboard.press("ArrowLeft")
+    assert page.inner_text("#choices").split() == ["↑", "Above", "Space", "Similar", "↓", "Below"]
+    shown = page.locator(".frame").nth(1).locator("img").first.get_attribute("src")
+    page.keyboard.press("ArrowDown")
     page.wait_for_selector("#desk[data-unsent='0']")
-    assert [one.axis for one in ledger.comparisons() if one.axis != "overall"] == ["accuracy"]
+    (said,) = [one for one in ledger.comparisons() if one.axis != "overall"]
+    chosen = ledger.attempt(said.left_attempt if said.choice == "left" else said.right_attempt)
+    assert said.axis == "accuracy" and shown == f"/image/{chosen.shown[0]}"
 
 
 @pytest.fixture

@@ -3,9 +3,8 @@
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import text, update
 
-from goodeye.ledger.asks import Item
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.schema import Attempt, Run, now
 from goodeye.review import look
@@ -74,14 +73,6 @@ def test_each_order_comes_from_an_index(ledger: Ledger, asked: dict[str, str]) -
         plan = " ".join(row[-1] for row in connection.execute(text(f"EXPLAIN QUERY PLAN {sql}")))
     assert "TEMP B-TREE" not in plan, plan
     assert "USING" in plan or not set(asked) - {"after"}, plan
-
-
-def test_the_queue_is_on_an_index(ledger: Ledger) -> None:
-    query = select(Item.attempt_id).where(Item.votes == 1).order_by(Item.priority.desc(), Item.attempt_id.desc())
-    with reading(ledger) as connection:
-        sql = str(query.limit(1).compile(connection, compile_kwargs={"literal_binds": True}))
-        plan = " ".join(row[-1] for row in connection.execute(text(f"EXPLAIN QUERY PLAN {sql}")))
-    assert "ix_items_votes_priority" in plan and "TEMP B-TREE" not in plan
 
 
 @pytest.mark.parametrize(

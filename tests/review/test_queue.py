@@ -4,9 +4,11 @@ import random
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
+import pytest
 from PIL import Image
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
 from goodeye.ledger.asks import Ask, Pair
 from goodeye.ledger.ledger import Ledger
@@ -14,7 +16,7 @@ from goodeye.ledger.schema import Comparison, now
 from goodeye.review import look
 from goodeye.review.items import catch_up, reading, writing
 from goodeye.review.queue import Rules, hand_out
-from goodeye.review.votes import answer, undo
+from goodeye.review.votes import answer, done_today, undo
 from goodeye.review.votes import shown as shown_to
 from review.conftest import PLAIN, fill
 
@@ -218,3 +220,55 @@ def test_rows_that_begin_alike_are_compared_whole(ledger: Ledger) -> None:
     attempts = [ledger.attempt(number) for number in (rows[::-1] if ask.swapped else rows)]
     assert page["axis"] == "accuracy" and page["rows"] == [list(one.shown) for one in attempts]
     assert page["images"] == [sha for row in page["rows"] for sha in row]
+
+
+# On a ledger of any size
+
+
+@pytest.mark.parametrize("kind", ["label", "compare"])
+@pytest.mark.parametrize("runs", [(), (1, 2)])
+def test_no_statement_reads_a_whole_table(ledger: Ledger, kind: str, runs: tuple[int, ...]) -> None:
+    """As SQLite plans what is really asked when something is handed out, shown and answered."""
+    fill(ledger, [number / 12 for number in range(6)], runs=2)
+    said: dict[str, Any] = {}
+
+    @event.listens_for(ledger.engine, "before_cursor_execute")
+    def note(_connection: Any, _cursor: Any, statement: str, values: Any, _context: Any, _many: bool) -> None:
+        said.setdefault(statement, values)
+
+    for share in (0.0, 1.0):
+        rules = replace(PLAIN, runs=runs, random_share=share, repeat_share=share, repeat_after=1)
+        for person in ("Ada", "Bo", "Ada"):
+            (ask,) = draw(ledger, person, kind, rules=rules)
+            assert shown_to(ledger, person, [ask.id]) and done_today(ledger, person, kind) >= 0
+            answer(ledger, person, ask.id, "answered", "available" if kind == "label" else "left")
+    event.remove(ledger.engine, "before_cursor_execute", note)
+    large = ("items", "attempts", "asks", "votes", "verdicts", "picks", "pairs", "comparisons", "briefs", "shown")
+    with reading(ledger) as connection:
+        for statement, values in said.items():
+            if statement.startswith(("SELECT", "UPDATE", "DELETE")):
+                plan = [row[-1] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]
+                scanned = [step for step in plan if step.startswith("SCAN") and step.split()[1] in large]
+                assert not [step for step in scanned if "ORDER" not in statement or "USING" not in step], (
+                    plan,
+                    statement,
+                )
+    assert len(said) > 10
+
+
+def test_who_did_all_that_is_looked_at_first_is_asked_about_the_rest(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("goodeye.review.queue.WINDOW", 2)
+    attempts = fill(ledger, [0.5, 0.51, 0.52, 0.8, 0.9])
+    assert label_all(ledger, "Ada") == attempts  # by doubt
+    for attempt in attempts[3:]:
+        ledger.vote(attempt, "Cy", "available")
+    catch_up(ledger)
+    rules = replace(PLAIN, votes=3)
+    assert label_all(ledger, "Bo", rules) == [*attempts[3:], *attempts[:3]]
+    assert set(label_all(ledger, "Cy", rules)) == set(attempts[:3])
+    for place, attempt in enumerate(attempts):
+        ledger.vote(attempt, "Dee" if place < 2 else "Eve", "available")
+    catch_up(ledger)
+    assert label_all(ledger, "Dee", replace(PLAIN, votes=5)) == attempts[2:], "beyond what is looked through at first"

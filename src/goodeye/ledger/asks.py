@@ -81,6 +81,8 @@ class Item(Base):
     __table_args__ = (
         Index("ix_items_votes_priority", "votes", "priority", "attempt_id"),
         Index("ix_items_shuffle", "shuffle", "votes"),
+        Index("ix_items_run_id_votes", "run_id", "votes", "priority", "attempt_id"),
+        Index("ix_items_run_id_shuffle", "run_id", "shuffle", "votes"),
         Index("ix_items_score", "score", "attempt_id"),
         Index("ix_items_unsure", "unsure", "attempt_id"),
         Index("ix_items_run_id_score", "run_id", "score", "attempt_id"),

@@ -11,6 +11,7 @@ from sqlalchemy.orm import aliased
 
 from goodeye.ledger.asks import Ask, Item, Pair
 from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.sample import RANDOM, REPEAT, UNSURE
 from goodeye.ledger.schema import Attempt, Brief, Run, Shown, Vote, now
 from goodeye.review.items import writing
 
@@ -19,6 +20,7 @@ AXES = {"search": ("accuracy", "aesthetic")}  # a job's axes, asked apart; other
 OVERALL = ("overall",)
 MOST_HELD = 8  # things on one person's desk at once
 NEAREST_OF = 8  # pairs drawn, of which the one with the nearest scores is asked
+WINDOW = 300  # looked through at first, so that thousands which a person has done are not looked at each time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,7 @@ def open_ask(connection: Connection, person: str, kind: str, **values: Any) -> i
     row = {
         "kind": kind,
         "person": person,
-        "chosen": "unsure",
+        "chosen": UNSURE,
         "swapped": False,
         "handed": now(),
         "outcome": "",
@@ -111,28 +113,42 @@ def _draw_label(connection: Connection, person: str, rules: Rules, chance: rando
     pictured = exists().where(Attempt.id == Item.attempt_id, Attempt.image_sha.is_not(None))
     row = exists().where(Shown.attempt_id == Item.attempt_id)  # a row of pictures is compared, not labelled
     still_open = select(Item.attempt_id).where(
-        Item.votes < rules.votes,
         Item.flags == 0,
         ~asked,
         ~voted,
         pictured,
         ~row,
         Item.votes + _held(Ask.attempt_id, Item.attempt_id, since) < rules.votes,
-        *_within(rules),
     )
     if chance.random() < rules.random_share:
-        found = connection.scalar(still_open.order_by(Item.shuffle).limit(1))
-        return None if found is None else {"attempt_id": found, "chosen": "random"}
-    for begun in reversed(range(rules.votes)):  # what others have begun is finished first
-        query = still_open.where(Item.votes == begun).order_by(Item.priority.desc(), Item.attempt_id.desc())
-        found = connection.scalar(query.limit(1))
-        if found is not None:
-            return {"attempt_id": found, "chosen": "unsure"}
+        by_chance = still_open.add_columns(Item.shuffle).order_by(Item.shuffle).limit(1)
+        drawn = [
+            row
+            for mine in _runs(rules)
+            for row in connection.execute(by_chance.where(Item.votes < rules.votes, *mine)).all()
+        ]
+        return {"attempt_id": min(drawn, key=lambda one: one.shuffle).attempt_id, "chosen": RANDOM} if drawn else None
+    order = (Item.priority.desc(), Item.attempt_id.desc())
+    doubtful = still_open.add_columns(Item.priority).order_by(*order).limit(1)
+    for window in (WINDOW, None):
+        for begun in reversed(range(rules.votes)):  # what others have begun is finished first
+            found = []
+            for mine in _runs(rules):
+                within: list[Any] = [Item.votes == begun, *mine]
+                if window is not None:
+                    within = [
+                        Item.attempt_id.in_(select(Item.attempt_id).where(*within).order_by(*order).limit(window))
+                    ]
+                found += connection.execute(doubtful.where(*within)).all()
+            if found:
+                best = max(found, key=lambda one: (one.priority, one.attempt_id))
+                return {"attempt_id": best.attempt_id, "chosen": UNSURE}
     return None
 
 
-def _within(rules: Rules) -> list[Any]:
-    return [Item.run_id.in_(rules.runs)] if rules.runs else []
+def _runs(rules: Rules) -> list[list[Any]]:
+    """Conditions for one run after the other, where only some are asked for: an index has the order of each alone."""
+    return [[Item.run_id == run] for run in rules.runs] or [[]]
 
 
 def _draw_repeat(
@@ -158,7 +174,7 @@ def _draw_repeat(
         "attempt_id": first.attempt_id,
         "pair_id": first.pair_id,
         "repeat_of": first.id,
-        "chosen": "repeat",
+        "chosen": REPEAT,
         "swapped": kind == "compare" and not first.swapped,
     }
 
@@ -170,22 +186,18 @@ def _draw_pair(connection: Connection, person: str, rules: Rules, chance: random
     """A pair that others have begun, else a new one of attempts at the same brief, best of two runs."""
     since = now() - rules.lease
     asked = exists().where(Ask.pair_id == Pair.id, Ask.person == person, Ask.outcome != "lapsed")
-    begun = (
-        select(Pair.id)
-        .where(Pair.answers < rules.votes, ~asked)
-        .where(Pair.answers + _held(Ask.pair_id, Pair.id, since) < rules.votes)
-        .order_by(Pair.answers.desc(), Pair.id)
-        .limit(1)
-    )
-    if rules.runs:
-        inside = select(Item.attempt_id).where(Item.run_id.in_(rules.runs))
-        begun = begun.where(Pair.left_attempt.in_(inside), Pair.right_attempt.in_(inside))
-    found = connection.scalar(begun)
-    if found is None:
-        found = _new_pair(connection, rules, chance)
-    if found is None:
-        return None
-    return {"pair_id": found, "swapped": chance.random() < 0.5}
+    order = (Pair.answers.desc(), Pair.id.desc())
+    mine = [_in_runs(side, rules) for side in (Pair.left_attempt, Pair.right_attempt)] if rules.runs else []
+    unfinished = select(Pair.id).where(Pair.answers < rules.votes, *mine).order_by(*order)
+    lacking = [~asked, Pair.answers + _held(Ask.pair_id, Pair.id, since) < rules.votes]
+    nearby = select(Pair.id).where(Pair.id.in_(unfinished.limit(WINDOW)), *lacking).order_by(*order).limit(1)
+    found = connection.scalar(nearby) or _new_pair(connection, rules, chance)
+    found = found or connection.scalar(unfinished.where(*lacking).limit(1))
+    return None if found is None else {"pair_id": found, "swapped": chance.random() < 0.5}
+
+
+def _in_runs(side: Any, rules: Rules) -> Any:
+    return exists().where(Item.attempt_id == side, Item.run_id.in_(rules.runs))
 
 
 def _new_pair(connection: Connection, rules: Rules, chance: random.Random) -> int | None:
@@ -210,38 +222,35 @@ def _new_pair(connection: Connection, rules: Rules, chance: random.Random) -> in
 def _some_pair(connection: Connection, rules: Rules, chance: random.Random) -> tuple[Any, Any] | None:
     """An attempt drawn at random and a partner: of the same brief in another run, else of the same brief."""
     start = chance.getrandbits(63)
-    anyone = select(Item).where(Item.flags == 0, *_within(rules)).order_by(Item.shuffle).limit(1)
+    mine = [Item.run_id == chance.choice(rules.runs)] if rules.runs else []
+    anyone = select(Item).where(Item.flags == 0, *mine).order_by(Item.shuffle).limit(1)
     first = connection.execute(anyone.where(Item.shuffle >= start)).first() or connection.execute(anyone).first()
     if first is None:
         return None
-    partners = _partners(connection, first, rules, other_runs=True) or _partners(connection, first, rules)
-    return (first, chance.choice(partners)) if partners else None
-
-
-def _partners(connection: Connection, first: Any, rules: Rules, *, other_runs: bool = False) -> Sequence[Any]:
-    """Up to 50 attempts to set beside this one, of other pixels, and not yet paired with it; kept ones if there are.
-
-    A row of several pictures may begin with the same one as another row.
-    """
-    mine = select(Brief.key, Brief.id, Attempt.image_sha).join(Attempt, Attempt.brief_id == Brief.id)
-    brief = connection.execute(mine.where(Attempt.id == first.attempt_id)).one()
+    query = select(Brief.key, Brief.id, Attempt.image_sha).join(Attempt, Attempt.brief_id == Brief.id)
+    brief = connection.execute(query.where(Attempt.id == first.attempt_id)).one()
     if brief.image_sha is None:
-        return []
-    if other_runs:
-        runs: Any = rules.runs or select(Run.id)
-        same = select(Brief.id).where(
-            Brief.run_id.in_(runs), Brief.key == brief.key, Brief.job == first.job, Brief.id != brief.id
-        )
-    else:
-        same = select(Brief.id).where(Brief.id == brief.id)
+        return None
+    runs: Any = rules.runs or select(Run.id)
+    same = select(Brief.id).where(Brief.run_id.in_(runs), Brief.key == brief.key, Brief.job == first.job)
+    others = [one for one in connection.scalars(same) if one != brief.id]
+    for one in [*chance.sample(others, len(others)), brief.id]:
+        if partners := _partners(connection, first, brief.image_sha, one):
+            return first, chance.choice(partners)
+    return None
+
+
+def _partners(connection: Connection, first: Any, image_sha: str, brief_id: int) -> Sequence[Any]:
+    """Up to 50 attempts at a brief to set beside this one, of other pixels, and not yet paired with it; kept ones if
+    there are. A row of several pictures may begin with the same one as another row."""
     mine_left = and_(Pair.left_attempt == first.attempt_id, Pair.right_attempt == Item.attempt_id)
     mine_right = and_(Pair.left_attempt == Item.attempt_id, Pair.right_attempt == first.attempt_id)
     paired = exists().where(or_(mine_left, mine_right))
     query: Select[Any] = (
         select(Item)
         .join(Attempt, Attempt.id == Item.attempt_id)
-        .where(Attempt.brief_id.in_(same), Item.attempt_id != first.attempt_id, Attempt.image_sha.is_not(None))
-        .where(or_(Attempt.image_sha != brief.image_sha, exists().where(Shown.attempt_id == Attempt.id)))
+        .where(Attempt.brief_id == brief_id, Item.attempt_id != first.attempt_id, Attempt.image_sha.is_not(None))
+        .where(or_(Attempt.image_sha != image_sha, exists().where(Shown.attempt_id == Attempt.id)))
         .where(Item.flags == 0, ~paired)
         .order_by(Item.shuffle)
         .limit(50)

@@ -1,4 +1,4 @@
-// Compare: which of two is better; arrow keys.
+// Compare: which of two is better; arrow keys. Rows of pictures stand above each other, and so do their keys.
 
 import { Desk, Watch, glow, onKey, picture, showBrief, status, words } from "./desk.js";
 
@@ -7,6 +7,8 @@ const QUESTIONS = {
   accuracy: "Which fits what was asked for?",
   aesthetic: "Which is more beautiful?",
 };
+const BESIDE = { left: ["←", "Left"], similar: ["↓", "Similar"], right: ["→", "Right"] };
+const ABOVE = { left: ["↑", "Above"], similar: ["Space", "Similar"], right: ["↓", "Below"] };
 const stage = document.getElementById("stage");
 const choices = Object.fromEntries(
   [...document.querySelectorAll("#choices button")].map((button) => [button.dataset.answer, button]),
@@ -31,7 +33,12 @@ function draw() {
     stage.replaceChildren(words(desk.empty ? "There is nothing to compare for now. Thank you." : "Fetching pictures …"));
     return;
   }
-  stage.classList.toggle("rows", ask.rows.some((row) => row.length > 1));
+  const rows = ask.rows.some((row) => row.length > 1);
+  stage.classList.toggle("rows", rows);
+  for (const [side, [key, word]] of Object.entries(rows ? ABOVE : BESIDE)) {
+    choices[side].querySelector("kbd").textContent = key;
+    choices[side].querySelector("span").textContent = word;
+  }
   stage.replaceChildren(...ask.rows.map((row, place) => frame(row, place ? "right" : "left")));
 }
 
@@ -40,7 +47,7 @@ function frame(row, side) {
   box.type = "button";
   box.className = "frame";
   box.tabIndex = -1;
-  box.append(...row.map((sha) => picture(sha, row.length > 1 ? `Of the ${side} row` : `The ${side} picture`)));
+  box.append(...row.map((sha) => picture(sha, row.length > 1 ? `Of the row ${side === "left" ? "above" : "below"}` : `The ${side} picture`)));
   box.addEventListener("click", () => press(side));
   return box;
 }
@@ -65,10 +72,13 @@ const actions = {
 for (const [side, button] of Object.entries(choices)) button.addEventListener("click", () => press(side));
 for (const [name, act] of Object.entries(actions)) tool(name).addEventListener("click", act);
 
-const sides = { ArrowLeft: "left", ArrowRight: "right", ArrowDown: "similar", " ": "similar" };
+const sides = { ArrowLeft: "left", ArrowRight: "right", " ": "similar" };
 const keys = { z: "undo", s: "skip", f: "flag" };
 onKey((key) => {
+  const rows = stage.classList.contains("rows");
   if (key in sides) press(sides[key]);
+  else if (key === "ArrowDown") press(rows ? "right" : "similar");
+  else if (key === "ArrowUp" && rows) press("left");
   else if (keys[key.toLowerCase()]) {
     glow(tool(keys[key.toLowerCase()]));
     actions[keys[key.toLowerCase()]]();

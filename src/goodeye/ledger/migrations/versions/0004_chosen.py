@@ -1,4 +1,4 @@
-"""A vote says why its picture was put before the person, and what a person answered is found by its time."""
+"""A vote says why its picture was put before the person; a person's answers and a run's items are found by indexes."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,4 +14,6 @@ def upgrade() -> None:
         " WHERE id IN (SELECT vote_id FROM asks WHERE vote_id IS NOT NULL)"
     )
     op.drop_index("ix_asks_person_outcome", "asks")
+    op.create_index("ix_items_run_id_votes", "items", ["run_id", "votes", "priority", "attempt_id"])
+    op.create_index("ix_items_run_id_shuffle", "items", ["run_id", "shuffle", "votes"])
     op.create_index("ix_asks_person_answered", "asks", ["person", "outcome", "kind", "answered"])
