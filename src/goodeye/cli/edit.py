@@ -270,7 +270,7 @@ def edit_prove(
     retrain: bool = False,
     rows: Annotated[tuple[Row, ...], optional("ROW...")] = (),
     triplets: int = 8192,
-    steps: int = 1500,
+    steps: int = 1000,
     sweep: int = 48,
     batch: int = 16,
     out: Path = Path("goodeye-edit-proof"),
