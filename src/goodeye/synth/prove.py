@@ -67,7 +67,7 @@ class Prove:
     steps: int = 500  # on the real pictures alone
     more: int = 100  # from there on, of every row
     lr: float = 1e-3
-    batch: int = 16
+    batch: int = 8
     width: int = 64  # of the detector
     size: int = 128  # pixels a side
     references: int = 3000  # layouts for the box-swap test
