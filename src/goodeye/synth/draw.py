@@ -121,8 +121,8 @@ def layout_unet(models: "Models") -> tuple[Any, Drawing]:
     """The GLIGEN U-Net of a model set, and how it is drawn with. Raises BadInput where there is none."""
     from diffusers import UNet2DConditionModel
 
-    given, place = models.model_set.table("synth", Drawing), Path(models.model_set.roles.get("layout_unet", ""))
-    if not (place / ABOUT).is_file():
+    given, place = models.model_set.table("synth", Drawing), models.model_set.roles.get("layout_unet", "")
+    if not (place and Path(place, ABOUT).is_file()):
         return models.network("layout_unet", UNet2DConditionModel), given
     unet, about = models.load("layout_unet", lambda folder: _with_added(models, Path(folder)))
     own = {name: getattr(given, name) for name in models.model_set.tables.get("synth", {})}
