@@ -147,7 +147,9 @@ def prove(
         "held_out": getattr(held_out, "name", ""),
         "diversity_by": bench.diversity_by,
         **summary(rows),
-        "left_out": {name: "no adapter was given for it" for name in ALIGNED if name not in adapters} | (lacking or {}),
+        "left_out": {
+            name: (lacking or {}).get(name, "no adapter was given for it") for name in ALIGNED if name not in adapters
+        },
         "about": {row.name: ABOUT.get(row.name, "one attempt with the adapter given") for row in rows},
         "seconds": round(time.monotonic() - started, 1),
     }
