@@ -250,8 +250,8 @@ def lost_or_doubled(ledger: Ledger, reviewers: list[Reviewer]) -> dict[str, int]
     stored |= {("compare", one.id): one.choice for one in compared}
     confirmed = {ask: said for one in reviewers for ask, said in one.confirmed.items()}
     kept = [asks[ask] for ask in confirmed if asks[ask].repeat_of is None]
-    counted = Counter((vote.attempt_id, vote.person) for vote in votes)
-    counted += Counter((one.left_attempt, one.right_attempt, one.axis, one.person) for one in compared)
+    counted = Counter[tuple[Any, ...]]((vote.attempt_id, vote.person) for vote in votes)
+    counted.update((one.left_attempt, one.right_attempt, one.axis, one.person) for one in compared)
     return {
         "confirmed": len(confirmed),
         "votes": len(votes),

@@ -132,7 +132,7 @@ def _draw_label(connection: Connection, person: str, rules: Rules, chance: rando
     doubtful = still_open.add_columns(Item.priority).order_by(*order).limit(1)
     for window in (WINDOW, None):
         for begun in reversed(range(rules.votes)):  # what others have begun is finished first
-            found = []
+            found: list[Any] = []
             for mine in _runs(rules):
                 within: list[Any] = [Item.votes == begun, *mine]
                 if window is not None:
