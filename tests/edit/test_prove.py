@@ -13,7 +13,7 @@ from goodeye.edit import prove as proofs
 from goodeye.edit.prove import ROWS, Asked, Bench, Prove, prove, retrained, spearman
 from goodeye.edit.prove_report import table
 from goodeye.errors import BadInput
-from goodeye.images import open_image
+from goodeye.images import open_image, to_tensor
 from goodeye.modelset import Models, resolve
 
 N = 3
@@ -59,7 +59,8 @@ def test_rows_sweeps_and_differences(models, tmp_path):
     assert numbers["sweep"]["quality"]["spearman"]["mean"] == 0.0 and numbers["swept"] == {"row": "full", "n": 2}
     folders = [f"full-following-{level}" for level in range(5)] + ["full"]
     made = [[tmp_path / "out" / "pictures" / folder / f"{at}-wall.png" for at in (0, 1)] for folder in folders]
-    means = [sum(np.asarray(open_image(file)).mean() for file in pair) for pair in made]
+    seen = [torch.stack([to_tensor(open_image(file)) for file in pair]) for pair in made]
+    means = [by_brightness(pair, (0, 1))[:, 0].mean() for pair in seen]
     wanted = spearmanr(range(6), means).statistic
     assert numbers["sweep"]["following"]["spearman"]["mean"] == pytest.approx(wanted, abs=1e-3)
     assert numbers["left_out"].keys() == set(ROWS) - {"full"}
