@@ -26,7 +26,7 @@ from goodeye.random_set import with_random_weights
 
 GB = 1e9
 PARTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
-WORDS = "a photograph of a product on a table"  # a stand-in tokenizer knows these
+WORDS = "a product on a table"  # a stand-in tokenizer knows these
 
 
 @dataclass(frozen=True, kw_only=True)
