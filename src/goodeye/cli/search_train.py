@@ -246,7 +246,7 @@ def search_prove(
     pretrain: Annotated[float | None, optional("WEIGHT")] = None,
     taste: float = 0.5,
     taught: int = 60,
-    plain: int = 1600,
+    plain: int = 2000,
     captions: int = 400,
     server: ServerUrl = None,
     model: ModelName = None,

@@ -261,7 +261,7 @@ def ground(
     )
 
 
-def lessons(folder: Path, seed: int, *, taught: int = 60, plain: int = 1600) -> Lessons:
+def lessons(folder: Path, seed: int, *, taught: int = 60, plain: int = 2000) -> Lessons:
     """What is learned from: `taught` contents, ten pictures each, well and badly photographed, with captions and nine
     people's votes; and `plain` scenes with captions, such as the showroom's CLIP was trained on (0: none)."""
     lesson = shoot(folder / "taught", draw_contents(seed, taught), 10, seed, captions=True)

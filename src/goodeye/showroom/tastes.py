@@ -34,7 +34,7 @@ def build_tastes(
     rows: Sequence[Method] = ROWS,
     models: str = "showroom",
     taught: int = 60,
-    plain: int = 1600,
+    plain: int = 2000,
     steps: int = ROW.steps,
     say: Say = print,
 ) -> Path:
