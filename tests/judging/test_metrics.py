@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 
 from goodeye.judging.metrics import (
     Interval,
@@ -17,6 +18,7 @@ from goodeye.judging.metrics import (
     macro_metrics,
     paired_bootstrap,
     precision_recall_f1,
+    spearman,
 )
 
 
@@ -124,3 +126,12 @@ def test_agreement_holds_all_of_it():
         agreement(broken, LABELS, ["a", "b", "c"])
     with pytest.raises(ValueError, match="nothing to resample"):
         bootstrap(np.zeros(0), np.mean)
+
+
+@pytest.mark.parametrize("values", [[1, 2, 3, 4, 5, 6], [3, 1, 2, 2, 2, 9], [5, 5, 5, 1, 1, 0]])
+def test_spearman_is_scipys(values):
+    assert spearman(np.arange(6), np.array(values)) == pytest.approx(spearmanr(range(6), values).statistic)
+
+
+def test_spearman_of_one_value_is_not_a_number():
+    assert math.isnan(spearman(np.arange(6), np.ones(6)))

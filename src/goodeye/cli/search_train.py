@@ -1,7 +1,7 @@
 """`goodeye search`: training the model itself, and the proof of what each method gains."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
@@ -286,7 +286,7 @@ def search_prove(
     shipped = {name: SHOWROOM / "search" / name for name in ALIGNED if models == "showroom" and not retrain}
     rows_there = {name: folder for name, folder in shipped.items() if folder.is_dir()} | dict(map(row_of, row))
     config = Prove(seed=seed, taste=taste)
-    asked = {"steps": steps, "lr": lr, "gain": gain, "pretrain": pretrain}
+    asked: dict[str, Any] = {"steps": steps, "lr": lr, "gain": gain, "pretrain": pretrain}
     train = replace(config.train, **{name: value for name, value in asked.items() if value is not None})
     config = replace(config, train=train)
     config.check()

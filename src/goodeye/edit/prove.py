@@ -27,7 +27,7 @@ from goodeye.edit.train import train
 from goodeye.edit.triplets import Triplet
 from goodeye.errors import BadInput
 from goodeye.images import open_image, save_png, to_pil, to_tensor
-from goodeye.judging.metrics import bootstrap, paired_bootstrap
+from goodeye.judging.metrics import bootstrap, paired_bootstrap, spearman
 from goodeye.judging.protocol import fingerprint
 from goodeye.judging.tables import Skipped
 from goodeye.progress import progress
@@ -254,20 +254,13 @@ def _rising(values: Float[np.ndarray, "N L"], seed: int) -> dict[str, Any]:
     return {
         "levels": list(LEVELS),
         "measured": [bootstrap(column, _mean, seed=seed).to_json() for column in values.T],
-        "spearman": bootstrap(values, lambda rows: spearman(np.array(LEVELS), rows.mean(0)), seed=seed).to_json(),
+        "spearman": bootstrap(values, _follows, seed=seed).to_json(),
     }
 
 
-def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's rank correlation; equal values share the mean of their ranks, and where all are equal it is 0."""
-    ranks = [_ranks(np.asarray(values, dtype=float)) for values in (a, b)]
-    if any(float(one.std()) == 0 for one in ranks):
-        return 0.0
-    return float(np.corrcoef(*ranks)[0, 1])
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    return np.asarray([(values < value).sum() + ((values == value).sum() - 1) / 2 for value in values], dtype=float)
+def _follows(rows: np.ndarray) -> float:
+    """Spearman of what was asked for and the mean of what came out; 0 where all come out the same."""
+    return float(np.nan_to_num(spearman(np.array(LEVELS, dtype=float), rows.mean(0))))
 
 
 def _mean(values: np.ndarray) -> float:

@@ -102,6 +102,21 @@ def average_precision(relevant: Bool[Array, " N"], scores: Float[Array, " N"]) -
     return float(np.sum(np.diff(recall, prepend=0.0) * precision))
 
 
+def spearman(a: Float[Array, " N"], b: Float[Array, " N"]) -> float:
+    """Spearman's rank correlation; equal values share their mean rank. nan where either is the same everywhere."""
+    ranks = [_ranks(values) for values in (a, b)]
+    if any(np.ptp(side) == 0 for side in ranks):
+        return float("nan")
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def _ranks(values: Array) -> Array:
+    """Ranks from 0; equal values share their mean rank."""
+    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Array = (np.cumsum(counts) - (counts + 1) / 2)[where]
+    return ranks
+
+
 def precision_recall_f1(actual: Bool[Array, " N"], predicted: Bool[Array, " N"]) -> tuple[float, float, float]:
     """0 where a denominator is 0: nothing predicted, or nothing to find."""
     both = float(np.sum(actual & predicted))

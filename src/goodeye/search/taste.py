@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from goodeye.atomic import whole_file
 from goodeye.errors import BadInput
 from goodeye.judging.aesthetic import AestheticHead
-from goodeye.judging.metrics import Interval, bootstrap
+from goodeye.judging.metrics import Interval, bootstrap, spearman
 from goodeye.judging.tables import Row, read_table
 from goodeye.search.index import Card, open_index
 from goodeye.search.vectors import Vector, Vectors
@@ -118,7 +118,14 @@ def fit_taste(folder: str | Path, table: str | Path, *, column: str = "", out: s
     explained = 1 - float(np.average((pairs[:, 0] - pairs[:, 1]) ** 2, weights=sure)) / float(
         np.average((scores - np.average(scores, weights=sure)) ** 2, weights=sure)
     )
-    return Fitted(path, len(rows), missing, fitted.alpha, explained, bootstrap(pairs, _spearman))
+    return Fitted(
+        path,
+        len(rows),
+        missing,
+        fitted.alpha,
+        explained,
+        bootstrap(pairs, lambda rows: spearman(*rows.T)),
+    )
 
 
 def _name(row: Row, known: dict[str, int]) -> str:
@@ -154,19 +161,6 @@ def _number(row: Row, column: str) -> float:
     if not np.isfinite(value):
         raise BadInput(f"{row.name}: {column} is {value}, not a finite number. Correct it.")
     return value
-
-
-def _spearman(pairs: Numbers) -> float:
-    ranks = [_ranks(pairs[:, side]) for side in (0, 1)]
-    if any(np.ptp(side) == 0 for side in ranks):
-        return float("nan")
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
-
-
-def _ranks(values: Numbers) -> Numbers:
-    """Ranks from 0; equal values share their mean rank."""
-    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts + 1) / 2)[where]
 
 
 # --- heads as files
