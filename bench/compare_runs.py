@@ -47,7 +47,7 @@ def add_runs(ledger: Ledger, runs: int, briefs: int) -> list[int]:
     found = [ledger.start_run("ads", {}, seed) for seed in range(runs)]
     with ledger.transaction() as connection:
         first = connection.scalar(select(func.max(Brief.id))) or 0
-        rows = [
+        rows: list[dict[str, Any]] = [
             {"id": first + 1 + place * briefs + one, "run_id": run, "key": f"brief {one}", "job": "ads", "content": {}}
             for place, run in enumerate(found) for one in range(briefs)
         ]  # fmt: skip

@@ -358,7 +358,7 @@ def measure(place: str, images: Path, options: Any) -> dict[str, Any]:
         try:
             reviewers, back = review(ledger, server, options)
         finally:
-            server.stop(signal.SIGINT)
+            server.stop(signal.SIGTERM)
         times = {name: [one for who in reviewers for one in getattr(who, name)] for name in ("next_item", "stored")}
         with ledger.transaction() as connection:
             rows = {

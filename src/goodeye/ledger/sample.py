@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, select
 
 from goodeye.ledger.asks import Ask
 from goodeye.ledger.opinions import ASIDE
@@ -74,6 +74,6 @@ def _voted(connection: Connection, chosen: str, runs: tuple[int, ...]) -> set[in
     return set(connection.scalars(_of_runs(query, runs).where(Vote.chosen == chosen, Vote.person.not_in(ASIDE))))
 
 
-def _of_runs(query: Select[Any], runs: tuple[int, ...]) -> Select[Any]:
+def _of_runs(query: Any, runs: tuple[int, ...]) -> Any:
     joined = query.join(Brief, Attempt.brief_id == Brief.id)
     return joined.where(Brief.run_id.in_(runs)) if runs else joined

@@ -121,12 +121,9 @@ def _draw_label(connection: Connection, person: str, rules: Rules, chance: rando
         Item.votes + _held(Ask.attempt_id, Item.attempt_id, since) < rules.votes,
     )
     if chance.random() < rules.random_share:
-        by_chance = still_open.add_columns(Item.shuffle).order_by(Item.shuffle).limit(1)
-        drawn = [
-            row
-            for mine in _runs(rules)
-            for row in connection.execute(by_chance.where(Item.votes < rules.votes, *mine)).all()
-        ]
+        lacking = Item.votes + 0 < rules.votes  # as a sum, so that no index of votes is taken and sorted anew
+        by_chance = still_open.add_columns(Item.shuffle).where(lacking).order_by(Item.shuffle).limit(1)
+        drawn = [row for mine in _runs(rules) for row in connection.execute(by_chance.where(*mine)).all()]
         return {"attempt_id": min(drawn, key=lambda one: one.shuffle).attempt_id, "chosen": RANDOM} if drawn else None
     order = (Item.priority.desc(), Item.attempt_id.desc())
     doubtful = still_open.add_columns(Item.priority).order_by(*order).limit(1)
