@@ -1,9 +1,9 @@
 """The full circle: votes come in over HTTP, judge and taste learn from them, and what is made next uses both."""
 
-import io
 import json
 import random
 import re
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,14 +44,8 @@ def products(folder: Path) -> Path:
     return folder
 
 
-def brightness(who: Browser, sha: str) -> float:
-    """Of a picture as the browser gets it."""
-    with Image.open(io.BytesIO(who.client.get(f"/image/{sha}").content)) as shown:
-        return float(np.asarray(shown.convert("L")).mean())
-
-
-def vote_all(ledger: Ledger, line: float, run: int) -> int:
-    """Raters for whom all above a brightness is right, each wrong now and then, label until nothing is left.
+def vote_all(ledger: Ledger, right: set[str], run: int) -> int:
+    """Raters for whom these pictures are right, each wrong now and then, label until nothing is left.
 
     What is in doubt is asked first in the first run, which the judge learns from, and by chance in the second.
     """
@@ -61,17 +55,31 @@ def vote_all(ledger: Ledger, line: float, run: int) -> int:
         who, slips = Browser(ledger, name, rules=rules), random.Random(name)
         while asks := who.desk(count=4):
             for ask in asks:
-                good = (brightness(who, ask["images"][0]) > line) != (slips.random() < 0.1)
+                good = (ask["images"][0] in right) != (slips.random() < 0.1)
                 answer = who.answer(ask["id"], "available" if good else "size_mismatch", seconds=2.0)
                 assert answer.json() == {"outcome": "answered"}
                 said += 1
     return said
 
 
-def line_of(ledger: Ledger) -> float:
-    """The brightness that three quarters of the pictures surpass."""
-    pictures = [ledger.image_path(row.image_sha) for row in ledger.attempts(1)]
-    return float(np.quantile([np.asarray(Image.open(one).convert("L")).mean() for one in pictures], 0.25))
+def brightness(ledger: Ledger, run: int) -> dict[str, dict[str, float]]:
+    """Of each brief's pictures, by their hash."""
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    for row in ledger.attempts(run):
+        with Image.open(ledger.image_path(row.image_sha)) as picture:
+            found[row.brief_key][row.image_sha] = float(np.asarray(picture.convert("L")).mean())
+    return found
+
+
+def brighter(ledger: Ledger, run: int) -> set[str]:
+    """The brightest picture of each product: so each has a good and a bad one, whatever is held out."""
+    return {max(pictures, key=pictures.__getitem__) for pictures in brightness(ledger, run).values()}
+
+
+def all_but_the_darkest(ledger: Ledger, run: int) -> set[str]:
+    """Few enough are bad that any judge's scores hold an easy promise."""
+    found = {sha: value for pictures in brightness(ledger, run).values() for sha, value in pictures.items()}
+    return set(found) - {min(found, key=found.__getitem__)}
 
 
 def test_votes_train_the_judge_hold_a_promise_and_both_are_used(
@@ -87,8 +95,7 @@ def test_votes_train_the_judge_hold_a_promise_and_both_are_used(
     make(tiny_set, "one", "--threshold", "0")
     with Ledger.open("book", create=False) as book:
         catch_up(book)
-        line = line_of(book)
-        assert vote_all(book, line, 1) == len(book.votes()) == 3 * 12
+        assert vote_all(book, brighter(book, 1), 1) == len(book.votes()) == 3 * 12
         before = {verdict.version for row in book.attempts(1) for verdict in row.verdicts}
 
     taught = ["ads", "train-judge", "book", "--run", "1", "--models", str(tiny_set), "--out", "taught"]
@@ -107,7 +114,7 @@ def test_votes_train_the_judge_hold_a_promise_and_both_are_used(
     assert main([*calibrate, "--run", "1"]) == 2, "its pictures were chosen in doubt"
     with Ledger.open("book", create=False) as book:
         catch_up(book)
-        vote_all(book, line, 2)
+        vote_all(book, all_but_the_darkest(book, 2), 2)
         assert main([*calibrate, "--run", "2"]) == 0
         kept = json.loads(Path("goodeye-promise.json").read_text())
         (told,) = standing(book).promised
