@@ -4,7 +4,6 @@
 `goodeye search pretrain`, `goodeye search align` and the showroom's CLIP are all trained by what stands here.
 """
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from goodeye.errors import BadInput
+from goodeye.atomic import whole_folder
 from goodeye.hub import no_bars
 from goodeye.judging.clip import Clip
 from goodeye.search.adapt import make_trainable
@@ -254,15 +253,9 @@ def recall_of(
 def save_clip(clip: Clip, folder: Path) -> Path:
     """Writes weights, tokenizer and how pixels are prepared, whole or not at all, for `Clip.from_pretrained` and plain
     transformers. Raises BadInput where the folder cannot be written."""
-    partial = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with whole_folder(folder) as partial:
         with no_bars(quiet=True):
             clip.model.save_pretrained(partial)
         clip.tokenizer.save_pretrained(partial)
         clip.pixels.save_pretrained(partial)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    except OSError as error:
-        raise BadInput(f"{folder} cannot be written: {error.strerror}. Make room there, then --resume.") from error
     return folder
