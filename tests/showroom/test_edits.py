@@ -78,7 +78,7 @@ def test_faults_are_of_three_sorts_and_each_costs_its_own_score(faulty):
 
 
 def test_half_an_edit_lies_between(faulty):
-    half = [one for one in edits(9, 30, SIZE, kinds=("wall",), faulty=0.5)
+    half = [one for one in edits(9, 120, SIZE, kinds=("wall",), faulty=0.5)
             if 0 < one.facts.done < 1 and not one.facts.lost and not one.facts.artefact]  # fmt: skip
     assert half
     for one in half:
