@@ -39,7 +39,6 @@ def stlpips() -> Path:
     return installed("stlpips_pytorch", "weights/vST0.0")
 
 
-
 @pytest.fixture(scope="session")
 def products(shared_data: Path) -> dict[str, Image.Image]:
     """The 24 product cut-outs by title, 256 pixels RGBA."""
