@@ -434,6 +434,7 @@ for line in sys.stdin:
              inspector=StandIn(0.3))
         os._exit(0)
     print(child, flush=True)
+    sys.stdin.readline()  # not before: a child that is not waited for keeps its number, so that no kill goes astray
     print(os.waitpid(child, 0)[1], flush=True)
 """
 
@@ -454,8 +455,9 @@ def test_killed_at_any_moment_it_loses_and_repeats_nothing(run, products, tiny_s
                 deadline = time.monotonic() + 30
                 while attempts_on_record(tmp_path) <= before and time.monotonic() < deadline:
                     time.sleep(0.01)  # until it is at work, so that the kill comes in the middle of it
-                time.sleep(rng.random() * 0.2)
+                time.sleep(rng.random() * 0.1)
                 os.kill(child, signal.SIGKILL)
+            print("wait", file=nursery.stdin, flush=True)
             status = int(nursery.stdout.readline())
             kills += status == signal.SIGKILL
             if status == 0:

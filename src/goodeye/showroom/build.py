@@ -29,7 +29,7 @@ from goodeye.judging.rfnet_fit import RFNetTraining, fit_rfnet
 from goodeye.judging.samples import Samples
 from goodeye.modelset import Models, ModelSet, showroom
 from goodeye.showroom import editor, generator, gligen, perception, regions, vae
-from goodeye.showroom.inspected import borderline_world, joined, remade_world
+from goodeye.showroom.inspected import STRENGTHS, borderline_world, joined, remade_world
 from goodeye.showroom.scenes import CLASSES
 from goodeye.showroom.side_tasks import side_tasks
 from goodeye.showroom.words import build_tokenizer
@@ -420,7 +420,7 @@ def _inspected(shop: Shop) -> tuple[Samples, Samples]:
     """RFNet's pictures: remade by the generator, and near the guideline's lines; the held-out ones are all remade."""
     models, pictures = shop.models(), shop.out / "pictures"  # kept by the weights that they were made with
     seen = fingerprint(models.depth.version, models.saliency.version)
-    by = fingerprint(models.vae, models.text_encoder, models.unet, models.controlnet, seen)
+    by = fingerprint(models.vae, models.text_encoder, models.unet, models.controlnet, seen, repr(STRENGTHS))
     made = remade_world(models, shop.world("rfnet"), pictures / f"remade-{by}", 13, say=shop.say)
     held = remade_world(models, shop.world("rfnet_held"), pictures / f"held-{by}", 14, say=shop.say)
     near = borderline_world(models, pictures / f"borderline-{seen}", 17, shop.config.borderline, say=shop.say)

@@ -35,7 +35,7 @@ from goodeye.showroom.world import World
 if TYPE_CHECKING:
     from goodeye.modelset import Models
 
-STRENGTHS = (0.2, 0.35, 0.1, 0.3)  # how much of the schedule is run again; from 0.5 on, faults are often mended
+STRENGTHS = (0.2, 0.15, 0.1, 0.2)  # how much of the schedule is run again; from 0.3 on growing parts get mended
 DEGRADED, LOST = 0.65, 0.05  # shares of the borderline pictures that are degraded, and that also lose their place
 
 
