@@ -1,5 +1,7 @@
 """CLIP and SigLIP similarity equals transformers' own, and gradient flows to the image."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -123,3 +125,18 @@ def test_identity_and_licence(folders):
     assert (ClipJudge(clip).licence, ClipJudge(siglip).licence) == ("mit", "unknown")
     assert ClipJudge(clip).version != ClipJudge(siglip).version
     assert isinstance(clip.pixels, Pixels) and clip.pixels.crop == (64, 64)
+
+
+def test_the_version_changes_with_words_and_pixels_and_with_nothing_else(folders):
+    """Another tokenizer, crop or number of heads gives other scores with the same weights; a long text gives none."""
+    folder = folders / "clip"
+    clip = Clip.from_pretrained(folder)
+    before, same = Clip.from_pretrained(folder).version, Clip.from_pretrained(folder)
+    same.embed_texts(["a red mug " * 50])
+    assert same.version == clip.version == before
+    other_words = Clip(clip.model, title_tokenizer(["other words than those"]), clip.pixels)
+    other_pixels = Clip(clip.model, clip.tokenizer, replace(clip.pixels, crop=(32, 32)))
+    heads = Clip.from_pretrained(folder)
+    heads.model.config.vision_config.num_attention_heads *= 2
+    versions = {clip.version, other_words.version, other_pixels.version, heads.version}
+    assert len(versions) == 4

@@ -11,9 +11,9 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 
 from goodeye.errors import BadInput
 from goodeye.judging.licence import licence_of
-from goodeye.judging.loading import load_model
+from goodeye.judging.loading import identity, load_model
 from goodeye.judging.pixels import Pixels
-from goodeye.judging.protocol import Axis, Context, Images, Need, Scores, check_contexts, fingerprint
+from goodeye.judging.protocol import Axis, Context, Images, Need, Scores, check_contexts
 
 Embeddings = Float[Tensor, "N D"]  # of length 1
 
@@ -44,8 +44,8 @@ class Clip:
 
     @property
     def version(self) -> str:
-        """Changes with the weights."""
-        self._version = self._version or fingerprint(self.model)
+        """Changes with the weights, the tokenizer, and how pixels are prepared."""
+        self._version = self._version or identity(self.model, self.tokenizer, repr(self.pixels))
         return self._version
 
     @property
@@ -90,7 +90,7 @@ class ClipJudge:
 
     @property
     def version(self) -> str:
-        """Changes with the weights."""
+        """Changes with all that `Clip.version` changes with."""
         return self.clip.version
 
     def score(self, images: Images, contexts: Sequence[Context]) -> Scores:

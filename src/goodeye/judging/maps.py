@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import AutoModelForDepthEstimation, AutoModelForSemanticSegmentation, PreTrainedModel
 
 from goodeye.errors import BadInput
-from goodeye.judging.loading import load_model
+from goodeye.judging.loading import identity, load_model
 from goodeye.judging.pixels import IMAGENET_MEAN, IMAGENET_STD, Pixels, resize
 from goodeye.judging.protocol import fingerprint
 
@@ -64,8 +64,8 @@ class DepthEstimator:
 
     @property
     def version(self) -> str:
-        """Changes with the weights."""
-        return fingerprint(self.model)
+        """Changes with the weights and with how pixels are prepared."""
+        return identity(self.model, pixels=repr(self.pixels))
 
     def __call__(self, images: Float[Tensor, "N 3 H W"]) -> Map:
         """images in [0, 1] -> nearness in [0, 1], of the images' size."""
@@ -104,8 +104,8 @@ class SaliencyEstimator:
 
     @property
     def version(self) -> str:
-        """Changes with the weights."""
-        return fingerprint(self.model)
+        """Changes with the weights and with how pixels are prepared."""
+        return identity(self.model, pixels=repr(self.pixels))
 
     def __call__(self, images: Float[Tensor, "N 3 H W"]) -> Map:
         """images in [0, 1] -> saliency in [0, 1], of the images' size."""

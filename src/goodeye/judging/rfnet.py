@@ -22,7 +22,7 @@ from transformers import (
 from transformers import initialization as init
 
 from goodeye.errors import BadInput
-from goodeye.judging.loading import load_model
+from goodeye.judging.loading import identity, load_model
 from goodeye.judging.maps import MapEstimator
 from goodeye.judging.pixels import IMAGENET_MEAN, IMAGENET_STD, Pixels, on_white, resize
 from goodeye.judging.protocol import (
@@ -418,10 +418,10 @@ class RFNetJudge:
 
     @property
     def version(self) -> str:
-        """Changes with the weights of RFNet or of its depth or saliency estimator."""
+        """Changes with RFNet's weights, settings and tokenizer, and with its depth or saliency estimator."""
         if not self._version:
             used = [part.version for part in (self.depth, self.saliency) if part is not None]
-            self._version = fingerprint(self.model, *used)
+            self._version = fingerprint(identity(self.model, self.tokenizer), *used)
         return self._version
 
     @property
