@@ -1,20 +1,24 @@
 """Picture files in and out: whatever a person has becomes 8-bit sRGB, upright, RGB or RGBA."""
 
+from __future__ import annotations
+
 import io
 import stat
 import struct
 import warnings
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from jaxtyping import Float
 from PIL import Image, ImageCms, UnidentifiedImageError
-from torch import Tensor
 
 from goodeye.atomic import whole_file
 from goodeye.errors import BadInput
+
+if TYPE_CHECKING:  # the ledger and the review server read pictures without torch
+    from jaxtyping import Float
+    from torch import Tensor
 
 MAX_PIXELS = 100_000_000  # a header that promises more is refused before anything is decoded
 _TOO_LARGE = f"over {MAX_PIXELS // 1_000_000} megapixels are refused before decoding. Make the picture smaller."
@@ -153,6 +157,8 @@ def _one_line(error: BaseException) -> str:
 
 def to_tensor(img: Image.Image) -> Float[Tensor, "C H W"]:
     """An 8-bit image (L, LA, RGB or RGBA) as float32 in [0, 1]."""
+    import torch
+
     pixels = torch.from_numpy(np.array(img, dtype=np.uint8))
     return pixels.reshape(img.height, img.width, -1).permute(2, 0, 1).contiguous().float() / 255
 
@@ -162,6 +168,8 @@ def to_pil(tensor: Float[Tensor, "C H W"]) -> Image.Image:
 
     C is 1 (L), 3 (RGB) or 4 (RGBA). Raises ValueError for NaN and for other shapes.
     """
+    import torch
+
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 3, 4):
         raise ValueError(f"an image tensor is [1|3|4, H, W], not {tuple(tensor.shape)}")
     if tensor.isnan().any():
