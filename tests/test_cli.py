@@ -63,7 +63,9 @@ print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
 
 def test_ledger_and_review_start_without_torch() -> None:
     """Which takes seconds to load and serves neither."""
-    code = "import sys, goodeye.ledger.check, goodeye.ledger.ledger, goodeye.review.serve; print('torch' in sys.modules)"
+    code = (
+        "import sys, goodeye.ledger.check, goodeye.ledger.ledger, goodeye.review.serve; print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.strip() == "False"
 

@@ -8,6 +8,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 from goodeye.cli.common import (
     BAD_INPUT,
     DONE,
+    Images,
     Json,
     ModelSet,
     command,
@@ -31,6 +32,9 @@ def search_align(
     out: Path = Path("runs/search-align"),
     captions: Annotated[Path | None, optional("INDEX")] = None,
     queries: Annotated[Path | None, optional("FILE")] = None,
+    votes: Annotated[str | None, optional("LEDGER")] = None,
+    run: Annotated[tuple[int, ...], arg(metavar="RUN...")] = (),
+    images: Images = None,
     count: int = 1000,
     rephrase: Annotated[Rephrase | Literal["none"], arg(metavar="METHOD")] = "lexicon",
     method: Aligning = "dpo",
@@ -64,7 +68,7 @@ def search_align(
     resume: bool = False,
     json: Json = None,
 ) -> int:
-    """Trains an index's model so that it ranks by itself as rephrasing and re-ranking by taste would.
+    """Trains an index's model so that it ranks by itself as rephrasing and re-ranking by taste would, or as people do.
 
     Args:
         index: the folder of the index, with captions and a taste
@@ -72,6 +76,8 @@ def search_align(
         captions: another index of the same model, for the contrastive loss and the guard: of captioned pictures such as
             the model was pretrained on
         queries: a text file with one query a line; without it queries are made, by the large model if one is named
+        votes: a ledger: learn which of two answers people chose in `goodeye review`, in the place of queries and grids
+        run: of a ledger, only choices between answers of these runs
         count: how many queries are made
         rephrase: how a query is rewritten before its list is searched; none leaves it
         method: ranked DPO, or one of its controls
@@ -100,13 +106,19 @@ def search_align(
         device: cpu, cuda, cuda:1, mps
         resume: go on with the run in --out, under the same settings
     """
+    from goodeye.errors import BadInput
     from goodeye.judging.large import LargeModel, cache_folder
     from goodeye.search.align import Align, align
     from goodeye.search.ask import Searcher
     from goodeye.search.index import open_index
     from goodeye.search.pseudo import read_queries
     from goodeye.search.towers import own_device
+    from goodeye.search.voted import read_preferences
 
+    if votes and queries or run and not votes:
+        raise BadInput(
+            "--votes bring their own queries, and --run is of a ledger's runs. Give --votes alone, or --run with it."
+        )
     config = Align(
         method=method,
         train=train,
@@ -136,6 +148,7 @@ def search_align(
     named = server_named(server, model)
     searcher = Searcher(index, models=models, head=head, server=named, device=own_device(device))
     notes: list[str] = []
+    preferred = read_preferences(votes, images, run) if votes else None
     done = align(
         searcher.index,
         searcher.clip,
@@ -143,6 +156,7 @@ def search_align(
         out,
         captioned=open_index(captions) if captions else None,
         queries=read_queries(queries) if queries else None,
+        preferred=preferred.said if preferred else None,
         count=count,
         model=LargeModel(named, cache_folder()) if named else None,
         rewrite=None if rephrase == "none" else lambda query: searcher.rewrite(query, rephrase, None, notes),
@@ -153,7 +167,10 @@ def search_align(
     for note in dict.fromkeys(notes):
         complain("goodeye search align", f"{notes.count(note)} queries: {note}")
     if done.left_out:
-        complain("goodeye search align", f"{done.left_out} queries are twice there or too long for the model.")
+        why = "of pictures that the index does not have" if preferred else "twice there"
+        complain("goodeye search align", f"{done.left_out} {done.learned_from} are {why} or too long for the model.")
+    if preferred and preferred.similar:
+        say(f"{preferred.similar} times someone found both similar, of which nothing is learned.")
     say(done.summary())
     write_json(json, done.to_json())
     return DONE

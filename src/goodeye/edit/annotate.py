@@ -19,7 +19,7 @@ from pydantic import Field
 
 from goodeye.atomic import append, mend, read_rows
 from goodeye.edit.rewards import AXES, Rewards, from_json
-from goodeye.edit.triplets import REWARDS, Triplet, usable, write_parquet, write_rewards
+from goodeye.edit.triplets import REWARDS, TABLE, Triplet, usable, write_parquet, write_rewards
 from goodeye.errors import BadInput
 from goodeye.judging.large import Answer, Asked, BadAnswer
 from goodeye.judging.tables import Skipped
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 LONG_SIDE = 768  # pixels of a picture that is sent
 ANSWERS = "annotations.jsonl"
-TABLE = "triplets.parquet"
 
 SYSTEM = "You are a careful judge of edited pictures. You say only what can be seen, and answer in JSON."
 _SCALE = "First name in `failure`, in at most 25 words, what is wrong in this respect; leave it empty if nothing is."
@@ -185,7 +184,7 @@ def annotate(
             advance(note=f"{now.requests} requests" + (f", {price.of(now):.2f}" if price.of(now) else ""))
     whole = [replace(one, rewards=known[one.key]) for one in listed if one.key in known]
     write_rewards(whole, folder.path / REWARDS)
-    unread = write_parquet(whole, folder.path / TABLE)
+    unread = write_parquet(whole, folder.path / TABLE, str((about or {}).get("model", "")))
     skipped += [one for one in unread if one.name not in {other.name for other in skipped}]
     return _result(
         whole,
@@ -205,16 +204,21 @@ def _begun(folder: RunFolder, about: Mapping[str, Any]) -> dict[str, Rewards]:
         folder.require_free()
         folder.begin(about)
         return {}
-    if (before := folder.config()) != about:
-        changed = next(name for name in {**before, **about} if before.get(name) != about.get(name))
-        raise BadInput(
-            f"{folder.path} was annotated with {changed} {before.get(changed)}. Go on so, or name another folder."
-        )
+    require_same(folder, about)
     mend(folder.path / ANSWERS)
     try:
         return {row["key"]: from_json(row["rewards"]) for row in read_rows(folder.path / ANSWERS)}
     except (ValueError, KeyError) as error:
         raise folder.damaged(ANSWERS) from error
+
+
+def require_same(folder: RunFolder, about: Mapping[str, Any]) -> None:
+    """Raises BadInput where the folder was annotated otherwise: by another judge, or of other triplets."""
+    if (before := folder.config()) != about:
+        changed = next(name for name in {**before, **about} if before.get(name) != about.get(name))
+        raise BadInput(
+            f"{folder.path} was annotated with {changed} {before.get(changed)}. Go on so, or name another folder."
+        )
 
 
 def _answers(
@@ -245,13 +249,16 @@ def _answers(
 
 
 def _result(whole: list[Triplet], **values: Any) -> Annotated:
-    columns = {axis: [one.rewards.scores[at] for one in whole if one.rewards] for at, axis in enumerate(AXES)}
-    given = {axis: [score for score in column if score is not None] for axis, column in columns.items()}
-    return Annotated(
-        missing={axis: len(columns[axis]) - len(given[axis]) for axis in AXES},
-        means={axis: sum(scores) / len(scores) for axis, scores in given.items() if scores},
-        **values,
-    )
+    missing, means = missing_and_means(whole)
+    return Annotated(missing=missing, means=means, **values)
+
+
+def missing_and_means(whole: Iterable[Triplet]) -> tuple[dict[str, int], dict[str, float]]:
+    """By axis, of triplets with rewards: how many scores are missing, and the mean of the others, if there are any."""
+    rows = [one.rewards.scores for one in whole if one.rewards]
+    given = {axis: [row[at] for row in rows if row[at] is not None] for at, axis in enumerate(AXES)}
+    missing = {axis: len(rows) - len(scores) for axis, scores in given.items()}
+    return missing, {axis: sum(filter(None, scores)) / len(scores) for axis, scores in given.items() if scores}
 
 
 def shown(img: Image.Image) -> Image.Image:

@@ -6,7 +6,7 @@ tables; a triplet that cannot be used becomes a `Skipped`, and the others go on.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
@@ -22,7 +22,8 @@ from goodeye.images import to_pil, to_tensor
 from goodeye.judging.pixels import on_white
 from goodeye.judging.tables import PICTURES, Cell, Skipped
 
-REWARDS, SEEDS = "rewards.json", "seeds.json"
+REWARDS, SEEDS, TABLE = "rewards.json", "seeds.json", "triplets.parquet"
+SOURCE = "source"  # the column that says whose scores a table holds
 MOST_WORDS = 200  # of an instruction; InsPix2Pix's have about nine
 AT_ONCE = 64  # rows of a group in our Parquet
 _COLUMNS = {"original": "original_image", "edited": "edited_image", "instruction": "edit_prompt"}  # InsPix2Pix's names
@@ -96,7 +97,8 @@ def check_instruction(text: str) -> str:
 def read_triplets(source: str | Path) -> Iterator[Triplet | Skipped]:
     """The triplets of a folder, a RewardEdit JSON, a Parquet file or a folder of Parquet files, in a fixed order.
 
-    A folder with several pairs gives its first by name. Raises BadInput where there is nothing of the kind at all.
+    A folder with several pairs gives its first by name. Raises BadInput where there is nothing of the kind at all, and
+    for a folder of tables whose scores are by different judges.
     """
     source = Path(source)
     if source.suffix.lower() == ".parquet" and source.is_file():
@@ -111,6 +113,7 @@ def read_triplets(source: str | Path) -> Iterator[Triplet | Skipped]:
     if (source / "prompt.json").is_file():  # one triplet's own folder
         return _from_folders(source.resolve().parent, {source.resolve().name: []}, {})
     if tables := sorted(source.glob("*.parquet")):
+        _require_one_source(source, tables)
         return _from_parquet(tables)
     return _from_folders(source, _listed(source), _json_object(source / REWARDS, must=False))
 
@@ -199,6 +202,27 @@ def _instruction(file: Path) -> str:
 # --- Parquet
 
 
+def _require_one_source(folder: Path, files: Sequence[Path]) -> None:
+    by = {file: source for file in files if (source := source_of(file))}
+    if len(set(by.values())) > 1:
+        said = ", ".join(f"{file.name} by {source}" for file, source in by.items())
+        raise BadInput(f"{folder} holds scores by several judges: {said}. Name one table, so that they are not mixed.")
+
+
+def source_of(table: str | Path) -> str:
+    """Whose scores our Parquet holds, as it says itself; "" where it does not."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(table) as file:
+            if SOURCE not in file.schema_arrow.names or not file.num_row_groups:
+                return ""
+            return str(file.read_row_group(0, columns=[SOURCE])[SOURCE][0].as_py() or "")
+    except (pa.ArrowException, OSError) as error:
+        raise BadInput(f"{table} is not a readable Parquet file. Download or write it again.") from error
+
+
 def _from_parquet(files: Iterable[Path]) -> Iterator[Triplet | Skipped]:
     for file in files:
         yield from _rows(file)
@@ -267,8 +291,9 @@ def write_rewards(triplets: Iterable[Triplet], file: str | Path) -> None:
     write_bytes(file, (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def write_parquet(triplets: Iterable[Triplet], file: str | Path) -> list[Skipped]:
-    """Our Parquet: key, instruction, the pictures' own bytes, and the rewards. Returns what could not be read."""
+def write_parquet(triplets: Iterable[Triplet], file: str | Path, source: str = "") -> list[Skipped]:
+    """Our Parquet: key, instruction, the pictures' own bytes, and the rewards with their source. Returns what could not
+    be read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -276,12 +301,13 @@ def write_parquet(triplets: Iterable[Triplet], file: str | Path) -> list[Skipped
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     rewards = [(name, kind) for axis in AXES for name, kind in ((axis, pa.float32()), (f"{axis}_failure", pa.string()))]
     schema = pa.schema(
-        [("key", pa.string()), ("instruction", pa.string()), ("original", image), ("edited", image), *rewards]
-    )
+        [("key", pa.string()), ("instruction", pa.string()), ("original", image), ("edited", image), *rewards,
+         (SOURCE, pa.string())]
+    )  # fmt: skip
     left = iter(triplets)
     with whole_file(file) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         while some := list(islice(left, AT_ONCE)):
-            rows = [row for one in some if (row := _as_row(one, skipped)) is not None]
+            rows = [{**row, SOURCE: source} for one in some if (row := _as_row(one, skipped)) is not None]
             if rows:
                 writer.write_table(pa.Table.from_pylist(rows, schema))
     return skipped

@@ -1,7 +1,7 @@
 """Large models behind any OpenAI-compatible server: typed answers, checked, cached by everything that went in.
 
 Settings come from `Server`, or from the environment: GOODEYE_SERVER (base URL), GOODEYE_MODEL, GOODEYE_API_KEY,
-GOODEYE_CACHE (a folder).
+GOODEYE_MAX_TOKENS, GOODEYE_CACHE (a folder).
 """
 
 import base64
@@ -54,6 +54,7 @@ class Server:
     tries: int = 5  # requests before a server that fails is given up
     asks: int = 3  # times that the model is asked before an answer that cannot be used is given up
     temperature: float = 0.0
+    max_tokens: int = 2048  # of an answer: a model that repeats itself without end is cut there, and has failed
 
 
 def server_from(url: str | None = None, model: str | None = None, **settings: Any) -> Server:
@@ -66,6 +67,10 @@ def server_from(url: str | None = None, model: str | None = None, **settings: An
         )
     if not re.match(r"https?://[^/\s]", url):
         raise BadInput(f"{url} is no URL of a server. Give one as http://localhost:8000/v1.")
+    if tokens := os.environ.get("GOODEYE_MAX_TOKENS"):
+        if not (tokens.isdecimal() and int(tokens)):
+            raise BadInput(f"GOODEYE_MAX_TOKENS is {tokens}. Set it to a whole number above 0, or to nothing.")
+        settings.setdefault("max_tokens", int(tokens))
     return Server(url=url, model=model, key=os.environ.get("GOODEYE_API_KEY") or "none", **settings)
 
 
@@ -122,11 +127,11 @@ class LargeModel:
         messages = asked.messages()
         said, wrong = "", ""
         for _ in range(self.server.asks):
-            said = self._complete(messages, kind)
+            said, whole = self._complete(messages, kind)
             try:
                 answer = _parse(said, kind)
-            except (ValidationError, ValueError) as error:
-                wrong = _one_line(error)
+            except ValueError as error:
+                wrong = _wrong(error) if whole else f"it does not end within {self.server.max_tokens} tokens"
                 messages = [
                     *asked.messages(),
                     {"role": "assistant", "content": said[:4000]},
@@ -151,8 +156,8 @@ class LargeModel:
         digest = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
         return self.cache / digest[:2] / f"{digest}.json"
 
-    def _complete(self, messages: list[dict[str, Any]], kind: type[Answer]) -> str:
-        """What the model says, after as many tries as a busy or failing server takes, each waiting twice as long."""
+    def _complete(self, messages: list[dict[str, Any]], kind: type[Answer]) -> tuple[str, bool]:
+        """What the model says, and whether it came to an end, after as many tries as a busy or failing server takes, each waiting twice as long."""
         import openai
 
         why, wait = "", 0.0
@@ -173,7 +178,7 @@ class LargeModel:
             except openai.APIStatusError as error:
                 if error.status_code not in (408, 409, 429) and error.status_code < 500:
                     raise BadInput(self._refused(error)) from error
-                why = "is too busy (429)" if error.status_code == 429 else f"failed with status {error.status_code}"
+                why = "is too busy (429)" if error.status_code == 429 else f"failed ({_said_by(error)})"
                 wait = max(wait, _asked_to_wait(error.response.headers.get("retry-after", "")))
             except openai.APIError as error:
                 why = f"does not speak the protocol ({_one_line(error)})"
@@ -182,7 +187,7 @@ class LargeModel:
             "what was answered so far is kept."
         )
 
-    def _request(self, messages: list[dict[str, Any]], kind: type[Answer]) -> str:
+    def _request(self, messages: list[dict[str, Any]], kind: type[Answer]) -> tuple[str, bool]:
         self.requests += 1
         form: dict[str, Any] = {}
         if self._plain:
@@ -191,18 +196,23 @@ class LargeModel:
             described = {"name": kind.__name__, "strict": True, "schema": schema(kind)}
             form = {"response_format": {"type": "json_schema", "json_schema": described}}
         made = self._client.chat.completions.create(
-            model=self.server.model, messages=messages, temperature=self.server.temperature, **form
+            model=self.server.model,
+            messages=messages,
+            temperature=self.server.temperature,
+            max_tokens=self.server.max_tokens,  # the name that every server knows
+            **form,
         )
         usage = getattr(made, "usage", None)
         self.read += getattr(usage, "prompt_tokens", None) or 0
         self.written += getattr(usage, "completion_tokens", None) or 0
         choices = getattr(made, "choices", None)  # what answers something else than a completion has none
         said = choices[0].message.content if choices and choices[0].message else None
-        return said if isinstance(said, str) else f"(no completion: {str(made)[:200]})"
+        whole = not choices or choices[0].finish_reason != "length"
+        return (said if isinstance(said, str) else f"(no completion: {str(made)[:200]})"), whole
 
     def _refused(self, error: Any) -> str:
         return (
-            f"the server {self.server.url} refuses the request ({error.status_code}: {_one_line(error)}). "
+            f"the server {self.server.url} refuses the request ({_said_by(error)}). "
             "Check the model's name and GOODEYE_API_KEY."
         )
 
@@ -241,6 +251,21 @@ def _data_uri(img: Image.Image) -> str:
     buffer = io.BytesIO()
     img.save(buffer, format="PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _wrong(error: ValueError) -> str:
+    """What is wrong with an answer, for the model and the record: each fault by its place."""
+    if not isinstance(error, ValidationError):
+        return _one_line(error)
+    found = [(".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in error.errors()]
+    return "; ".join(f"{place}: {words}" if place else words for place, words in found)[:300].rstrip(".")
+
+
+def _said_by(error: Any) -> str:
+    """A server's refusal: its status and its own words."""
+    body = error.body if isinstance(error.body, dict) else {}
+    words = body.get("message") or (error.response.text if error.response.text.strip() else "no reason given")
+    return f"status {error.status_code}: {' '.join(str(words).split())[:300].rstrip('.')}"
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,9 +1,9 @@
-"""What people said, as the tables that training reads: labels of pictures, and taste."""
+"""What people said, as training reads it: labels of pictures, taste, and which of two rows is better for a query."""
 
 import csv
 import io
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from PIL.Image import Image
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
 from goodeye.ledger.ledger import DATABASE, Ledger
-from goodeye.ledger.rows import AttemptRow, RunRow
+from goodeye.ledger.rows import AttemptRow, BriefRow, ComparisonRow, RunRow
 
 TASTE = ("aesthetic", "aesthetics", "beauty", "overall")  # axes of comparisons that say what people find beautiful
+ACCURACY = ("accuracy",)  # the axis that says which fits what was asked for
 PRODUCTS = "products"
 Placed = Callable[[Path, Path], Image]  # a cut-out's file and the picture's: the cut-out where it stands in the picture
 
@@ -99,14 +100,9 @@ def taste_table(ledger: Ledger, table: Path) -> int:
     pair counts, and similar says nothing. A picture is named by the file that it was taken in from, if that is on
     record, else by the ledger's own. Raises BadInput where nobody compared.
     """
-    words = {
-        (one.person, one.left_attempt, one.right_attempt, one.axis): one
-        for one in ledger.comparisons()
-        if one.person is not None and one.axis in TASTE
-    }
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     names: dict[int, list[str]] = {}
-    for one in words.values():
+    for one in last_words(ledger.comparisons(), TASTE):
         if one.choice == "similar":
             continue
         sides = (one.left_attempt, one.right_attempt)
@@ -121,10 +117,84 @@ def taste_table(ledger: Ledger, table: Path) -> int:
     return len(counts)
 
 
+def last_words(said: Iterable[ComparisonRow], axes: Collection[str]) -> list[ComparisonRow]:
+    """Of each person the last word on a pair, whichever side was left, on each of these axes."""
+    found = {
+        (one.person, frozenset((one.left_attempt, one.right_attempt)), one.axis): one
+        for one in said
+        if one.person is not None and one.axis in axes
+    }
+    return list(found.values())
+
+
 def _names(ledger: Ledger, row: AttemptRow) -> list[str]:
-    if (path := row.detail.get("path")) and not row.shown:
-        return [str(path)]
-    return [str(ledger.image_path(sha).resolve()) for sha in row.shown or (row.image_sha,) if sha]
+    return [names[0] for names in _known_as(ledger, row)]
+
+
+def _known_as(ledger: Ledger, row: AttemptRow) -> list[tuple[str, ...]]:
+    """Of each picture the file that it was taken in from, if that is on record, and the ledger's own."""
+    files = [(str(ledger.image_path(sha).resolve()),) for sha in row.shown or (row.image_sha,) if sha]
+    path = None if row.shown else row.detail.get("path")
+    return [(str(path), *files[0])] if path and files else files
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preference:
+    """One person's word on one axis: for `query`, one row of pictures is better than another; a row may be of one.
+
+    Of each picture all the names that an index may have it under.
+    """
+
+    query: str
+    axis: str
+    person: str
+    better: tuple[tuple[str, ...], ...]
+    worse: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preferences:
+    """What people preferred. similar: how often someone found both sides similar, which prefers nothing."""
+
+    said: list[Preference]
+    similar: int
+
+
+def preferences(ledger: Ledger, runs: Collection[int] = (), job: str = "search") -> Preferences:
+    """What people chose between two answers to the same query, on accuracy and on beauty, the last word of each.
+
+    runs: both answers are of these; without them, of any run of the job. Whoever is set aside does not count. Why a
+    pair was put before people does not matter to who learns from it. The query is the brief's prompt, else its title or
+    key. Raises BadInput where nobody chose anything.
+    """
+    mine = [run.id for run in runs_of(ledger, job, runs)]
+    briefs = {brief.id: brief for run in mine for brief in ledger.briefs(run)}
+    attempts = {row.id: row for run in mine for row in ledger.attempts(run)}
+    found, similar = list[Preference](), 0
+    for one in last_words(ledger.comparisons(), (*ACCURACY, *TASTE)):
+        left, right = attempts.get(one.left_attempt), attempts.get(one.right_attempt)
+        if left is None or right is None or left.brief_key != right.brief_key:
+            continue
+        if one.choice == "similar":
+            similar += 1
+            continue
+        better, worse = (left, right) if one.choice == "left" else (right, left)
+        sides = tuple(_known_as(ledger, better)), tuple(_known_as(ledger, worse))
+        if all(sides):
+            query = _query(briefs[left.brief_id])
+            words = {"query": query, "axis": one.axis, "person": one.person or ""}
+            found.append(Preference(**words, better=sides[0], worse=sides[1]))
+    if not found:
+        of = f"run {', '.join(map(str, runs))}" if runs else job
+        raise BadInput(
+            f"The ledger {ledger.where} holds no choice of people between two answers of {of}. Ask with "
+            "`goodeye review`, or name other runs."
+        )
+    return Preferences(said=found, similar=similar)
+
+
+def _query(brief: BriefRow) -> str:
+    return str(brief.content.get("prompt") or brief.content.get("title") or brief.key)
 
 
 def write_table(table: Path, rows: Sequence[dict[str, Any]]) -> None:

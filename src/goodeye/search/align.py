@@ -2,15 +2,16 @@
 
 "Aligning Vision Models with Human Aesthetics in Retrieval", section 3. For each pseudo-query, the pictures that its
 rephrased form finds are ordered by a re-ranker; the model learns that order for the query as it was, so that what
-rephrasing and re-ranking did is in its weights. A run folder holds config.json, queries.json (the grids),
-metrics.jsonl, checkpoints/, samples/ with a guard, and clip/, a model for plain transformers and for model sets.
+rephrasing and re-ranking did is in its weights. Or it learns which of two answers people chose (`voted.py`).
+A run folder holds config.json, queries.json (the grids), metrics.jsonl, checkpoints/, samples/ with a guard, and clip/,
+a model for plain transformers and for model sets.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -27,7 +28,7 @@ from goodeye.search.adapt import Train, layer_shares, make_trainable, merged
 from goodeye.search.embed import embed_text, embed_texts, prepare, token_count, token_limit
 from goodeye.search.index import Index, in_milvus
 from goodeye.search.pseudo import captions_of, from_captions, from_model
-from goodeye.search.ranked import dpo, ipo, ordered_grid, preferences, reach, rrhf
+from goodeye.search.ranked import Grids, dpo, ipo, ordered_grid, preferences, reach, rrhf
 from goodeye.search.shift import Scale, shift
 from goodeye.search.source import open_named
 from goodeye.search.towers import (
@@ -42,6 +43,7 @@ from goodeye.search.towers import (
     save_clip,
 )
 from goodeye.search.vectors import Vector
+from goodeye.search.voted import voted_pairs
 from goodeye.search.watch import Watch
 from goodeye.training import checkpoint
 from goodeye.training.guard import Guard, Limits
@@ -50,6 +52,7 @@ from goodeye.training.loop import Loop, Modules, fit, shuffled
 if TYPE_CHECKING:
     from goodeye.judging.clip import Clip
     from goodeye.judging.large import LargeModel
+    from goodeye.ledger.training import Preference
 
 Method = Literal["dpo", "ipo", "rrhf"]
 Rewrite = Callable[[str], str]
@@ -122,7 +125,8 @@ class Align:
 
 @dataclass(frozen=True, kw_only=True)
 class Aligned:
-    """What came of it. weights: the folder of the model. left_out: queries that the model cannot read whole."""
+    """What came of it. weights: the folder of the model. queries: learned from, or choices of people. left_out: those
+    that the model cannot read whole, or whose pictures the index does not have."""
 
     out: Path
     weights: Path
@@ -133,10 +137,11 @@ class Aligned:
     last: dict[str, float]
     best: int | None = None
     stopped: str = ""
+    learned_from: str = "queries"
 
     def summary(self) -> str:
         """What a terminal shows."""
-        lines = [f"{self.steps} steps on {self.queries} queries in {self.seconds:.0f} s"]
+        lines = [f"{self.steps} steps on {self.queries} {self.learned_from} in {self.seconds:.0f} s"]
         lines += [f"stopped: {self.stopped}"] * bool(self.stopped)
         for name in ("trained", "held_out", "recall_at_1", "preferred"):
             if name in self.last:
@@ -148,26 +153,18 @@ class Aligned:
         return {**vars(self), "out": str(self.out), "weights": str(self.weights)}
 
 
-class Grids(NamedTuple):
-    """For each query its grid's rows of the index, [Q, G] row by row, and the start model's similarities, [Q, G]."""
-
-    queries: list[str]
-    rewritten: list[str]
-    rows: np.ndarray[Any, Any]
-    reference: Tensor
-
-
 Key = tuple[bool, int]  # a row of the index that is searched (True), or of the captioned one
 
 
 class Batch(NamedTuple):
     """Pixels [M + P, 3, h, w]: each picture of the grids once, then P captioned ones. texts: B queries, P captions.
-    Where the towers do not learn, both are what the towers give of them, [M + P, H] and [B + P, K]. where: [B, G], a
-    grid's pictures among the first M."""
+    Where the towers do not learn, both are what the towers give of them, [M + P, H] and [B + P, K]. where: [B, N, L],
+    a grid's pictures among the first M; shares: [B, N, L], theirs in what is ordered; reference: [B, N]."""
 
     pixels: Tensor
     texts: list[str] | Tensor
     where: Tensor
+    shares: Tensor
     reference: Tensor
 
 
@@ -179,6 +176,7 @@ def align(
     *,
     captioned: Index | None = None,
     queries: Sequence[str] | None = None,
+    preferred: "Sequence[Preference] | None" = None,
     count: int = 1000,
     model: "LargeModel | None" = None,
     rewrite: Rewrite | None = None,
@@ -192,10 +190,12 @@ def align(
     head: w of the index's taste, [D]. captioned: an index of the same model whose pictures and captions the contrastive
     loss and the guard look at, such as the model was pretrained on; the index's own if not given. queries: without them
     `count` are made, by `model` if it is given, else from the index's captions. rewrite: rephrases a query before its
-    list is searched. Raises BadInput for an index that is too small for a grid, one without captions where they are
-    needed, and queries that cannot be read; Diverged where the loss is not finite.
+    list is searched. preferred: what people chose, in the place of queries and grids; each choice is one pair.
+    Raises BadInput for an index that is too small for a grid, one without captions where they are needed, and queries
+    that cannot be read; Diverged where the loss is not finite.
     """
     config, out = config or Align(), Path(out)
+    config = config if preferred is None else replace(config, rows=1, columns=2)  # the better one, then the other
     config.check()
     told = index if captioned is None else captioned
     for one in (index, told):
@@ -206,7 +206,7 @@ def align(
     if not resume and checkpoint.found(out / "checkpoints"):
         raise BadInput(f"{out} holds a run that was begun. Go on with --resume or use another folder.")
     needed = reach(config.rows, config.columns, config.stride)
-    if len(index) < needed:
+    if preferred is None and len(index) < needed:
         raise BadInput(
             f"{index.folder} holds {len(index)} pictures, and a grid of {config.rows} x {config.columns} at every "
             f"{config.stride}th rank needs {needed}. Add pictures, or lower --stride."
@@ -215,6 +215,8 @@ def align(
     before = fingerprint(clip.model)
 
     def make() -> tuple[Grids, int]:
+        if preferred is not None:
+            return voted_pairs(index, clip, preferred), len(preferred)
         asked = queries
         if asked is None:
             own = list((learned_from if captioned is None else captions_of(index)).values())
@@ -224,9 +226,11 @@ def align(
     with _main_process_first(cpu):
         grids, asked = _grids(out / "queries.json", make, again=is_main(cpu) and not resume)
     if len(grids.queries) < config.batch:
+        what, more = ("queries", "Give more in a file, index pictures with captions")
+        if preferred is not None:
+            what, more = ("choices of people", "Ask for more")
         raise BadInput(
-            f"{len(grids.queries)} queries are fewer than a batch of {config.batch}. Give more in a file, index "
-            "pictures with captions, or lower --batch."
+            f"{len(grids.queries)} {what} are fewer than a batch of {config.batch}. {more}, or lower --batch."
         )
     watch = Watch(told, clip, head, watched, config.taste) if watched else None
     guard = Guard(watch.look, out / "samples", limits) if watch and config.guard else None
@@ -263,6 +267,7 @@ def align(
         last=done.last,
         best=done.best,
         stopped=done.stopped,
+        learned_from="queries" if preferred is None else "choices of people",
     )
 
 
@@ -341,6 +346,7 @@ class _Batches:
         cpu: bool,
     ) -> None:
         self.grids, self.captions = grids, captions
+        self.pictures, self.shares = grids.laid_out()
         self.queries = shuffled(len(grids.queries), config.batch, config.seed)
         self.rows = list(captions)
         self.pairs = shuffled(len(self.rows), config.pairs, config.seed + 1) if config.pretrain else None
@@ -357,19 +363,19 @@ class _Batches:
 
     def __call__(self, number: int) -> Batch:
         keys, texts, where, chosen = self._drawn(number)
+        more = where, self.shares[chosen], self.grids.reference[chosen]
         if self.seen:
-            return Batch(self.seen.images(keys), self.seen.texts(texts), where, self.grids.reference[chosen])
-        pixels = torch.stack([self.picture(key) for key in keys])
-        return Batch(pixels, texts, where, self.grids.reference[chosen])
+            return Batch(self.seen.images(keys), self.seen.texts(texts), *more)
+        return Batch(torch.stack([self.picture(key) for key in keys]), texts, *more)
 
     def _drawn(self, number: int) -> tuple[list[Key], list[str], Tensor, list[int]]:
         """Pictures, texts, where each grid's pictures are among them, and which queries."""
         chosen = self.queries(number)
-        rows, where = np.unique(self.grids.rows[chosen], return_inverse=True)
+        rows, where = np.unique(self.pictures[chosen], return_inverse=True)
         told = [self.rows[at] for at in self.pairs(number)] if self.pairs else []
         keys = [*((True, row) for row in rows.tolist()), *((False, row) for row in told)]
         texts = [*(self.grids.queries[at] for at in chosen), *(self.captions[row] for row in told)]
-        return keys, texts, torch.from_numpy(where.reshape(len(chosen), -1)), chosen
+        return keys, texts, torch.from_numpy(where.reshape(self.pictures[chosen].shape)), chosen
 
     def _look(self, seen: Seen, config: Align, cpu: bool) -> None:
         """Everything that this process will need, in a fixed order: a run that goes on sees the very same numbers."""
@@ -393,7 +399,7 @@ class _Step:
         config = self.config
         image, text, temperature = nets["clip"](batch.pixels, batch.texts)
         queries, pairs = len(batch.where), self.pairs.to(image.device)
-        similar = torch.einsum("bd,bgd->bg", text[:queries], image[batch.where])
+        similar = (torch.einsum("bd,bnld->bnl", text[:queries], image[batch.where]) * batch.shares).sum(-1)
         if config.method == "dpo":
             ranked = dpo(similar, batch.reference, pairs, config.gain)
         elif config.method == "ipo":

@@ -6,7 +6,7 @@ of the grid's own pictures alone. Rows of the grid are ordered by a re-ranker (a
 in the list (semantic sequences).
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,26 @@ from torch import Tensor
 Ranks = Int[np.ndarray[Any, Any], " K"]
 Grid = Int[np.ndarray[Any, Any], "u v"]
 Similar = Float[Tensor, "B G"]  # of B queries to the G = u v pictures of their grids, row by row
+
+
+class Grids(NamedTuple):
+    """For each query rows of the index, [Q, N L], and the start model's similarities, [Q, N].
+
+    N: what is ordered, the G = u v pictures of a grid (L = 1), or two rows of pictures that people chose between, the
+    better one first. A row is as similar as the mean of its pictures; rows of fewer than L end in -1.
+    """
+
+    queries: list[str]
+    rewritten: list[str]
+    rows: np.ndarray[Any, Any]
+    reference: Tensor
+
+    def laid_out(self) -> tuple[Int[np.ndarray[Any, Any], "Q N L"], Float[Tensor, "Q N L"]]:
+        """The pictures, the first of a row standing for those that it lacks, and their shares in its mean."""
+        rows = self.rows.reshape(*self.reference.shape, -1)
+        there = rows >= 0
+        shares = there / there.sum(-1, keepdims=True)
+        return np.where(there, rows, rows[..., :1]), torch.from_numpy(shares.astype(np.float32))
 
 
 def reach(rows: int, columns: int, stride: int) -> int:
