@@ -5,6 +5,7 @@ product is refused, thin and tiny ones work, and resizing leaves no fringes.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from goodeye.errors import BadInput
-from goodeye.images import resize_rgba, to_tensor
+from goodeye.images import open_image, resize_rgba, to_tensor
 
 SMALLEST = 8  # pixels of the visible product's long side; below, nobody could say what it is (ours)
 EATEN = 10 / 512  # the width of the product's edge that is repainted, as a share of the canvas (authors' script)
@@ -58,6 +59,11 @@ def place(
         mask=torch.from_numpy(kept(pixels[..., 3]))[None].float(),
         control=torch.from_numpy(edges(pixels, canny)).float().expand(3, size, size).clone(),
     )
+
+
+def standing(cutout: Path, side: int, scale: float) -> Float[Tensor, "4 S S"]:
+    """A cut-out's file as it stands in pictures of `side` pixels, as `place` puts it. Raises BadInput as it does."""
+    return place(open_image(cutout).convert("RGBA"), side, scale, name=str(cutout)).product
 
 
 def visible_box(rgba: Image.Image, name: str) -> tuple[int, int, int, int]:

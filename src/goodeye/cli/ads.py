@@ -26,8 +26,6 @@ from goodeye.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from goodeye.ads.results import Result
 
 
@@ -178,6 +176,7 @@ def ads_train_judge(
     most: Annotated[int | None, optional("PICTURES")] = None,
     ablations: bool = False,
     run: Annotated[tuple[int, ...], arg(metavar="RUN...")] = (),
+    images: Images = None,
     seed: int = 0,
     device: Device = "cpu",
     resume: bool = False,
@@ -201,14 +200,18 @@ def ads_train_judge(
         seed: of the order and of the held-out part
         resume: go on with the run in --out
     """
+    from goodeye.ads.votes import voted_pictures
     from goodeye.errors import BadInput
     from goodeye.judging.train_rfnet import train_judge
     from goodeye.ledger.training import is_ledger
 
-    if run and not is_ledger(data):
+    votes = voted_pictures(data, out / "votes", models=models, images=images, runs=run) if is_ledger(data) else None
+    if votes:
+        say(votes.summary())
+    elif run:
         raise BadInput(f"--run is of a ledger's runs, and {data} is none. Leave it away.")
     result = train_judge(
-        _labels_of(data, out / "votes", models, run) if is_ledger(data) else data,
+        votes.table if votes else data,
         out=out,
         models=models,
         epochs=epochs,
@@ -228,26 +231,6 @@ def ads_train_judge(
     say(result.summary())
     write_json(json, result.as_json())
     return BAD_INPUT if result.skipped else DONE
-
-
-def _labels_of(place: str, folder: Path, models: str, runs: tuple[int, ...]) -> Path:
-    """A table of what people voted on the ledger's attempts, with their cut-outs as they stand in the pictures."""
-    from goodeye.ads.canvas import place as placed
-    from goodeye.images import open_image, to_pil
-    from goodeye.ledger.ledger import Ledger
-    from goodeye.ledger.training import label_table
-    from goodeye.modelset import resolve
-
-    scale = resolve(models).settings.product_scale
-
-    def standing(cutout: Path, picture: Path) -> "Image":
-        side = open_image(picture).width
-        return to_pil(placed(open_image(cutout).convert("RGBA"), side, scale, name=str(cutout)).product)
-
-    with Ledger.open(place, create=False) as opened:
-        made = label_table(opened, folder, standing, runs=runs)
-    say(f"{made.count} labelled pictures on the ledger; {made.even} left out, on which people are even.")
-    return made.table
 
 
 @command(ads, "ads calibrate")

@@ -19,9 +19,10 @@ from goodeye.cli.common import (
     say,
     write_json,
 )
+from goodeye.cli.search import server_named
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from collections.abc import Sequence
 
     from goodeye.compare.judges import PairJudge
     from goodeye.compare.sides import Side
@@ -60,63 +61,33 @@ def compare(
         seed: of the intervals
         device: cpu, cuda, cuda:1, mps
     """
-    from goodeye.compare.report import summary, write_report
-    from goodeye.compare.sides import ledger_of, read_side
-    from goodeye.compare.tournament import by_judge, by_people
-    from goodeye.ledger.ledger import Ledger
-    from goodeye.progress import progress
-
-    with Ledger.open(ledger_of(runs, ledger), images) as opened:
-        sides = [read_side(opened, run) for run in runs]
-        found = []
-        if judge is not None or votes is None:
-            chosen = _judge(judge or "clip", sides, models, aesthetic_head, server, model, device)
-            with progress("comparing", unit="questions") as advance:
-                found.append(by_judge(opened, sides, chosen, seed, on_asked=advance))
-        if votes is not None:
-            found.append(by_people(opened, sides, seed))
-        page = write_report(out, sides, found)
-    for one in found:
-        for failure in one.failures:
-            complain("goodeye compare", failure)
-        say(summary(one))
-    if votes is not None and not found[-1].kept:
-        numbers = " ".join(str(side.run) for side in sides)
-        say(f"Nobody has compared these runs yet. Ask people with: goodeye review --run {numbers}")
-    say(f"report: {page}")
-    write_json(json, [one.to_json() for one in found])
-    return BAD_INPUT if any(one.failures for one in found) else DONE
-
-
-def _judge(
-    name: JudgeName,
-    sides: "list[Side]",
-    models: str,
-    head: Path | None,
-    server: str | None,
-    model: str | None,
-    device: str,
-) -> "PairJudge":
-    """The judge of that name as one of pairs."""
-    from goodeye.compare.judges import ByLargeModel, ByScore
-
-    if name == "large":
-        from goodeye.judging.large import LargeModel, cache_folder, server_from
-
-        rows = any(len(answer.pictures) > 1 for side in sides for answer in side.answers.values())
-        return ByLargeModel(LargeModel(server_from(server, model), cache_folder()), rows)
-    from goodeye.ads.canvas import place
-    from goodeye.images import open_image
-    from goodeye.judging.files import make_judges
+    from goodeye.ads.canvas import standing
+    from goodeye.compare.judges import judge_named
+    from goodeye.compare.runs import compare_runs
     from goodeye.modelset import Models, resolve
 
     loaded = Models(resolve(models), device=device)
     scale = loaded.model_set.settings.product_scale
-    (made,) = make_judges([name], loaded, head)
-    if name != "rfnet":
-        return ByScore(made)
 
-    def placed(file: Path, side: int) -> "Tensor":
-        return place(open_image(file).convert("RGBA"), side, scale, name=str(file)).product
+    def judge_of(sides: "Sequence[Side]") -> "PairJudge":
+        return judge_named(
+            judge or "clip",
+            sides,
+            loaded,
+            head=aesthetic_head,
+            server=server_named(server, model) if judge == "large" else None,
+            placed=lambda file, side: standing(file, side, scale),
+        )
 
-    return ByScore(made, placed)
+    asked = judge is not None or votes is None
+    done = compare_runs(
+        runs, judge_of if asked else None, people=votes is not None, ledger=ledger, images=images, out=out, seed=seed
+    )
+    for failure in done.failures:
+        complain("goodeye compare", failure)
+    say(done.summary())
+    if votes is not None and not done.found[-1].kept:
+        numbers = " ".join(str(side.run) for side in done.sides)
+        say(f"Nobody has compared these runs yet. Ask people with: goodeye review --run {numbers}")
+    write_json(json, [one.to_json() for one in done.found])
+    return BAD_INPUT if done.failures else DONE

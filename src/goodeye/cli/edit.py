@@ -12,6 +12,7 @@ from goodeye.cli.common import (
     DONE,
     WHICH_LEDGER,
     Device,
+    Images,
     Json,
     ModelSet,
     app,
@@ -34,10 +35,12 @@ Row = Literal["no_reward", "best", "full", "scores", "text", "a", "b", "averaged
 
 @command(edit, "edit annotate", resume=" ")
 def edit_annotate(
-    triplets: Triplets,
+    triplets: Annotated[Positional[str], arg(metavar="TRIPLETS|LEDGER")],
     /,
     *,
     out: Annotated[Path, arg(metavar="FOLDER")],
+    run: Annotated[tuple[int, ...], arg(metavar="RUN...")] = (),
+    images: Images = None,
     server: ServerUrl = None,
     model: ModelName = None,
     workers: int = 4,
@@ -46,31 +49,47 @@ def edit_annotate(
     price_written: float = 0.0,
     json: Json = None,
 ) -> int:
-    """Gives each triplet three scores and failure texts by a large model; the same line goes on where it was stopped.
+    """Gives each triplet three scores and failure texts by a large model, or by what people voted on a ledger's edits;
+    the same line goes on where it was stopped.
 
     Args:
         triplets: InsPix2Pix's folder or Parquet, RewardEdit's JSON, our Parquet, or a folder of Parquet files; those of
-            the showroom need no model, since their facts are known
+            the showroom need no model, since their facts are known; or a ledger with people's scores of edits
         out: folder for rewards.json, triplets.parquet and what is known so far
+        run: of a ledger, only edits of these runs
         workers: triplets asked about at once
         price: of one request, to show what it costs
         price_read: of a million tokens that the model reads
         price_written: of a million that it writes
     """
     from goodeye.edit.annotate import LargeAnnotator, Price, Spent, annotate
+    from goodeye.edit.people import annotate_by_people
     from goodeye.edit.triplets import read_triplets
+    from goodeye.errors import BadInput
     from goodeye.judging.large import LargeModel, cache_folder, server_from
+    from goodeye.ledger.training import is_ledger
     from goodeye.showroom.edits import FACTS, by_true_facts
 
-    by_facts = (triplets / FACTS).is_file() and not (server or model or os.environ.get("GOODEYE_SERVER"))
+    if is_ledger(triplets):
+        if server or model:
+            raise BadInput(f"{triplets} is a ledger, whose edits people scored. Leave --server and --model away.")
+        said = annotate_by_people(triplets, out, images=images, runs=run)
+        complain_of("goodeye edit annotate", said.skipped, "--json FILE names all of them")
+        say(said.summary())
+        write_json(json, said.to_json())
+        return BAD_INPUT if said.skipped else DONE
+    if run:
+        raise BadInput(f"--run is of a ledger's runs, and {triplets} is none. Leave it away.")
+    source = Path(triplets)
+    by_facts = (source / FACTS).is_file() and not (server or model or os.environ.get("GOODEYE_SERVER"))
     asked = None if by_facts else LargeModel(server_from(server, model), cache_folder())
     done = annotate(
-        read_triplets(triplets),
-        LargeAnnotator(asked) if asked else by_true_facts(triplets),
+        read_triplets(source),
+        LargeAnnotator(asked) if asked else by_true_facts(source),
         out,
         about={
             "job": "edit annotate",
-            "triplets": str(triplets.resolve()),
+            "triplets": str(source.resolve()),
             "model": asked.server.model if asked else "true facts",
         },
         spent=lambda: Spent.by(asked),

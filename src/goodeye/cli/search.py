@@ -9,6 +9,7 @@ from tyro.extras import SubcommandApp
 from goodeye.cli.common import (
     BAD_INPUT,
     DONE,
+    Images,
     Json,
     ModelSet,
     app,
@@ -199,6 +200,7 @@ def search_fit_taste(
     /,
     *,
     column: Annotated[str, optional("NAME")] = "",
+    images: Images = None,
     out: Annotated[Path | None, optional("FILE")] = None,
     json: Json = None,
 ) -> int:
@@ -210,18 +212,9 @@ def search_fit_taste(
         column: the column of the scores, if it is not score
         out: write the head to this .safetensors file rather than into the index
     """
-    from tempfile import TemporaryDirectory
-
-    from goodeye.ledger.ledger import Ledger
-    from goodeye.ledger.training import is_ledger, taste_table
     from goodeye.search.taste import fit_taste
 
-    with TemporaryDirectory() as scratch:
-        votes = Path(scratch) / "votes.csv" if is_ledger(table) else Path(table)
-        if is_ledger(table):
-            with Ledger.open(table, create=False) as opened:
-                taste_table(opened, votes)
-        fitted = fit_taste(index, votes, column=column, out=out)
+    fitted = fit_taste(index, table, column=column, out=out, images=images)
     say(
         f"{fitted.path}: learned from {fitted.count} pictures; rank correlation with those left out {fitted.rank}, "
         f"{100 * fitted.explained:.0f} % of the variance."

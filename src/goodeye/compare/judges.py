@@ -8,14 +8,17 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from goodeye.compare.sides import Answer
+from goodeye.compare.sides import Answer, Side
 from goodeye.errors import BadInput
 from goodeye.images import open_image, shrunk, to_tensor
-from goodeye.judging.large import BadAnswer, LargeModel
+from goodeye.judging.files import make_judges
+from goodeye.judging.large import BadAnswer, LargeModel, Server, cache_folder, server_from
 from goodeye.judging.pixels import on_white
 from goodeye.judging.protocol import Context, Judge, check_scores
 from goodeye.judging.ranker import AXES, BRIEF_AXES, brief_ranked, prompts_version, ranked
+from goodeye.modelset import Models
 
+JudgeName = Literal["clip", "aesthetic", "rfnet", "large"]
 Preferred = Literal["first", "second", "similar"]
 Placed = Callable[[Path, int], Tensor]  # a cut-out's file and the picture's side: [4, S, S], where it stands in it
 LONG_SIDE = 1024  # larger pictures are made smaller first
@@ -142,3 +145,24 @@ class ByLargeModel:
                 self.failures.append(f"{one.first.wanted}: {error}")
                 said.append(dict.fromkeys(self.axes))
         return said
+
+
+def judge_named(
+    name: JudgeName,
+    sides: Sequence[Side],
+    models: Models,
+    *,
+    head: str | Path | None = None,
+    server: Server | None = None,
+    placed: Placed | None = None,
+) -> PairJudge:
+    """The judge of that name for what is compared: a large model's questions differ for rows of pictures.
+
+    models: clip, aesthetic and rfnet are of this set. head: of aesthetic. server: of large; the environment's if not
+    given. placed: for rfnet, which looks at the product. Raises BadInput for what is lacking.
+    """
+    if name == "large":
+        rows = any(len(answer.pictures) > 1 for side in sides for answer in side.answers.values())
+        return ByLargeModel(LargeModel(server or server_from(), cache_folder()), rows)
+    (made,) = make_judges([name], models, head)
+    return ByScore(made, placed if name == "rfnet" else None)

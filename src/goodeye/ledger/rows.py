@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+SCORED = "scored"  # the label of a vote that is scores on axes and names no class
 Choice = Literal["left", "right", "similar"]  # the better one of two attempts
 
 

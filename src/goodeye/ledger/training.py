@@ -38,6 +38,10 @@ class Labels:
     count: int
     even: int
 
+    def summary(self) -> str:
+        """For a terminal."""
+        return f"{self.count} labelled pictures on the ledger; {self.even} left out, on which people are even."
+
 
 def is_ledger(place: str | Path) -> bool:
     """Whether that names a ledger rather than a table or a folder of pictures."""

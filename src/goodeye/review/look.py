@@ -26,6 +26,7 @@ SORTS = {  # name in the address -> (column, high first, name for people)
     "unsure": (Item.unsure, True, "judge least sure first"),
     "disagreement": (Item.disagreement, True, "people against judge first"),
 }
+AGAINST = 0.5  # the share of votes against the judge from which people disagree with it
 PICKED = ("kept", "rejected", "none")
 NEITHER, ANY = "none", "any"
 
@@ -46,6 +47,7 @@ class Asked:
     low: float | None = None  # of the score
     high: float | None = None
     flagged: bool = False
+    against: bool = False  # half the votes or more name another label than the judge
     sort: str = "newest"
     after: str = ""  # the key of the last attempt of the page before
 
@@ -81,6 +83,7 @@ def read(given: Mapping[str, str]) -> Asked:
         low=number_in(given.get("low", "")),
         high=number_in(given.get("high", "")),
         flagged=given.get("flagged", "") == "1",
+        against=given.get("against", "") == "1",
         sort=sort if sort in SORTS else "newest",
         after=given.get("after", "")[:60],
     )
@@ -143,7 +146,9 @@ def _filtered(query: Select[Any], asked: Asked) -> Select[Any]:
         query = query.where(Item.score <= asked.high)
     if asked.flagged:
         query = query.where(Item.flags > 0)
-    if asked.sort == "disagreement":
+    if asked.against:
+        query = query.where(Item.disagreement >= AGAINST)
+    if asked.against or asked.sort == "disagreement":
         query = query.where(Item.votes > 0)
     return query
 

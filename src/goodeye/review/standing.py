@@ -15,6 +15,7 @@ from goodeye.judging.bradley_terry import Ranking, rank
 from goodeye.judging.metrics import Interval
 from goodeye.ledger.asks import Ask, Item, Person
 from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.rows import SCORED
 from goodeye.ledger.sample import fair_sample
 from goodeye.ledger.schema import Attempt, Brief, Comparison, Verdict, Vote, now
 from goodeye.review.items import reading
@@ -27,7 +28,8 @@ WON = {"left": 1.0, "right": 0.0, "similar": 0.5}
 
 @dataclass(frozen=True, kw_only=True)
 class PersonStanding:
-    """One person's part. `steady`: the share of repeated items answered as the first time, None without any."""
+    """One person's part. `steady`: the share of repeated items answered as the first time, None without any; of
+    scores, those of which none moved by more than one."""
 
     name: str
     votes: int
@@ -98,7 +100,7 @@ def standing(ledger: Ledger) -> Standing:
         judges = _judges(connection, counted)
         promises = promised(connection, counted)
         compared = _compared(connection, out)
-    items = _counts(counted)
+    items = _counts([vote for vote in counted if vote.label != SCORED])
     alpha = krippendorff_alpha(items)
     left = [(one.choice == "left") != one.swapped for one in compared if one.choice != "similar"]
     return Standing(
@@ -208,7 +210,15 @@ def _repeats(connection: Connection) -> tuple[Counter[str], Counter[str]]:
         .where(Ask.outcome == "answered", first.outcome == "answered")
     )
     rows = connection.execute(query).all()
-    return Counter(one.person for one in rows), Counter(one.person for one in rows if one.answer == one.before)
+    return Counter(one.person for one in rows), Counter(one.person for one in rows if _same(one.answer, one.before))
+
+
+def _same(answer: str, before: str) -> bool:
+    """Equal; scores may differ by one."""
+    scores = [[int(word) for word in said.split() if word.isdecimal()] for said in (answer, before)]
+    if scores[0] and len(scores[0]) == len(scores[1]):
+        return all(abs(one - other) <= 1 for one, other in zip(*scores, strict=True))
+    return answer == before
 
 
 # Judges

@@ -1,6 +1,7 @@
 """Taking in what people say: each answer once, whoever sends it how often, whole or not at all."""
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,9 +12,10 @@ from goodeye.errors import BadInput
 from goodeye.ledger.asks import Ask, Pair, Person
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.opinions import ASIDE, store_comparison, store_vote
+from goodeye.ledger.rows import SCORED
 from goodeye.ledger.schema import Attempt, Brief, Comparison, Run, Shown, Vote, now
 from goodeye.review.items import reading, refresh, writing
-from goodeye.review.queue import open_ask
+from goodeye.review.queue import SCALES, open_ask
 
 # The classes of the ads paper on keys 1 to 5, each with what a person reads. They are RFNet's first five.
 LABELS = {
@@ -24,6 +26,7 @@ LABELS = {
     "shape_hallucination": "Grew parts",
 }
 CHOICES = ("left", "right", "similar")
+HIGHEST = 5  # of a score
 OUTCOMES = ("answered", "skipped", "flagged")
 STILL_OPEN = ("", "lapsed")  # a late answer counts, too
 LONGEST_NOTE = 500
@@ -39,8 +42,9 @@ def answer(
 ) -> str:
     """Stores what came of an ask and returns what is on record for it: the first word counts, a second is not stored.
 
-    outcome: answered, skipped or flagged. said: where answered, a label or which side of the screen was chosen (left,
-    right, similar). Raises NotAsked for another person's ask, and BadInput for an answer that is none.
+    outcome: answered, skipped or flagged. said: where answered, a label, which side of the screen was chosen (left,
+    right, similar), or of an edit its scores in the order of its axes, as "5 4 3". Raises NotAsked for another person's
+    ask, and BadInput for an answer that is none.
     """
     with writing(ledger) as connection:
         ask = _ask(connection, person, ask_id)
@@ -55,9 +59,10 @@ def answer(
             "seconds": min(max(seconds, 0.0), LONGEST) if math.isfinite(seconds) else 0.0,
         }
         if outcome == "answered":
-            values["answer"] = _unswapped(ask, said)
+            scale = _scale(connection, ask) if ask.kind == "label" else ()
+            values["answer"] = _scores(scale, said) if scale else _unswapped(ask, said)
             if ask.repeat_of is None:
-                values |= _store(connection, ask, values)
+                values |= _store(connection, ask, values, scale)
         connection.execute(update(Ask).where(Ask.id == ask_id).values(**values))
         _recount(connection, ask)
         return outcome
@@ -70,6 +75,20 @@ def _ask(connection: Connection, person: str, ask_id: int) -> Any:
     return found
 
 
+def _scale(connection: Connection, ask: Any) -> tuple[str, ...]:
+    """The axes on which the asked picture is scored; none where it gets a label, or is compared."""
+    job = select(Run.job).join(Brief, Brief.run_id == Run.id).join(Attempt, Attempt.brief_id == Brief.id)
+    return SCALES.get(connection.scalar(job.where(Attempt.id == ask.attempt_id)) or "", ())
+
+
+def _scores(scale: Sequence[str], said: str) -> str:
+    """The scores as they are kept: a whole number from 0 to 5 for each axis."""
+    words = said.split()
+    if len(words) != len(scale) or not all(re.fullmatch(f"[0-{HIGHEST}]", word) for word in words):
+        raise BadInput(f"{said!r} is no answer here. Send {', '.join(scale)}, each from 0 to {HIGHEST}.")
+    return " ".join(words)
+
+
 def _unswapped(ask: Any, said: str) -> str:
     """The answer as it goes on record: a label, or which attempt of the pair, wherever on the screen it was."""
     known: Sequence[str] = tuple(LABELS) if ask.kind == "label" else CHOICES
@@ -80,14 +99,17 @@ def _unswapped(ask: Any, said: str) -> str:
     return said
 
 
-def _store(connection: Connection, ask: Any, values: Mapping[str, Any]) -> dict[str, int]:
+def _store(connection: Connection, ask: Any, values: Mapping[str, Any], scale: Sequence[str]) -> dict[str, int]:
     """The vote or comparison itself. A picture that the person has voted on elsewhere meanwhile keeps that vote."""
     if ask.kind == "label":
         twice = select(Vote.id).where(Vote.attempt_id == ask.attempt_id, Vote.person == ask.person)
         if connection.scalar(twice) is not None:
             return {}
         more = {"seconds": values["seconds"], "created": values["answered"], "chosen": ask.chosen}
-        return {"vote_id": store_vote(connection, ask.attempt_id, ask.person, values["answer"], **more)}
+        said = (values["answer"], None)
+        if scale:
+            said = (SCORED, dict(zip(scale, map(float, values["answer"].split()), strict=True)))
+        return {"vote_id": store_vote(connection, ask.attempt_id, ask.person, *said, **more)}
     pair = connection.execute(select(Pair).where(Pair.id == ask.pair_id)).one()
     sides, said = (pair.left_attempt, pair.right_attempt), (pair.axis, values["answer"], ask.swapped)
     stored = store_comparison(connection, *sides, ask.person, *said, created=values["answered"])
@@ -147,7 +169,10 @@ def set_aside(ledger: Ledger, name: str, aside: bool, why: str, decided_by: str)
 
 
 def shown(ledger: Ledger, person: str, asks: Sequence[int]) -> list[dict[str, Any]]:
-    """What the page needs to put these asks before the person, in their order: pictures by hash, title, prompt."""
+    """What the page needs to put these asks before the person, in their order: pictures by hash, title, prompt.
+
+    scale: the axes to score on, empty where a label or a choice is asked for.
+    """
     with reading(ledger) as connection:
         asked = {one.id: one for one in connection.execute(select(Ask).where(Ask.id.in_(asks), Ask.person == person))}
         pairs = [one.pair_id for one in asked.values() if one.pair_id is not None]
@@ -159,13 +184,14 @@ def shown(ledger: Ledger, person: str, asks: Sequence[int]) -> list[dict[str, An
     for ask in (asked[number] for number in asks if number in asked):
         if ask.kind == "label":
             sides, axis = [pictures[ask.attempt_id]], ""
+            scale = SCALES.get(sides[0]["job"], ())
         else:
             pair = by_pair[ask.pair_id]
-            sides, axis = [pictures[pair.left_attempt], pictures[pair.right_attempt]], pair.axis
+            sides, axis, scale = [pictures[pair.left_attempt], pictures[pair.right_attempt]], pair.axis, ()
         about = {name: sides[0][name] for name in ("title", "prompt", "product")}
         rows = [side["row"] for side in sides][:: -1 if ask.swapped else 1]
         images = [sha for row in rows for sha in row]
-        found.append({"id": ask.id, "axis": axis, "images": images, "rows": rows, **about})
+        found.append({"id": ask.id, "axis": axis, "scale": scale, "images": images, "rows": rows, **about})
     return found
 
 

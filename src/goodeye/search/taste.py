@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from goodeye.errors import BadInput
 from goodeye.judging.aesthetic import AestheticHead
 from goodeye.judging.metrics import Interval, bootstrap, spearman
 from goodeye.judging.tables import Row, read_table
+from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.training import is_ledger, taste_table
 from goodeye.search.index import Card, open_index
 from goodeye.search.vectors import Vector, Vectors
 
@@ -91,12 +94,25 @@ class Fitted:
         }
 
 
-def fit_taste(folder: str | Path, table: str | Path, *, column: str = "", out: str | Path | None = None) -> Fitted:
+def fit_taste(
+    folder: str | Path,
+    table: str | Path,
+    *,
+    column: str = "",
+    out: str | Path | None = None,
+    images: str | Path | None = None,
+) -> Fitted:
     """Fits a head to a table with the columns image and score, or image, up and down (votes), and saves it.
 
-    The embeddings are the index's own: nothing is embedded again. out: a .safetensors file; without it the head goes
-    into the index, where queries take it from. Raises BadInput for tables that do not say enough.
+    The embeddings are the index's own: nothing is embedded again. table: or a ledger, by folder or URL, whose people
+    compared pictures or rows; images: of a ledger in a database. out: a .safetensors file; without it the head goes
+    into the index, where queries take it from. Raises BadInput for tables and ledgers that do not say enough.
     """
+    if is_ledger(table):
+        with TemporaryDirectory() as scratch, Ledger.open(table, images, create=False) as opened:
+            votes = Path(scratch) / "votes.csv"
+            taste_table(opened, votes)
+            return fit_taste(folder, votes, column=column, out=out)
     index = open_index(folder)
     known = index.names()
     listed = [(row, known.get(_name(row, known))) for row in read_table(Path(table))]
