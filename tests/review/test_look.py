@@ -28,6 +28,7 @@ def test_filters_and_orders(ledger: Ledger) -> None:
     assert found(ledger, run="1", sort="worst") == [2, 4, 3, 1]
     assert found(ledger, label="available", sort="oldest") == [1, 3, 5, 7]
     assert found(ledger, vote="any", sort="disagreement") == [1, 2]
+    assert found(ledger, against="1") == [1], "it is available to the judge"
     assert found(ledger, vote="none", run="1") == [4, 3]
     assert found(ledger, vote="size_mismatch", label="available") == [1]
     assert found(ledger, picked="rejected", low="0.2") == [8, 4]
@@ -63,7 +64,8 @@ def test_pages_follow_each_other_without_gap_or_repeat(
     [{}, {"sort": "best"}, {"sort": "unsure"}, {"sort": "disagreement"}, {"run": "1", "sort": "best"},
      {"label": "available", "sort": "worst"}, {"vote": "available", "sort": "best"}, {"job": "ads", "sort": "best"},
      {"picked": "kept", "sort": "best"}, {"low": "0.5", "sort": "best"}, {"sort": "best", "after": "0.5~3"},
-     {"after": "3~3"}],
+     {"after": "3~3"}, {"against": "1", "sort": "disagreement"}, {"run": "1"}, {"label": "available", "vote": "none"},
+     {"job": "ads", "after": "3~3"}, {"picked": "kept", "sort": "oldest"}],
 )  # fmt: skip
 def test_each_order_comes_from_an_index(ledger: Ledger, asked: dict[str, str]) -> None:
     """No page sorts what it looks through: the first 60 are read off in order."""

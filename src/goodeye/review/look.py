@@ -185,7 +185,8 @@ def runs(ledger: Ledger, most: int = 200) -> list[dict[str, Any]]:
     """The latest runs with what came of them."""
     with reading(ledger) as connection:
         latest = connection.execute(select(Run).order_by(Run.id.desc()).limit(most)).mappings().all()
-        return [{**row, "status": _status(connection, row), **_came(connection, row["id"])} for row in latest]
+        came = _came(connection, [row["id"] for row in latest])
+        return [{**row, "status": _status(connection, row), **came[row["id"]]} for row in latest]
 
 
 def run(ledger: Ledger, number: int) -> dict[str, Any]:
@@ -209,7 +210,7 @@ def run(ledger: Ledger, number: int) -> dict[str, Any]:
         return {
             **row,
             "status": _status(connection, row),
-            **_came(connection, number),
+            **_came(connection, [number])[number],
             "briefs": connection.scalar(select(func.count()).select_from(Brief).where(Brief.run_id == number)),
             "labels": [tuple(one) for one in labels],
             "people": [tuple(one) for one in votes],
@@ -227,8 +228,9 @@ def _status(connection: Connection, run: Mapping[Any, Any]) -> str:
     return "running" if max(heard or run["started"], run["started"]) > now() - SILENCE else "stopped"
 
 
-def _came(connection: Connection, run_id: int) -> dict[str, Any]:
-    """How many attempts a run has, how many were kept, and how many have a vote."""
-    counts = (func.sum(case((Item.picked == "kept", 1), else_=0)), func.sum(case((Item.votes > 0, 1), else_=0)))
-    attempts, kept, voted = connection.execute(select(func.count(), *counts).where(Item.run_id == run_id)).one()
-    return {"attempts": attempts, "kept": kept or 0, "voted": voted or 0}
+def _came(connection: Connection, runs: list[int]) -> dict[int, dict[str, int]]:
+    """How many attempts each run has, how many were kept, and how many have a vote."""
+    kept, voted = case((Item.picked == "kept", 1), else_=0), case((Item.votes > 0, 1), else_=0)
+    counts = select(Item.run_id, func.count(), func.sum(kept), func.sum(voted)).where(Item.run_id.in_(runs))
+    found = {run: each for run, *each in connection.execute(counts.group_by(Item.run_id))}
+    return {run: dict(zip(("attempts", "kept", "voted"), found.get(run, (0, 0, 0)), strict=True)) for run in runs}
