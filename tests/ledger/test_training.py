@@ -13,7 +13,7 @@ from goodeye.judging.tables import read_table
 from goodeye.ledger import schema
 from goodeye.ledger.asks import Person
 from goodeye.ledger.ledger import Ledger
-from goodeye.ledger.training import is_ledger, label_table, taste_table
+from goodeye.ledger.training import is_ledger, label_table, preferences, taste_table
 from ledger.recorder import picture
 
 
@@ -91,6 +91,55 @@ def test_each_picture_of_a_row_is_voted_on_and_named_by_its_own_file(ledger: Led
     assert taste_table(ledger, tmp_path / "votes.csv") == 3
     counts = {row.cells["image"].name: row.words["up"] for row in read_table(tmp_path / "votes.csv")}
     assert counts["/pictures/3.jpg"] == "1" and sorted(counts.values()) == ["0", "0", "1"]
+
+
+def answered(ledger: Ledger, query: str, run: int, *reds: int, path: str = "") -> int:
+    """One system's answer to a query: a row of plain pictures, or one picture from a file."""
+    brief = ledger.add_brief(run, query, {"title": "no query", "prompt": query})
+    pictures = [Image.new("RGB", (8, 8), (red, run, 0)) for red in reds]
+    detail = {"path": path} if path else None
+    number = len(ledger.attempts(run)) + 1
+    if len(pictures) > 1:
+        return ledger.record_attempt(brief, 0, number, 0, None, shown=pictures)
+    return ledger.record_attempt(brief, 0, number, 0, pictures[0], detail=detail)
+
+
+def test_preferences_are_each_persons_last_word_on_accuracy_and_beauty(ledger: Ledger) -> None:
+    first, second = ledger.start_run("search", {}, 0), ledger.start_run("search", {}, 1)
+    ours, theirs = answered(ledger, "a cup", first, 10, 20), answered(ledger, "a cup", second, 30, 40, 50)
+    other = answered(ledger, "a lamp", first, 60, path="/pictures/60.jpg")
+    lamp = answered(ledger, "a lamp", first, 70)
+    for left, right, person, axis, choice in (
+        (ours, theirs, "ann", "accuracy", "right"), (theirs, ours, "ann", "accuracy", "right"),  # thought again
+        (ours, theirs, "ann", "aesthetic", "right"), (ours, theirs, "bo", "aesthetic", "similar"),
+        (ours, theirs, "bo", "diversity", "left"),  # no axis of these
+        (other, lamp, "cy", "overall", "left"), (ours, lamp, "cy", "overall", "left"),  # of two queries
+        (ours, theirs, "eve", "accuracy", "left"),  # set aside
+    ):  # fmt: skip
+        ledger.compare(left, right, person, axis, choice)  # type: ignore[arg-type]
+    ledger.compare(ours, theirs, "a judge", "accuracy", "left", version="1")
+    with ledger.transaction() as connection:
+        connection.execute(insert(Person).values(name="eve", aside=True, why="", decided_by="x", decided=schema.now()))
+    found = preferences(ledger)
+    rows = {
+        one: tuple((str(ledger.image_path(sha).resolve()),) for sha in ledger.attempt(one).shown)
+        for one in (ours, theirs)
+    }
+    assert found.similar == 1
+    assert [(one.person, one.axis, one.query) for one in found.said] == [
+        ("ann", "accuracy", "a cup"), ("ann", "aesthetic", "a cup"), ("cy", "overall", "a lamp")
+    ]  # fmt: skip
+    assert [(one.better, one.worse) for one in found.said[:2]] == [
+        (rows[ours], rows[theirs]),
+        (rows[theirs], rows[ours]),
+    ]
+    own = [str(ledger.image_path(ledger.attempt(one).image_sha).resolve()) for one in (other, lamp)]
+    assert (found.said[2].better, found.said[2].worse) == ((("/pictures/60.jpg", own[0]),), ((own[1],),))
+    assert [one.query for one in preferences(ledger, [first]).said] == ["a lamp"], "both answers are of the run"
+    with pytest.raises(BadInput, match=f"no choice of people between two answers of run {second}"):
+        preferences(ledger, [second])
+    with pytest.raises(BadInput, match="is one of ads, not of search"):
+        preferences(ledger, [ledger.start_run("ads", {}, 0)])
 
 
 def test_what_names_a_ledger(ledger: Ledger, tmp_path: Path) -> None:

@@ -41,6 +41,20 @@ def fill(ledger: Ledger, scores: Sequence[float], runs: int = 1, title: str = "c
     return found
 
 
+def edits(ledger: Ledger, count: int = 2) -> list[int]:
+    """Edits of one picture on the ledger, as `goodeye edit make` records them. Returns the attempts."""
+    brief = ledger.add_brief(
+        ledger.start_run("edit", {}, 0), "room", {"title": "make it night", "instruction": "make it night"},
+        Image.new("RGB", (8, 8), "white"),
+    )  # fmt: skip
+    found = [
+        ledger.record_attempt(brief, 1, number, number, Image.new("RGB", (8, 8), (number, 0, 99)))
+        for number in range(1, count + 1)
+    ]
+    catch_up(ledger)
+    return found
+
+
 class Browser:
     """A signed-in person's browser: it keeps cookies and sends the page's token with what its scripts call."""
 

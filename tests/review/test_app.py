@@ -19,7 +19,7 @@ from goodeye.review.app import Settings, create_app
 from goodeye.review.auth import Guard, Limit
 from goodeye.review.find import Finder
 from goodeye.review.items import catch_up, reading
-from review.conftest import ORIGIN, Browser, fill
+from review.conftest import ORIGIN, Browser, edits, fill
 
 Start = Callable[..., Browser]
 PAGES = ("/label", "/compare", "/look", "/look/1", "/runs", "/runs/1", "/standing")
@@ -60,6 +60,21 @@ def test_comparing_over_http(ledger: Ledger, browser: Start) -> None:
         assert ada.answer(ask["id"], "similar").json() == {"outcome": "answered"}
     with reading(ledger) as connection:
         assert set(connection.scalars(select(Comparison.choice))) == {"similar"}
+
+
+def test_scoring_an_edit_over_http(ledger: Ledger, browser: Start) -> None:
+    edits(ledger, 1)
+    ada = browser("Ada")
+    (ask,) = ada.desk()
+    assert ask["scale"] == ["following", "preserving", "quality"] and ask["product"]
+    for nonsense in ("available", "5 5", "5 5 9", "5 5 5'; DROP TABLE votes"):
+        assert ada.answer(ask["id"], nonsense).status_code == 400
+    assert ledger.votes() == []
+    assert ada.answer(ask["id"], "5 4 3").json() == {"outcome": "answered"}
+    assert [vote.axes for vote in ledger.votes()] == [{"following": 5, "preserving": 4, "quality": 3}]
+    page = ada.client.get("/look/1").text
+    assert "preserving 4" in page and "scored" in page
+    assert ada.call("/api/undo", ask=ask["id"]).json()["ask"]["scale"] and ledger.votes() == []
 
 
 def test_a_picture_file_is_served_as_what_it_is_and_a_missing_one_is_said(ledger: Ledger, browser: Start) -> None:

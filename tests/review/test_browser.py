@@ -12,7 +12,7 @@ from PIL import Image
 from goodeye.cli import main
 from goodeye.ledger.ledger import Ledger
 from required import absent
-from review.conftest import fill
+from review.conftest import edits, fill
 from review.test_serve import Server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -89,6 +89,47 @@ def test_ten_pairs_by_keyboard_then_look_and_standing(page: Any, ledger: Ledger)
     assert "12 attempts" in page.inner_text(".figures") and page.locator(".strip img").count() == 24
     page.goto("/standing")
     assert "Ada" in page.inner_text("table")
+
+
+def test_four_at_once_and_the_chosen_one_gets_the_label(page: Any, ledger: Ledger) -> None:
+    page.wait_for_selector(".frame img")
+    page.keyboard.press("g")
+    page.wait_for_selector(".stage.four .frame:nth-child(4) img")
+    third = page.locator(".frame img").nth(2).get_attribute("src")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_selector(".frame:nth-child(3)[aria-current='true']")
+    page.keyboard.press("3")
+    page.wait_for_selector("#tally:text-is('1 today')")
+    page.wait_for_selector("#desk[data-unsent='0']")
+    (vote,) = ledger.votes()
+    assert vote.label == "size_mismatch" and third == f"/image/{ledger.attempt(vote.attempt_id).image_sha}"
+
+
+def test_an_edit_is_scored_by_keys_and_by_pointer(page: Any, ledger: Ledger, options: list[str]) -> None:
+    first, second = edits(ledger)
+    for _skipped in range(200):  # the server looks for what is new every five seconds
+        page.wait_for_selector(".frame img")
+        if page.locator(".stage.before").count():
+            break
+        page.keyboard.press("s")
+        page.wait_for_timeout(100)
+    assert page.locator(".stage.before .frame img").count() == 2 and not page.is_visible("#choices")
+    assert page.locator("#scales .scale").count() == 3
+    before, after = (page.locator(".frame").nth(place).bounding_box() for place in (0, 1))
+    assert before["x"] + before["width"] <= after["x"] + 1
+    for key in ("5", "9", "1", "Backspace", "4", "0"):  # 9 is no score
+        page.keyboard.press(key)
+    page.wait_for_selector("#desk[data-unsent='0']")
+    page.wait_for_selector("#scales button[aria-pressed='true']", state="detached")
+    page.locator("[data-axis=quality] button").nth(2).click()
+    page.locator("[data-axis=following] button").nth(1).click()
+    assert page.locator("#scales button[aria-pressed='true']").count() == 2
+    page.locator("[data-axis=preserving] button").nth(3).click()
+    page.wait_for_selector("#choices:visible, .wait")
+    page.wait_for_selector("#desk[data-unsent='0']")
+    said = {vote.attempt_id: vote.axes for vote in ledger.votes()}
+    assert sorted(said) == [first, second]
+    assert [list(axes.values()) for axes in said.values()] == [[5, 4, 0], [1, 3, 2]]
 
 
 def test_rows_of_pictures_stand_above_each_other_and_a_key_chooses_one(page: Any, ledger: Ledger) -> None:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from goodeye.cli import main
+from goodeye.edit.triplets import Triplet, read_triplets
 from goodeye.ledger.ledger import Ledger
 from goodeye.review import promised
 from goodeye.review.items import catch_up
@@ -21,7 +22,9 @@ from goodeye.review.standing import standing
 from goodeye.search.ask import Searcher
 from goodeye.search.box import Box
 from goodeye.search.build import index_pictures
-from review.conftest import Browser
+from goodeye.search.index import Index
+from judging.tiny_judges import tiny_clip
+from review.conftest import Browser, edits
 from search.tiny_clip import ColourClip
 
 RATERS = ("Ada", "Bo", "Cy")
@@ -170,3 +173,63 @@ def test_comparisons_become_a_taste_that_the_search_box_uses(
     page = browser("Ada", finder=box).client.get("/look/search?q=a+white+picture&taste=3").text
     shown = re.findall("/thumb/([0-9a-f]{64})", page)
     assert shown[0] == Path(first[1].name).stem and "beauty" in page
+
+
+def test_comparisons_teach_the_model_itself(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: Callable[..., Browser]
+) -> None:
+    """Raters choose the redder row on both axes; `search align INDEX --votes LEDGER` learns each of their choices."""
+    for run in range(2):
+        run_id = ledger.start_run("search", {}, run)
+        for query in range(4):
+            brief = ledger.add_brief(run_id, f"q{query}", {"prompt": f"a cup {query}"})
+            reds = [40 * query + 20 * run + place for place in range(3)]
+            ledger.record_attempt(
+                brief, 0, 1, 0, None, shown=[Image.new("RGB", (16, 16), (red, 60, 9)) for red in reds]
+            )
+    catch_up(ledger)
+    first = {row.shown[0]: row.brief_key for run in (1, 2) for row in ledger.attempts(run)}
+    redder = {row.shown[0] for row in ledger.attempts(2)}
+    for name in RATERS[:2]:
+        who = browser(name, rules=Rules(votes=2, repeat_share=0))
+        while asks := who.desk("compare"):
+            (ask,) = asks
+            assert [len(row) for row in ask["rows"]] == [3, 3] and ask["axis"] in ("accuracy", "aesthetic")
+            who.answer(ask["id"], "left" if ask["rows"][0][0] in redder else "right")
+    said = len(ledger.comparisons())
+    assert 12 <= said <= 2 * 2 * 4, "pairs are drawn by chance, so the last may not be found"
+
+    torch.manual_seed(0)
+    clip = tiny_clip([f"a cup {query}" for query in range(4)])
+    index_pictures(tmp_path / "ledger" / "images", tmp_path / "index", clip, "showroom", duplicates=0)
+    monkeypatch.setattr("goodeye.search.ask.load_clip", lambda models, device="cpu": clip)
+    assert main(["search", "fit-taste", str(tmp_path / "index"), ledger.where]) == 0
+    small = ["--no-guard", "--watched", "0", "--pretrain", "0", "--train", "projection", "--batch", "4"]
+    short = ["--accumulate", "1", "--steps", "60", "--lr", "1e-2", "--gain", "20", "--evaluate-every", "60"]
+    line = ["search", "align", str(tmp_path / "index"), "--votes", ledger.where, "--out", "aligned", *small, *short]
+    assert main([*line, "--run", "1"]) == 2, "both answers to a query are to be of the runs"
+    assert main([*line, "--run", "1", "2", "--json", "aligned.json"]) == 0
+    done = json.loads(Path("aligned.json").read_text())
+    assert (done["queries"], done["left_out"]) == (said, 0) and done["last"]["preferred"] == 1
+
+    index = Index(tmp_path / "index")
+    grids = json.loads(Path("aligned/queries.json").read_text())["grids"]
+    for grid in grids:
+        better, worse = (Path(index.row(grid["rows"][place])[0]).stem for place in (0, 3))
+        assert better in redder and worse not in redder and first[better] == first[worse] == f"q{grid['queries'][-1]}"
+
+
+def test_scores_of_edits_become_annotations(ledger: Ledger, browser: Callable[..., Browser]) -> None:
+    attempts = edits(ledger)
+    said = {"Ada": ("5 4 3", "0 1 2"), "Bo": ("4 4 0", "1 1 1")}
+    for name, scores in said.items():
+        who = browser(name)
+        by_picture = {ledger.attempt(one).image_sha: score for one, score in zip(attempts, scores, strict=True)}
+        for ask in who.desk(count=2):
+            assert who.answer(ask["id"], by_picture[ask["images"][0]]).status_code == 200
+    assert main(["edit", "annotate", ledger.where, "--out", "rewards"]) == 0
+    found = {one.key: one.rewards for one in read_triplets("rewards/triplets.parquet") if isinstance(one, Triplet)}
+    assert {key: rewards and rewards.scores for key, rewards in found.items()} == {
+        "room-1": (4.5, 4.0, 1.5), "room-2": (0.5, 1.0, 1.5)
+    }  # fmt: skip
+    assert json.loads(Path("rewards/rewards.json").read_text())["room-1"][1] == {"Score": 4.0, "Negative Prompt": ""}

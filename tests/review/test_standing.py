@@ -8,7 +8,7 @@ from goodeye.ledger.ledger import Ledger
 from goodeye.review.items import catch_up
 from goodeye.review.standing import standing, wilson
 from goodeye.review.votes import answer, set_aside
-from review.conftest import fill
+from review.conftest import edits, fill
 from review.test_queue import compare_all, draw
 
 
@@ -100,3 +100,33 @@ def test_wilson_as_published() -> None:
     """Newcombe 1998, table I: 81 of 263 gives 0.2553 to 0.3662."""
     assert wilson(81, 263)[1:] == pytest.approx((0.2553, 0.3662), abs=1e-4)
     assert wilson(0, 20)[1] == 0 and wilson(0, 20)[2] == pytest.approx(0.1611, abs=1e-4)
+
+
+def test_scores_of_edits_say_nothing_of_agreement_on_labels(ledger: Ledger) -> None:
+    """As test_alpha: 0.095; edits that all call "scored" would raise it."""
+    attempts = fill(ledger, [0.9] * 5 + [0.1] * 5)
+    vote_as(ledger, attempts, "Meg", "0100000010")
+    vote_as(ledger, attempts, "Owen", "1110010000")
+    for edit in edits(ledger, 5):
+        for person in ("Meg", "Owen"):
+            ledger.vote(edit, person, "scored", {"following": 3})
+    catch_up(ledger)
+    found = standing(ledger)
+    assert found.alpha == pytest.approx(0.095, abs=5e-4) and (found.votes, found.agreed_on) == (30, 10)
+
+
+def test_scores_given_again_may_differ_by_one(ledger: Ledger) -> None:
+    from dataclasses import replace
+
+    from review.conftest import PLAIN
+
+    edits(ledger, 4)
+    for _edit in range(4):
+        (ask,) = draw(ledger, "Ada")
+        answer(ledger, "Ada", ask.id, "answered", "3 3 3")
+    again = replace(PLAIN, repeat_share=1.0, repeat_after=1)
+    for said in ("3 3 3", "4 2 3", "5 3 3", "3 3 1"):
+        (ask,) = draw(ledger, "Ada", rules=again)
+        answer(ledger, "Ada", ask.id, "answered", said)
+    (ada,) = standing(ledger).people
+    assert (ada.votes, ada.repeats, ada.steady) == (4, 4, 0.5)

@@ -11,8 +11,9 @@ from goodeye.ledger.check import check
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.schema import Vote
 from goodeye.review.items import reading
+from goodeye.review.queue import SCALES
 from goodeye.review.votes import LABELS, NotAsked, answer, set_aside, shown
-from review.conftest import fill
+from review.conftest import edits, fill
 from review.test_queue import draw, label_all, rows
 
 
@@ -20,6 +21,13 @@ def test_the_labels_are_the_judges_first_five() -> None:
     from goodeye.judging.rfnet import CLASSES
 
     assert tuple(LABELS) == CLASSES[:5]
+
+
+def test_an_edit_is_scored_on_the_edit_papers_three_axes() -> None:
+    from goodeye.edit.rewards import AXES, HIGH
+    from goodeye.review.votes import HIGHEST
+
+    assert SCALES == {"edit": AXES} and HIGHEST == HIGH
 
 
 def test_a_vote_says_who_what_and_how_long(ledger: Ledger) -> None:
@@ -95,3 +103,26 @@ def test_a_person_set_aside_counts_nowhere_and_loses_nothing(ledger: Ledger) -> 
 def test_nobody_can_be_set_aside_who_never_voted(ledger: Ledger) -> None:
     with pytest.raises(BadInput, match="Nobody called"):
         set_aside(ledger, "Eve", True, "", decided_by="Ada")
+
+
+def test_an_edit_gets_three_scores_in_the_place_of_a_label(ledger: Ledger) -> None:
+    (attempt,) = edits(ledger, 1)
+    (ask,) = draw(ledger, "Ada")
+    (told,) = shown(ledger, "Ada", [ask.id])
+    assert told["scale"] == ("following", "preserving", "quality") and told["title"] == "make it night"
+    for nonsense in ("available", "5 4", "5 4 6", "5 4 3 2", "5 4 x", "5 4 3.5", "-1 4 3", ""):
+        with pytest.raises(BadInput, match="each from 0 to 5"):
+            answer(ledger, "Ada", ask.id, "answered", nonsense)
+    assert answer(ledger, "Ada", ask.id, "answered", "5 4 0", seconds=3) == "answered"
+    (vote,) = ledger.votes()
+    assert (vote.attempt_id, vote.person, vote.label, vote.seconds) == (attempt, "Ada", "scored", 3)
+    assert vote.axes == {"following": 5, "preserving": 4, "quality": 0}
+    assert check(ledger).clean and shown(ledger, "Ada", [ask.id])[0]["product"] is not None
+
+
+def test_pictures_of_other_jobs_get_labels_as_before(ledger: Ledger) -> None:
+    fill(ledger, [0.5])
+    (ask,) = draw(ledger, "Ada")
+    assert shown(ledger, "Ada", [ask.id])[0]["scale"] == ()
+    with pytest.raises(BadInput, match="Send one of available"):
+        answer(ledger, "Ada", ask.id, "answered", "5 4 3")

@@ -1,0 +1,136 @@
+"""What people chose becomes pairs: a row is as similar as the mean of its pictures, and the losses say so."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_align import SMALL
+from tiny_clip import small_clip
+
+from goodeye.errors import BadInput
+from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.training import Preference
+from goodeye.search.align import align
+from goodeye.search.build import index_pictures
+from goodeye.search.embed import embed_texts
+from goodeye.search.index import Index
+from goodeye.search.voted import read_preferences, voted_pairs
+from goodeye.training.loop import read_metrics
+
+WORDS = ["a cup", "a lamp", "red", "blue"]
+HEAD = np.ones(24, dtype=np.float32)
+FEW = replace(SMALL, steps=1, batch=6, pretrain=0.0, watched=0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A ledger on which two systems answered, one with three pictures, one with two, and an index of the pictures."""
+    folder, random = tmp_path_factory.mktemp("voted"), np.random.default_rng(0)
+    with Ledger.open(folder / "ledger") as ledger:
+        runs = [ledger.start_run("search", {}, seed) for seed in (0, 1)]
+        for query in ("a cup", "a lamp"):
+            sides = []
+            for run, count in zip(runs, (3, 2), strict=True):
+                shown = [Image.fromarray(random.integers(0, 255, (16, 16, 3), dtype=np.uint8)) for _ in range(count)]
+                brief = ledger.add_brief(run, query, {"prompt": query})
+                sides.append(ledger.record_attempt(brief, 0, 1, 0, None, shown=shown))
+            for person, choice in (("ann", "left"), ("bo", "left"), ("cy", "right")):
+                ledger.compare(*sides, person, "aesthetic", choice)
+            ledger.compare(*sides, "cy", "accuracy", "similar")
+    index_pictures(folder / "ledger" / "images", folder / "index", small_clip(WORDS), "showroom", duplicates=0)
+    return folder
+
+
+def sides_by_hand(place, index):
+    """By query the rows of the index of the first and the second system's answer."""
+    with Ledger.open(place / "ledger") as ledger:
+        known = index.names()
+        found = {}
+        for run in (1, 2):
+            for row in ledger.attempts(run):
+                files = [str(ledger.image_path(sha).resolve()) for sha in row.shown]
+                found.setdefault(row.brief_key, []).append([known[file] for file in files])
+    return found
+
+
+def test_a_row_is_as_similar_as_the_mean_of_its_pictures(place):
+    index, clip = Index(place / "index"), small_clip(WORDS)
+    asked = read_preferences(place / "ledger")
+    assert (len(asked.said), asked.similar) == (6, 2)
+    grids = voted_pairs(index, clip, asked.said)
+    sides = sides_by_hand(place, index)
+    pictures, shares = grids.laid_out()
+    for at, one in enumerate(asked.said):
+        first, second = sides[one.query] if one.person != "cy" else sides[one.query][::-1]
+        text = embed_texts([one.query], clip)[0]
+        means = [float(np.mean([index.vectors[row] @ text for row in side])) for side in (first, second)]
+        assert grids.reference[at].tolist() == pytest.approx(means, abs=1e-6)
+        assert [pictures[at, which, : len(side)].tolist() for which, side in enumerate((first, second))] == [
+            first,
+            second,
+        ]
+        assert [row.tolist() for row in shares[at]] == [
+            pytest.approx([1 / len(side)] * len(side) + [0] * (3 - len(side))) for side in (first, second)
+        ]
+
+
+def run(place, out, **fields):
+    clip, index = small_clip(WORDS), Index(place / "index")
+    said = read_preferences(place / "ledger").said
+    return align(index, clip, HEAD, out, preferred=said, config=replace(FEW, **fields), cpu=True)
+
+
+@pytest.mark.parametrize("train", ["full", "projection"])
+def test_the_losses_begin_where_their_equations_say(place, tmp_path, train):
+    """RRHF of the start model, by hand from the index; DPO ln 2; IPO (1 / (2 beta))^2."""
+    index, clip = Index(place / "index"), small_clip(WORDS)
+    expected = []
+    for query, (first, second) in sides_by_hand(place, index).items():
+        means = [float((index.vectors[side] @ embed_texts([query], clip)[0]).mean()) for side in (first, second)]
+        ahead = means[0] - means[1]
+        expected += [max(0.0, -ahead)] * 2 + [max(0.0, ahead)]  # two chose the first, one the second
+    for method, loss in (("rrhf", float(np.mean(expected))), ("dpo", np.log(2)), ("ipo", 100.0)):
+        done = run(place, tmp_path / method, method=method, train=train)
+        assert done.last["ranked"] == pytest.approx(loss, rel=1e-3, abs=1e-5), method
+        assert (done.queries, done.left_out) == (6, 0)
+    assert "1 steps on 6 choices of people" in done.summary()
+
+
+def test_the_model_learns_what_most_chose(place, tmp_path):
+    """Two of three preferred the first row: the best DPO loss is the entropy of 2 : 1, at a margin of ln 2 / gain."""
+    done = run(place, tmp_path / "run", train="projection", steps=150, gain=20.0, lr=1e-2, evaluate_every=150)
+    entropy = -(2 / 3) * np.log(2 / 3) - (1 / 3) * np.log(1 / 3)
+    assert done.last["ranked"] == pytest.approx(entropy, abs=0.01)
+    rows = [row["ranked"] for row in read_metrics(tmp_path / "run") if "ranked" in row]
+    assert rows[0] > rows[-1]
+    grids = json.loads((tmp_path / "run" / "queries.json").read_text())
+    assert grids["asked"] == 6 and {one["queries"] for one in grids["grids"]} == {"a cup", "a lamp"}
+
+
+def test_what_cannot_be_used_is_left_out_or_said(place, tmp_path):
+    index, clip = Index(place / "index"), small_clip(WORDS)
+    name = next(iter(index.names()))
+
+    def one(query, *better):
+        return Preference(query=query, axis="overall", person="ann", better=better, worse=((name,),))
+
+    long, strange = one(" ".join(["cup"] * 40), (name,)), one("a cup", ("elsewhere.png",))
+    kept = one("a cup", ("elsewhere.png", name))  # known by its second name
+    assert voted_pairs(index, clip, [long, strange, kept]).queries == ["a cup"]
+    with pytest.raises(BadInput, match="none of the 2 choices of people"):
+        voted_pairs(index, clip, [long, strange])
+    with pytest.raises(BadInput, match="6 choices of people are fewer than a batch of 7"):
+        run(place, tmp_path / "run", batch=7)
+    with pytest.raises(BadInput, match="no ledger"):
+        read_preferences(tmp_path / "none")
