@@ -20,8 +20,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 @pytest.fixture
 def options() -> list[str]:
-    """What the server is started with, besides the ledger."""
-    return []
+    """What the server is started with, besides the ledger. What is shown again makes no vote, so nothing is."""
+    return ["--repeat-share", "0"]
 
 
 @pytest.fixture
