@@ -294,3 +294,20 @@ def test_only_what_touches_the_product_and_comes_away_from_it_grows_from_it():
     found[2, 12:20, 20] = True
     areas = Q.extensions(found, alpha, reach=0.08)
     assert areas.tolist() == pytest.approx([12 / 32**2, 0, 0, 0])
+
+
+def test_a_mirrored_picture_is_read_alike(untrained):
+    """Left and right decide nothing, whatever the reader makes of them; and what it sees grow stays where it is."""
+    torch.manual_seed(1)
+    images, product = torch.rand(2, 3, 128, 128), torch.ones(4, 128, 128)
+    product[3, :, :40] = 0
+    contexts = [Context(product, "red mug")] * 2
+    mirrored = [Context(product.flip(-1), "red mug")] * 2
+    here, there = untrained.read(images, contexts), untrained.read(images.flip(-1), mirrored)
+    for name, value in vars(here).items():
+        assert torch.allclose(value, getattr(there, name), atol=1e-5, equal_nan=True), name
+    alpha = product[None, 3:].expand(2, -1, -1, -1)
+    seen = Q.both_ways(untrained.reader, images, alpha)
+    again = Q.both_ways(untrained.reader, images.flip(-1), alpha.flip(-1))
+    assert torch.allclose(seen.extension, again.extension.flip(-1), atol=1e-5)
+    assert not torch.allclose(untrained.reader(images, alpha).reference, seen.reference, atol=1e-3)

@@ -53,7 +53,7 @@ class Rules:
     contrast: float = 0.2  # least contrast of the product with what surrounds it
     near: float = 0.025  # its surroundings begin here, canvas widths outside of it
     far: float = 0.06  # and end here
-    sure: float = 0.7  # least probability of a cell to show an extension
+    sure: float = 0.6  # least probability of a cell to show an extension
     grown: float = 0.02  # largest area of an extension, as a share of the product's
     reach: float = 0.06  # how far from the product an extension must come; less is an unclean edge
     smooth: int = 1  # pixels over which the background is averaged before its contrast is taken
@@ -92,7 +92,7 @@ class Oracle:
     def __init__(self, reader: X.FactsReader, rules: Rules | None = None) -> None:
         self.reader = reader.eval().requires_grad_(False)
         self.rules = rules or Rules()
-        self.version = fingerprint(self.reader, repr(self.rules))
+        self.version = fingerprint(self.reader, repr(self.rules), "read both ways")
 
     @classmethod
     def from_pretrained(cls, folder: str | Path = WEIGHTS, device: str | torch.device = "cpu") -> Oracle:
@@ -163,7 +163,7 @@ class Oracle:
         device = self.reader.device
         images = scaled(images.to(device).float())
         products = scaled(torch.stack([c.product for c in contexts if c.product is not None]).to(device).float())
-        seen = self.reader(images, products[:, 3:])
+        seen = both_ways(self.reader, images, products[:, 3:])
         base, extent, area = outline(products[:, 3])
         rows = X.horizon_bins(seen.horizon.shape[1]).to(device)
         horizon = seen.horizon.softmax(1)
@@ -188,9 +188,6 @@ class Oracle:
         )
         return Reading(**{name: value.cpu() for name, value in vars(reading).items()})
 
-    def _grown(self, extension: Tensor, alpha: Tensor) -> Tensor:
-        return extensions(extension.sigmoid() > self.rules.sure, alpha, self.rules.reach)
-
     def _size(self, reference: Tensor, heights: Tensor, per_cm: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Height of the reference thing, its ratio to the true one, and the probability that this is out of bounds.
 
@@ -210,6 +207,19 @@ class Oracle:
         misfit = misfit.masked_fill(none, 0.0)
         height = mean.exp().masked_fill(none, math.nan)
         return height, ratio.masked_fill(none, math.nan), misfit.masked_fill(per_cm.isnan(), math.nan)
+
+
+def both_ways(reader: X.FactsReader, images: Tensor, alpha: Tensor) -> X.Facts:
+    """What the reader makes of the pictures and of their mirror images, averaged: it was taught on both alike, and
+    where it is unsure they differ. Logits of the mean probabilities."""
+    here, there = reader(images, alpha), reader(images.flip(-1), alpha.flip(-1))
+    facts = {}
+    for name, logits in vars(here).items():
+        if name == "extension":
+            facts[name] = ((logits.sigmoid() + there.extension.flip(-1).sigmoid()) / 2).logit(1e-6)
+        else:
+            facts[name] = (logits.softmax(1) + getattr(there, name).softmax(1)).div(2).log()
+    return X.Facts(**facts)
 
 
 def falls_under(value: Tensor, line: float, steepness: float) -> Tensor:
