@@ -51,3 +51,16 @@ def test_priority_adds_what_speaks_for_asking() -> None:
 def test_without_verdict_or_votes_there_is_nothing_to_say() -> None:
     assert measured([], [])["priority"] == 0 and measured([], [])["score"] == -1
     assert measured([("", {"similarity": 7.5})], [])["unsure"] == 0
+
+
+def test_an_edits_scores_go_from_0_to_5(ledger: Ledger) -> None:
+    """2 of 5 is p = 0.4: unsure 1 - |0.8 - 1| = 0.8; another judge's 5 of 5 lies 0.6 away."""
+    brief = ledger.add_brief(ledger.start_run("edit", {}, 0), "room", {"title": "make it night"})
+    said = [
+        VerdictRow(judge=judge, version="1", label="", scores={"following": score}, failures=[])
+        for judge, score in (("one", 2.0), ("two", 5.0))
+    ]
+    attempt = ledger.record_attempt(brief, 1, 1, 0, Image.new("RGB", (8, 8)), said)
+    catch_up(ledger)
+    found = item(ledger, attempt)
+    assert (found.unsure, found.priority, found.score) == (pytest.approx(0.8), pytest.approx(1.4), 2.0)

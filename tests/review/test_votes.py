@@ -10,8 +10,7 @@ from goodeye.ledger.asks import Item
 from goodeye.ledger.check import check
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.schema import Vote
-from goodeye.review.items import reading
-from goodeye.review.queue import SCALES
+from goodeye.review.items import HIGHEST, SCALES, reading
 from goodeye.review.votes import LABELS, NotAsked, answer, set_aside, shown
 from review.conftest import edits, fill
 from review.test_queue import draw, label_all, rows
@@ -25,7 +24,6 @@ def test_the_labels_are_the_judges_first_five() -> None:
 
 def test_an_edit_is_scored_on_the_edit_papers_three_axes() -> None:
     from goodeye.edit.rewards import AXES, HIGH
-    from goodeye.review.votes import HIGHEST
 
     assert SCALES == {"edit": AXES} and HIGHEST == HIGH
 

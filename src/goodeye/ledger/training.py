@@ -137,7 +137,9 @@ def _names(ledger: Ledger, row: AttemptRow) -> list[str]:
 
 def _known_as(ledger: Ledger, row: AttemptRow) -> list[tuple[str, ...]]:
     """Of each picture the file that it was taken in from, if that is on record, and the ledger's own."""
-    files = [(str(ledger.image_path(sha).resolve()),) for sha in row.shown or (row.image_sha,) if sha]
+    files: list[tuple[str, ...]] = [
+        (str(ledger.image_path(sha).resolve()),) for sha in row.shown or (row.image_sha,) if sha
+    ]
     path = None if row.shown else row.detail.get("path")
     return [(str(path), *files[0])] if path and files else files
 

@@ -23,6 +23,8 @@ PORTION = 500  # attempts brought up to date in one transaction, so that nobody 
 LOOK_BACK = 200  # rows looked at again on PostgreSQL, where a row with a smaller id may appear later
 MAIN_AXIS = "available"  # where a judge has no such axis, its first
 NO_SCORE = -1.0
+SCALES = {"edit": ("following", "preserving", "quality")}  # a job's axes, each scored in the place of a label
+HIGHEST = 5  # of such a score; the least is 0
 SOURCES: Mapping[str, tuple[Any, Any]] = {
     "attempts": (Attempt.id, Attempt.id),
     "verdicts": (Verdict.id, Verdict.attempt_id),
@@ -125,6 +127,7 @@ def _items(connection: Connection, ids: Sequence[int]) -> list[dict[str, Any]]:
             **measured(
                 [(row.label, row.scores) for row in verdicts[one.id]],
                 list({row.person: row.label for row in votes[one.id]}.values()),
+                HIGHEST if one.job in SCALES else 1,
             ),
         }
         for one in attempts
@@ -139,14 +142,17 @@ def _grouped(connection: Connection, query: Any, ids: Sequence[int]) -> dict[int
     return found
 
 
-def measured(verdicts: Sequence[tuple[str, Mapping[str, float]]], votes: Sequence[str]) -> dict[str, Any]:
+def measured(
+    verdicts: Sequence[tuple[str, Mapping[str, float]]], votes: Sequence[str], highest: float = 1
+) -> dict[str, Any]:
     """What verdicts (label and scores, the first judge's first) and votes (labels) say together.
 
-    With p the main score of a judge, in [0, 1], unsure is 1 - |2p - 1|. A picture's priority is unsure + how far the
-    judges' p lie apart + the share of votes against the judge + the share of votes against most voters (ours).
+    With p the main score of a judge as a part of the highest, in [0, 1], unsure is 1 - |2p - 1|. A picture's priority
+    is unsure + how far the judges' p lie apart + the share of votes against the judge + the share of votes against most
+    voters (ours).
     """
     scores = [_main(given) for _label, given in verdicts]
-    chances = [p for p in scores if p is not None and 0 <= p <= 1]
+    chances = [p / highest for p in scores if p is not None and 0 <= p <= highest]
     label = verdicts[0][0] if verdicts else ""
     score = scores[0] if scores and scores[0] is not None else NO_SCORE
     counts = Counter(votes)

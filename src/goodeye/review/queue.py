@@ -18,7 +18,6 @@ from goodeye.review.items import writing
 Kind = Literal["label", "compare"]
 AXES = {"search": ("accuracy", "aesthetic")}  # a job's axes, asked apart; others are asked which is better
 OVERALL = ("overall",)
-SCALES = {"edit": ("following", "preserving", "quality")}  # a job's axes, each scored 0 to 5 in the place of a label
 MOST_HELD = 8  # things on one person's desk at once
 NEAREST_OF = 8  # pairs drawn, of which the one with the nearest scores is asked
 WINDOW = 300  # looked through at first, so that thousands which a person has done are not looked at each time

@@ -14,8 +14,8 @@ from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.opinions import ASIDE, store_comparison, store_vote
 from goodeye.ledger.rows import SCORED
 from goodeye.ledger.schema import Attempt, Brief, Comparison, Run, Shown, Vote, now
-from goodeye.review.items import reading, refresh, writing
-from goodeye.review.queue import SCALES, open_ask
+from goodeye.review.items import HIGHEST, SCALES, reading, refresh, writing
+from goodeye.review.queue import open_ask
 
 # The classes of the ads paper on keys 1 to 5, each with what a person reads. They are RFNet's first five.
 LABELS = {
@@ -26,7 +26,6 @@ LABELS = {
     "shape_hallucination": "Grew parts",
 }
 CHOICES = ("left", "right", "similar")
-HIGHEST = 5  # of a score
 OUTCOMES = ("answered", "skipped", "flagged")
 STILL_OPEN = ("", "lapsed")  # a late answer counts, too
 LONGEST_NOTE = 500
@@ -106,10 +105,9 @@ def _store(connection: Connection, ask: Any, values: Mapping[str, Any], scale: S
         if connection.scalar(twice) is not None:
             return {}
         more = {"seconds": values["seconds"], "created": values["answered"], "chosen": ask.chosen}
-        said = (values["answer"], None)
-        if scale:
-            said = (SCORED, dict(zip(scale, map(float, values["answer"].split()), strict=True)))
-        return {"vote_id": store_vote(connection, ask.attempt_id, ask.person, *said, **more)}
+        axes = dict(zip(scale, map(float, values["answer"].split()), strict=True)) if scale else None
+        label = SCORED if scale else values["answer"]
+        return {"vote_id": store_vote(connection, ask.attempt_id, ask.person, label, axes, **more)}
     pair = connection.execute(select(Pair).where(Pair.id == ask.pair_id)).one()
     sides, said = (pair.left_attempt, pair.right_attempt), (pair.axis, values["answer"], ask.swapped)
     stored = store_comparison(connection, *sides, ask.person, *said, created=values["answered"])

@@ -6,7 +6,7 @@ of its pictures one by one, for people said nothing of them. A single picture is
 pairs alike, as the columns and the rows of the ordered grid do; where people disagree, each one's word is a pair.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,9 +43,9 @@ def voted_pairs(index: Index, clip: "Clip", preferred: Sequence[Preference]) -> 
     known = index.names()
     kept = list[tuple[str, list[list[int]]]]()
     for one in preferred:
-        sides = [[_row(names, known) for names in side] for side in (one.better, one.worse)]
-        if all(row is not None for side in sides for row in side) and token_count(one.query, clip) <= token_limit(clip):
-            kept.append((one.query, [[row for row in side if row is not None] for side in sides]))
+        both = [_rows(side, known) for side in (one.better, one.worse)]
+        if all(both) and token_count(one.query, clip) <= token_limit(clip):
+            kept.append((one.query, both))
     if not kept:
         name = preferred[0].better[0][-1] if preferred else "no picture"
         raise BadInput(
@@ -65,5 +65,7 @@ def voted_pairs(index: Index, clip: "Clip", preferred: Sequence[Preference]) -> 
     return Grids(queries, queries, rows.reshape(len(kept), -1), torch.from_numpy(reference))
 
 
-def _row(names: Sequence[str], known: dict[str, int]) -> int | None:
-    return next((known[name] for name in names if name in known), None)
+def _rows(side: Sequence[Sequence[str]], known: Mapping[str, int]) -> list[int]:
+    """The rows of all of a side's pictures; none where one is lacking."""
+    found = [next((known[name] for name in names if name in known), -1) for names in side]
+    return [] if -1 in found else found
