@@ -12,13 +12,15 @@ from typing import Any
 
 @dataclass
 class Reply:
-    """status other than 200: an error. text: what the model says; raw: the whole body instead; slow: seconds."""
+    """status other than 200: an error. text: what the model says; raw: the whole body instead; slow: seconds; finish:
+    why the model stopped."""
 
     text: str = ""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     raw: bytes | None = None
     slow: float = 0.0
+    finish: str = "stop"
 
 
 @dataclass
@@ -51,7 +53,7 @@ def serving(script: list[Reply] | Callable[[dict[str, Any]], Reply]) -> Iterator
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             reply = fake.reply(request)
             time.sleep(reply.slow)
-            choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": reply.text}}
+            choice = {"index": 0, "finish_reason": reply.finish, "message": {"role": "assistant", "content": reply.text}}
             whole = {"id": "1", "object": "chat.completion", "created": 0, "model": "fake", "choices": [choice]}
             body = reply.raw if reply.raw is not None else json.dumps(whole).encode()
             try:

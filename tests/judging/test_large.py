@@ -84,6 +84,27 @@ def test_json_in_words_or_fences_is_read():
         assert model(fake).ask(Asked("?"), Colour).sure == 3
 
 
+def test_what_is_wrong_is_told_by_its_place():
+    """The model is shown each fault in words of its own, and none of pydantic's links."""
+    with serving([said({"name": 4, "more": 1}), GOOD]) as fake:
+        model(fake).ask(Asked("?"), Colour)
+    told = fake.requests[1]["messages"][-1]["content"]
+    for fault in ("name: Input should be a valid string", "sure: Field required", "more: Extra inputs"):
+        assert fault in told
+    assert "http" not in told
+
+
+def test_an_answer_without_end_is_cut_said_and_not_shown_again_whole():
+    endless = Reply('{"name": "' + "red " * 500, finish="length")
+    with serving([endless]) as fake, pytest.raises(BadAnswer, match="it does not end within 50 tokens") as failed:
+        model(fake, max_tokens=50).ask(Asked("?"), Colour)
+    assert failed.value.said == endless.text
+    assert [request["max_tokens"] for request in fake.requests] == [50, 50, 50]
+    assert len(fake.requests[1]["messages"][1]["content"]) == 200
+    with serving([Reply(GOOD.text, finish="length")]) as fake:  # it came to its end in time
+        assert model(fake, max_tokens=50).ask(Asked("?"), Colour).name == "red"
+
+
 def test_a_busy_server_is_asked_again_later_and_later():
     waits = []
     busy = Reply(status=429, raw=b'{"error": {"message": "slow down"}}')
@@ -103,7 +124,9 @@ def test_the_server_says_how_long_to_wait():
     ("reply", "words"),
     [
         (Reply(status=429, raw=b"{}"), "is too busy"),
-        (Reply(status=503, raw=b"<html>"), "failed with status 503"),
+        (Reply(status=503, raw=b"<html>"), "failed with status 503 \\(<html>\\)"),
+        (Reply(status=502, raw=b""), "failed with status 502 \\(no reason given\\)"),
+        (Reply(status=500, raw=b'{"error": {"message": "no pictures.\\nNone"}}'), "500 \\(no pictures. None\\)"),
         (Reply(slow=1.0, raw=b"{}"), "gave no answer within 0.2 seconds"),
     ],
 )
@@ -140,7 +163,7 @@ def test_a_server_without_schemas_gets_them_in_words(status):
 
 
 def test_settings_come_from_the_line_or_the_environment(monkeypatch):
-    for name in ("GOODEYE_SERVER", "GOODEYE_MODEL", "GOODEYE_API_KEY"):
+    for name in ("GOODEYE_SERVER", "GOODEYE_MODEL", "GOODEYE_API_KEY", "GOODEYE_MAX_TOKENS"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(BadInput, match="--server URL and --model NAME"):
         server_from("http://localhost:1/v1")
@@ -149,6 +172,13 @@ def test_settings_come_from_the_line_or_the_environment(monkeypatch):
     monkeypatch.setenv("GOODEYE_API_KEY", "secret")
     found = server_from(None, "other")
     assert (found.url, found.model, found.key) == ("http://localhost:2/v1", "other", "secret")
-    assert "secret" not in repr(found)
+    assert "secret" not in repr(found) and found.max_tokens == 2048
+    monkeypatch.setenv("GOODEYE_MAX_TOKENS", "300")
+    assert server_from().max_tokens == 300 and server_from(max_tokens=9).max_tokens == 9
+    for bad in ("many", "0", "-3", "1.5"):
+        monkeypatch.setenv("GOODEYE_MAX_TOKENS", bad)
+        with pytest.raises(BadInput, match=f"GOODEYE_MAX_TOKENS is {bad}"):
+            server_from()
+    monkeypatch.delenv("GOODEYE_MAX_TOKENS")
     with pytest.raises(BadInput, match="is no URL"):
         server_from("localhost:8000", "m")

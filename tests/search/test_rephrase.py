@@ -45,6 +45,14 @@ def test_the_methods_of_the_paper(method):
     assert made.left_out == left.get(method, ())  # what does not fit is named, not cut
 
 
+def test_what_a_model_says_twice_counts_once():
+    """A small model says the same again and again, which would be the control."""
+    with serving([said({"phrases": ["red cup", "Red  cup", "bright", "red cup"]})]) as fake:
+        assert rephrase("red cup", "k_list", CLIP, model(fake)).text == "red cup, bright"
+    held = fake.requests[0]["response_format"]["json_schema"]["schema"]["properties"]["phrases"]
+    assert held["maxItems"] == 25  # where the schema is kept to, the list ends
+
+
 def test_the_control_repeats_the_query_as_far_as_it_fits():
     assert rephrase("red cup", "repeat", CLIP).text == "red cup, red cup, red cup, red cup, red cup"
 

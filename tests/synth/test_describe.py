@@ -42,6 +42,20 @@ def test_a_description_and_then_its_layout(planned):
     assert requests[1]["response_format"]["json_schema"]["schema"]["required"] == ["layout"]
 
 
+def test_the_schema_leaves_no_other_objects_and_no_other_number_of_numbers(planned):
+    _, requests = planned(said(DESCRIBED), said({"layout": [FRISBEE, DOG]}))
+    described, placed = (one["response_format"]["json_schema"]["schema"] for one in requests)
+    names = {"enum": ["dog-1", "frisbee-1"], "title": "Object", "type": "string"}
+    assert described["$defs"]["DescribedThing"]["properties"]["object"] == names
+    assert described["$defs"]["DescribedRelation"]["properties"]["subject"] == names | {"title": "Subject"}
+    assert placed["$defs"]["Placed"]["properties"]["object"] == names
+    for whole, part in ((described, "things"), (placed, "layout")):
+        held = whole["properties"][part]
+        assert (held["minItems"], held["maxItems"]) == (2, 2)
+    box = placed["$defs"]["Placed"]["properties"]["bbox"]
+    assert (box["minItems"], box["maxItems"], box["items"]["type"]) == (4, 4, "number")
+
+
 def test_a_box_that_sticks_out_a_little_is_cut_and_it_is_said(planned):
     found, _ = planned(said(DESCRIBED), said({"layout": [DOG | {"bbox": [0.3, 0.4, 0.71, 0.59]}, FRISBEE]}))
     assert found.layout.thing("dog-1").box == pytest.approx((0.3, 0.4, 0.7, 0.59))

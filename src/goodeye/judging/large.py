@@ -134,7 +134,7 @@ class LargeModel:
                 wrong = _wrong(error) if whole else f"it does not end within {self.server.max_tokens} tokens"
                 messages = [
                     *asked.messages(),
-                    {"role": "assistant", "content": said[:4000]},
+                    {"role": "assistant", "content": said[: 4000 if whole else 200]},
                     {"role": "user", "content": f"That cannot be used: {wrong}. {_in_words(kind)}"},
                 ]
                 continue
@@ -157,7 +157,10 @@ class LargeModel:
         return self.cache / digest[:2] / f"{digest}.json"
 
     def _complete(self, messages: list[dict[str, Any]], kind: type[Answer]) -> tuple[str, bool]:
-        """What the model says, and whether it came to an end, after as many tries as a busy or failing server takes, each waiting twice as long."""
+        """What the model says, and whether it came to an end.
+
+        A busy or failing server is asked again, each time after twice the wait.
+        """
         import openai
 
         why, wait = "", 0.0
@@ -178,7 +181,8 @@ class LargeModel:
             except openai.APIStatusError as error:
                 if error.status_code not in (408, 409, 429) and error.status_code < 500:
                     raise BadInput(self._refused(error)) from error
-                why = "is too busy (429)" if error.status_code == 429 else f"failed ({_said_by(error)})"
+                status = error.status_code
+                why = "is too busy (429)" if status == 429 else f"failed with status {status} ({_words(error)})"
                 wait = max(wait, _asked_to_wait(error.response.headers.get("retry-after", "")))
             except openai.APIError as error:
                 why = f"does not speak the protocol ({_one_line(error)})"
@@ -212,7 +216,7 @@ class LargeModel:
 
     def _refused(self, error: Any) -> str:
         return (
-            f"the server {self.server.url} refuses the request ({_said_by(error)}). "
+            f"the server {self.server.url} refuses the request ({error.status_code}: {_words(error)}). "
             "Check the model's name and GOODEYE_API_KEY."
         )
 
@@ -261,11 +265,11 @@ def _wrong(error: ValueError) -> str:
     return "; ".join(f"{place}: {words}" if place else words for place, words in found)[:300].rstrip(".")
 
 
-def _said_by(error: Any) -> str:
-    """A server's refusal: its status and its own words."""
+def _words(error: Any) -> str:
+    """A server's own words for why it failed or refuses."""
     body = error.body if isinstance(error.body, dict) else {}
-    words = body.get("message") or (error.response.text if error.response.text.strip() else "no reason given")
-    return f"status {error.status_code}: {' '.join(str(words).split())[:300].rstrip('.')}"
+    words = " ".join(str(body.get("message") or error.response.text).split())
+    return words[:300].rstrip(".") or "no reason given"
 
 
 def _one_line(error: BaseException) -> str:

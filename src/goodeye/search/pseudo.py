@@ -22,7 +22,7 @@ PROMPT = (
 
 
 class Queries(Answer):
-    queries: list[str] = Field(min_length=1)
+    queries: list[str] = Field(min_length=1, max_length=2 * AT_ONCE)
 
 
 def from_captions(captions: Sequence[str], count: int, seed: int = 0, most: int | None = None) -> list[str]:

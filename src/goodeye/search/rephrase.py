@@ -21,6 +21,7 @@ Method = Literal["detail", "k_list", "kw_dict", "reorg", "repeat", "lexicon"]
 METHODS: tuple[Method, ...] = get_args(Method)
 BY_MODEL: tuple[Method, ...] = ("detail", "k_list", "kw_dict", "reorg")
 WORDS = 50
+MOST = 25  # phrases: a small model that repeats itself comes to an end
 
 PROMPT = (
     "A user searches for images with the query: {query}\n"
@@ -51,7 +52,7 @@ class Detail(Answer):
 
 
 class KList(Answer):
-    phrases: list[str] = Field(min_length=1)
+    phrases: list[str] = Field(min_length=1, max_length=MOST)
 
 
 class KeyWord(Answer):
@@ -60,11 +61,11 @@ class KeyWord(Answer):
 
 
 class KwDict(Answer):
-    keywords: list[KeyWord] = Field(min_length=2)
+    keywords: list[KeyWord] = Field(min_length=2, max_length=MOST)
 
 
 class Reorg(Answer):
-    versions: list[str] = Field(min_length=1)
+    versions: list[str] = Field(min_length=1, max_length=MOST)
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ class Rephrased:
 def rephrase(query: str, method: Method, clip: "Clip", model: Asks | None = None) -> Rephrased:
     """Rewrites a query; every method but `repeat` asks the model. `lexicon` needs the index: see that module.
 
-    What is less significant than fits into the encoder's tokens is left out and named; nothing is cut silently, and a
-    single description that is too long stays whole (`embed_text` averages its parts).
+    What is said twice counts once. What is less significant than fits into the encoder's tokens is left out and named;
+    nothing is cut silently, and a single description that is too long stays whole (`embed_text` averages its parts).
     Raises BadAnswer and BadInput as `LargeModel.ask` does.
     """
     if method == "repeat":
@@ -92,11 +93,11 @@ def rephrase(query: str, method: Method, clip: "Clip", model: Asks | None = None
     if method == "detail":
         return Rephrased(method, _clean(model.ask(asked, Detail).description))
     if method == "k_list":
-        return fitted(method, model.ask(asked, KList).phrases, ", ", clip)
+        return fitted(method, _once(model.ask(asked, KList).phrases), ", ", clip)
     if method == "kw_dict":
         pairs = [f"{one.word}: {one.description}" for one in model.ask(asked, KwDict).keywords]
-        return fitted(method, pairs, ", ", clip)
-    return fitted(method, model.ask(asked, Reorg).versions, ". ", clip)
+        return fitted(method, _once(pairs), ", ", clip)
+    return fitted(method, _once(model.ask(asked, Reorg).versions), ". ", clip)
 
 
 def repeated(query: str, clip: "Clip") -> Rephrased:
@@ -116,6 +117,14 @@ def fitted(method: Method, phrases: Sequence[str], between: str, clip: "Clip") -
 def _longest(most: int, fits: Callable[[int], bool]) -> int:
     """The largest number from 1 to `most` that fits; 1 if none does."""
     return next((number for number in range(most, 1, -1) if fits(number)), 1)
+
+
+def _once(phrases: Sequence[str]) -> list[str]:
+    """Each phrase where it comes first, in whatever case."""
+    found: dict[str, str] = {}
+    for phrase in map(_clean, phrases):
+        found.setdefault(phrase.casefold(), phrase)
+    return list(found.values())
 
 
 def _clean(text: str) -> str:

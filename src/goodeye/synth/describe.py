@@ -1,14 +1,15 @@
 """What to draw, by a large model: first a description of the objects, then their layout (synth paper, section 3.2).
 
 What the model says is checked for sense, not only for form: other objects, boxes out of the frame, a caption that
-leaves an object out. What is wrong is told to the model, which is asked again; what stays wrong is recorded as failed
+leaves an object out. A server that holds the model to its JSON schema gives no other objects and boxes of four numbers
+to begin with. What is wrong is told to the model, which is asked again; what stays wrong is recorded as failed
 with the raw answer. A box that sticks out by a little is cut at the frame, and that is said. Nothing is guessed.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -65,9 +66,12 @@ class Description(Answer):
     caption: str
 
 
+SHARE = {"type": "number", "minimum": -CUT, "maximum": 1 + CUT}
+
+
 class Placed(Answer):
     object: str
-    bbox: list[float]
+    bbox: list[float] = Field(json_schema_extra={"items": SHARE, "minItems": 4, "maxItems": 4})
 
 
 class LaidOut(Answer):
@@ -147,6 +151,10 @@ def _description(objects: Sequence[tuple[str, str]]) -> type[Description]:
     """A description that makes sense for these objects."""
 
     class Described(Description):
+        @classmethod
+        def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+            return _held(super().model_json_schema(*args, **kwargs), [name for name, _ in objects])
+
         @model_validator(mode="after")
         def _makes_sense(self) -> Self:
             keys = [name for name, _ in objects]
@@ -168,6 +176,10 @@ def _laid_out(keys: Sequence[str]) -> type[LaidOut]:
     """A layout that makes sense for these objects."""
 
     class Laid(LaidOut):
+        @classmethod
+        def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+            return _held(super().model_json_schema(*args, **kwargs), keys)
+
         @model_validator(mode="after")
         def _makes_sense(self) -> Self:
             _require_exactly([one.object for one in self.layout], keys)
@@ -177,6 +189,19 @@ def _laid_out(keys: Sequence[str]) -> type[LaidOut]:
             return self
 
     return Laid
+
+
+def _held(schema: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """The schema of an answer with these objects alone: as many things as there are, each name one of theirs."""
+    for part in (schema, *schema["$defs"].values()):
+        for name, field in part["properties"].items():
+            if name in ("object", "subject"):
+                field["enum"] = list(keys)
+            elif name in ("things", "layout"):
+                field |= {"minItems": len(keys), "maxItems": len(keys)}
+            elif name == "relations":
+                field["maxItems"] = min(2, len(keys) - 1) * len(keys)
+    return schema
 
 
 def _wrong(bbox: Sequence[float]) -> str:
