@@ -132,5 +132,11 @@ def test_what_cannot_be_used_is_left_out_or_said(place, tmp_path):
         voted_pairs(index, clip, [long, strange])
     with pytest.raises(BadInput, match="6 choices of people are fewer than a batch of 7"):
         run(place, tmp_path / "run", batch=7)
+    said, index = read_preferences(place / "ledger").said, Index(place / "index")
+    assert align(index, clip, None, tmp_path / "no", preferred=said, config=FEW, cpu=True).queries == 6
+    with pytest.raises(BadInput, match="has no taste"):
+        align(
+            index, clip, None, tmp_path / "x", queries=WORDS, config=replace(FEW, stride=1, rows=1, columns=2), cpu=True
+        )
     with pytest.raises(BadInput, match="no ledger"):
         read_preferences(tmp_path / "none")

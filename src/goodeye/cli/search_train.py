@@ -152,7 +152,7 @@ def search_align(
     done = align(
         searcher.index,
         searcher.clip,
-        searcher.weight,
+        None if votes and searcher.head is None else searcher.weight,
         out,
         captioned=open_index(captions) if captions else None,
         queries=read_queries(queries) if queries else None,

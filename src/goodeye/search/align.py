@@ -171,7 +171,7 @@ class Batch(NamedTuple):
 def align(
     index: Index,
     clip: "Clip",
-    head: Vector,
+    head: Vector | None,
     out: str | Path,
     *,
     captioned: Index | None = None,
@@ -187,10 +187,11 @@ def align(
 ) -> Aligned:
     """Trains `clip`, whose index it is, in place.
 
-    head: w of the index's taste, [D]. captioned: an index of the same model whose pictures and captions the contrastive
-    loss and the guard look at, such as the model was pretrained on; the index's own if not given. queries: without them
-    `count` are made, by `model` if it is given, else from the index's captions. rewrite: rephrases a query before its
-    list is searched. preferred: what people chose, in the place of queries and grids; each choice is one pair.
+    head: w of the index's taste, [D], for the re-ranker and for what is watched. captioned: an index of the same model
+    whose pictures and captions the contrastive loss and the guard look at, such as the model was pretrained on; the
+    index's own if not given. queries: without them `count` are made, by `model` if it is given, else from the index's
+    captions. rewrite: rephrases a query before its list is searched. preferred: what people chose, in the place of
+    queries and grids; each choice is one pair.
     Raises BadInput for an index that is too small for a grid, one without captions where they are needed, and queries
     that cannot be read; Diverged where the loss is not finite.
     """
@@ -212,6 +213,12 @@ def align(
             f"{config.stride}th rank needs {needed}. Add pictures, or lower --stride."
         )
     watched, learned_from = _split(captions_of(told), config, told)
+    if head is None and (preferred is None or watched):
+        raise BadInput(
+            f"{index.folder} has no taste. Fit one by `goodeye search fit-taste`, or learn from --votes with "
+            "--no-guard --watched 0."
+        )
+    taste = np.zeros(clip.dimensions, np.float32) if head is None else head
     before = fingerprint(clip.model)
 
     def make() -> tuple[Grids, int]:
@@ -221,7 +228,7 @@ def align(
         if asked is None:
             own = list((learned_from if captioned is None else captions_of(index)).values())
             asked = from_model(model, own, count, config.seed) if model else from_captions(own, count, config.seed)
-        return make_grids(index, clip, head, asked, rewrite, config), len(asked)
+        return make_grids(index, clip, taste, asked, rewrite, config), len(asked)
 
     with _main_process_first(cpu):
         grids, asked = _grids(out / "queries.json", make, again=is_main(cpu) and not resume)
@@ -232,7 +239,7 @@ def align(
         raise BadInput(
             f"{len(grids.queries)} {what} are fewer than a batch of {config.batch}. {more}, or lower --batch."
         )
-    watch = Watch(told, clip, head, watched, config.taste) if watched else None
+    watch = Watch(told, clip, taste, watched, config.taste) if watched else None
     guard = Guard(watch.look, out / "samples", limits) if watch and config.guard else None
     words = list(learned_from.values())
     learned = make_trainable(clip, config.train, config.rank, temperature=config.pretrain > 0)
