@@ -66,7 +66,7 @@ class Description(Answer):
     caption: str
 
 
-SHARE = {"type": "number", "minimum": -CUT, "maximum": 1 + CUT}
+SHARE: dict[str, Any] = {"type": "number", "minimum": -CUT, "maximum": 1 + CUT}
 
 
 class Placed(Answer):
