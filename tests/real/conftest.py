@@ -53,7 +53,7 @@ def smollm_gguf() -> Path:
 def smollm(smollm_gguf: Path) -> Iterator[Server]:
     """That model behind an OpenAI-compatible server, which holds it to JSON schemas."""
     with llama.served(smollm_gguf) as (url, _):
-        yield Server(url=url, model="smollm", asks=2, max_tokens=300)
+        yield Server(url=url, model="smollm", timeout=600, asks=2, max_tokens=300)
 
 
 @pytest.fixture(scope="session")
