@@ -53,7 +53,7 @@ class Rules:
     contrast: float = 0.2  # least contrast of the product with what surrounds it
     near: float = 0.025  # its surroundings begin here, canvas widths outside of it
     far: float = 0.06  # and end here
-    sure: float = 0.6  # least probability of a cell to show an extension
+    sure: float = 0.7  # least probability of a cell to show an extension
     grown: float = 0.02  # largest area of an extension, as a share of the product's
     reach: float = 0.06  # how far from the product an extension must come; less is an unclean edge
     smooth: int = 1  # pixels over which the background is averaged before its contrast is taken

@@ -27,11 +27,11 @@ from goodeye.showroom.world import World, world
 from goodeye.training.loop import Loop, Modules, Result, fit, shuffled
 
 SEED, MEASURED_ON = 31, 32
-SCENES, HELD = 7168, 1000
+SCENES, HELD = 14336, 1000
 SHARD = 256
 PLANES = {"image": (3, X.SIZE), "alpha": (1, X.SIZE), "extension": (1, X.GRID)}
 TRAINING = Loop(
-    steps=1800, lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-2, schedule="cosine", floor=0.01, warmup=60, seed=SEED,
+    steps=3600, lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-2, schedule="cosine", floor=0.01, warmup=100, seed=SEED,
     log_every=20, save_seconds=120.0,
 )  # fmt: skip
 BATCH = 32
