@@ -17,20 +17,21 @@ from goodeye.search.vectors import Vector
 
 ROW = Align(
     train="projection",
-    steps=300,
+    steps=2000,
     warmup=30,
-    batch=16,
+    batch=32,
     accumulate=1,
     stride=4,
     lr=1e-3,
-    gain=20.0,
-    pretrain=3.0,
+    gain=10.0,
+    pretrain=1.0,
+    pairs=512,
     queue=0,
-    evaluate_every=100,
+    evaluate_every=500,
     watched=0,
     guard=False,
 )  # ours: how a row is trained in the showroom's small world (docs/lab.md)
-QUERIES = 600  # pseudo-queries that a row is trained on, at most
+QUERIES = 1000  # pseudo-queries that a row is trained on, at most
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,8 +33,8 @@ def build_tastes(
     *,
     rows: Sequence[Method] = ROWS,
     models: str = "showroom",
-    taught: int = 60,
-    plain: int = 2000,
+    taught: int = 240,
+    plain: int = 4000,
     steps: int = ROW.steps,
     say: Say = print,
 ) -> Path:
