@@ -1,6 +1,6 @@
 """What a proof of search learns from, and how a row of it is trained: taste, then the model itself by `align`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -80,8 +80,9 @@ class Learner:
 def train_row(learner: Learner, config: Align, folder: Path, resume: bool = True, count: int = QUERIES) -> Clip:
     """The model after `config.method` on the lessons, its run in `folder`; trained once. Queries are what the taught
     captions name first, and lists are those of the queries as they are: the lexicon's words gain nothing in the
-    showroom."""
+    showroom. A batch has no more pairs than there are captioned pictures."""
     if not (folder / "clip" / "config.json").is_file():
+        captioned = len(captions_of(learner.plain or learner.taught))
         start = save_clip(learner.clip, folder.parent / "start")
         align(
             learner.taught,
@@ -90,7 +91,7 @@ def train_row(learner: Learner, config: Align, folder: Path, resume: bool = True
             folder,
             captioned=learner.plain,
             queries=from_captions(list(captions_of(learner.taught).values()), count, config.seed, most=1),
-            config=config,
+            config=replace(config, pairs=min(config.pairs, captioned)),
             resume=resume,
             cpu=learner.clip.model.device.type == "cpu",
         )
