@@ -41,16 +41,17 @@ export class Desk {
     this.problem = "";
     this.unsent = this.remembered();
     this.sending = false;
+    this.undoing = 0;
   }
 
   get pending() {
-    return this.unsent.length;
+    return this.unsent.length + this.undoing;
   }
 
   async fill() {
     if (this.filling) return;
     this.filling = true;
-    const settled = this.unsent.length === 0 ? this.changes : -1;
+    const settled = this.pending === 0 ? this.changes : -1;
     try {
       const found = await call("/api/desk", { kind: this.kind, count: Math.min(8, this.size + this.unsent.length) });
       const gone = new Set([...this.answered.map((ask) => ask.id), ...this.unsent.map((one) => one.ask)]);
@@ -110,10 +111,11 @@ export class Desk {
     const last = this.answered.pop();
     if (!last) return null;
     this.changes += 1;
+    this.undoing += 1;
     if (last.outcome === "answered") this.today = Math.max(0, this.today - 1);
     while (this.unsent.some((one) => one.ask === last.id)) await new Promise((resolve) => setTimeout(resolve, 30));
     try {
-      const { ask } = await call("/api/undo", { ask: last.id });
+      const { ask } = await call("/api/undo", { ask: last.id }).finally(() => (this.undoing -= 1));
       this.asks = [ask, ...this.asks.filter((one) => one.id !== ask.id)];
       this.empty = false;
       this.changed();
