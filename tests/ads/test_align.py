@@ -2,7 +2,6 @@
 
 import re
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -22,13 +21,7 @@ from judging.tiny_judges import tiny_clip
 TINY = Align(steps=4, batch=2, part=2, last=1, evaluate_every=2, watched=2, guard=False, lr=1e-3, beta=1e-3)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """To the bit means: with as many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -26,20 +26,13 @@ from goodeye.search.source import open_named
 from goodeye.search.towers import Towers
 from goodeye.training.loop import read_metrics
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 WORDS = ["red cup", "blue cup", "green lamp", "white lamp", "a cup", "a lamp"]
 SMALL = Align(
     rows=3, columns=3, stride=2, batch=4, accumulate=1, steps=6, warmup=1, lr=1e-3, rank=2, pairs=8, queue=16,
     evaluate_every=3, guard=False, watched=10,
 )  # fmt: skip
 HEAD = np.random.default_rng(3).normal(size=24).astype(np.float32)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def clip_of():

@@ -10,16 +10,9 @@ from goodeye.errors import BadInput
 from goodeye.judging.clip import Clip
 from goodeye.search.pretrain import TEMPERATURE, Pretrain, pretrain
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 WORDS = [f"a {colour} cup" for colour in COLOURS]
 SMALL = Pretrain(fresh=True, steps=30, batch=10, queue=8, settled=5, lr=2e-3, warmup=2, held=10, evaluate_every=30)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from test_align import SMALL
 from tiny_clip import small_clip
 
 from goodeye.errors import BadInput
@@ -19,18 +17,12 @@ from goodeye.search.embed import embed_texts
 from goodeye.search.index import Index
 from goodeye.search.voted import read_preferences, voted_pairs
 from goodeye.training.loop import read_metrics
+from search.test_align import SMALL
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 WORDS = ["a cup", "a lamp", "red", "blue"]
 HEAD = np.ones(24, dtype=np.float32)
 FEW = replace(SMALL, steps=1, batch=6, pretrain=0.0, watched=0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

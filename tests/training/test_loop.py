@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -24,13 +23,7 @@ from goodeye.training.loop import Diverged, Loop, fit, learning_rate, read_metri
 CONFIG = Loop(steps=12, lr=0.05, schedule="cosine", warmup=3, clip=0.5, log_every=4, save_seconds=None)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """To the bit means: with as many threads, since sums are taken in another order with others."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def network() -> nn.Module:

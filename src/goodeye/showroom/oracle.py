@@ -211,7 +211,7 @@ class Oracle:
 
 def both_ways(reader: X.FactsReader, images: Tensor, alpha: Tensor) -> X.Facts:
     """What the reader makes of the pictures and of their mirror images, averaged: it was taught on both alike, and
-    where it is unsure they differ. Logits of the mean probabilities."""
+    where it is unsure they differ (ours). images [N,3,H,W], alpha [N,1,H,W] -> logits of the mean probabilities."""
     here, there = reader(images, alpha), reader(images.flip(-1), alpha.flip(-1))
     facts = {}
     for name, logits in vars(here).items():

@@ -270,7 +270,8 @@ tags: [goodeye, showroom, evaluation]
 
 A residual network of {parameters} weights that reads facts from a 128x128 picture of the showroom and the product's
 mask: the horizon, the place, the wall's colour, the light, the thing of known size beside the product and its height,
-and a map of what grows from the product. The oracle (`goodeye.showroom.oracle`) judges these facts by fixed rules.
+and a map of what grows from the product. The oracle (`goodeye.showroom.oracle`) judges these facts by fixed rules,
+read from the picture and from its mirror image and averaged.
 
 It measures; nothing is ever trained with it or on what it says.
 
