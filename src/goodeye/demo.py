@@ -10,8 +10,8 @@ from goodeye.ads.make import make
 from goodeye.ads.results import Result
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
-from goodeye.judging.tables import PICTURES
 from goodeye.runfolder import RunFolder
+from goodeye.tables import PICTURES
 
 PRODUCTS = 3
 

@@ -29,7 +29,9 @@ def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
 
 
 def test_files_and_folders_in_the_order_given_with_distinct_keys(shop):
-    briefs, problems = read_briefs([shop / "more" / "shoe.png", shop], title="A thing", prompt="on a table")
+    briefs, problems = read_briefs(
+        [shop / "more" / "shoe.png", shop], Path("unused"), title="A thing", prompt="on a table"
+    )
     assert [(b.key, b.image) for b in briefs] == [
         ("shoe", shop / "more" / "shoe.png"),
         ("cup-of-tea", shop / "Cup of Tea.PNG"),
@@ -41,7 +43,7 @@ def test_files_and_folders_in_the_order_given_with_distinct_keys(shop):
 
 def test_a_folder_takes_its_titles_from_titles_json(shop):
     (shop / "titles.json").write_text(json.dumps([{"file": "shoe.png", "title": "running shoe"}]))
-    briefs, _ = read_briefs([shop], title="anything")
+    briefs, _ = read_briefs([shop], Path("unused"), title="anything")
     assert {b.key: b.title for b in briefs} == {"shoe": "running shoe", "cup-of-tea": "anything"}
 
 
@@ -51,7 +53,7 @@ def test_csv_paths_are_relative_to_the_table_and_its_words_win(shop, monkeypatch
     monkeypatch.chdir("/")
     rows = [["Image ", "Title", "prompt"], ["shoe.png", "Shoe 👟 für alle", ""], ["more/shoe.png", "", "in snow"]]
     table = write(shop / "briefs.csv", "\r\n".join(delimiter.join(row) for row in rows), encoding)
-    briefs, problems = read_briefs([table], title="default", prompt="on sand")
+    briefs, problems = read_briefs([table], Path("unused"), title="default", prompt="on sand")
     assert problems == []
     assert briefs == [
         Brief(key="shoe", image=shop / "shoe.png", title="Shoe 👟 für alle", prompt="on sand"),
@@ -64,15 +66,37 @@ def test_parquet_with_and_without_titles(shop):
     pq.write_table(
         pa.table({"image": [{"bytes": None, "path": "shoe.png"}], "prompt": ["on ice"]}), shop / "struct.parquet"
     )
-    briefs, problems = read_briefs([shop / "plain.parquet", shop / "struct.parquet"])
+    briefs, problems = read_briefs([shop / "plain.parquet", shop / "struct.parquet"], Path("unused"))
     assert [(b.key, b.title, b.prompt) for b in briefs] == [("shoe", "", ""), ("shoe-2", "", "on ice")]
     assert [p.name for p in problems] == ["plain.parquet row 2"]
+
+
+def test_pictures_that_a_parquet_file_holds_become_files_of_the_run(shop):
+    """As datasets writes them, and as bare bytes; a second reading, as in a resumed run, finds the same files."""
+    red, blue = shop / "red.png", shop / "blue.png"
+    Image.new("RGBA", (4, 4), (255, 0, 0, 9)).save(red)
+    Image.new("RGB", (5, 4), (0, 0, 255)).save(blue)
+    rows = [
+        {"image": {"path": "Red Shoe.png", "bytes": red.read_bytes()}, "title": "shoe"},
+        {"image": None, "title": "no"},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), shop / "train.parquet")
+    pq.write_table(pa.table({"IMAGE": [blue.read_bytes()]}), shop / "bare.parquet")
+    briefs, problems = read_briefs([shop / "train.parquet", shop / "bare.parquet"], shop / "run")
+    assert [(b.key, b.title, b.image.read_bytes()) for b in briefs] == [
+        ("red-shoe", "shoe", red.read_bytes()),
+        ("bare", "", blue.read_bytes()),
+    ]
+    assert [p.name for p in problems] == ["train.parquet row 2"]
+    kept = {file: file.stat().st_mtime_ns for file in (shop / "run").iterdir()}
+    assert read_briefs([shop / "train.parquet", shop / "bare.parquet"], shop / "run") == (briefs, problems)
+    assert {file: file.stat().st_mtime_ns for file in (shop / "run").iterdir()} == kept and len(kept) == 2
 
 
 def test_an_unusable_row_is_a_problem_and_the_others_stay(shop):
     long = "x" * 5000
     table = write(shop / "briefs.csv", f"image,title\nmissing.png,a\n,b\n{long},c\nshoe.png,d\n")
-    briefs, problems = read_briefs([table])
+    briefs, problems = read_briefs([table], Path("unused"))
     assert [b.title for b in briefs] == ["d"]
     assert [p.name for p in problems] == ["missing.png", "briefs.csv row 2", long]
     assert all("\n" not in p.message and p.message.endswith(".") for p in problems)
@@ -90,7 +114,7 @@ def test_an_unusable_row_is_a_problem_and_the_others_stay(shop):
 )
 def test_a_broken_table_is_one_plain_line(shop, name, content, says):
     (shop / name).write_bytes(content)
-    briefs, problems = read_briefs([shop / name, shop / "shoe.png"])
+    briefs, problems = read_briefs([shop / name, shop / "shoe.png"], Path("unused"))
     assert [b.key for b in briefs] == ["shoe"]
     assert len(problems) == 1
     assert name in problems[0].message and says in problems[0].message and "\n" not in problems[0].message
@@ -98,7 +122,7 @@ def test_a_broken_table_is_one_plain_line(shop, name, content, says):
 
 def test_missing_files_and_empty_folders_are_said(shop):
     (shop / "nothing").mkdir()
-    briefs, problems = read_briefs([shop / "gone.png", shop / "nothing", "n" * 6000])
+    briefs, problems = read_briefs([shop / "gone.png", shop / "nothing", "n" * 6000], Path("unused"))
     assert briefs == []
     assert "does not exist" in problems[0].message and "holds no pictures" in problems[1].message
     assert len(problems) == 3
@@ -106,7 +130,7 @@ def test_missing_files_and_empty_folders_are_said(shop):
 
 def test_ten_thousand_rows_are_read_quickly_and_keep_distinct_keys(shop):
     table = write(shop / "many.csv", "image\n" + "shoe.png\n" * 10_000)
-    briefs, problems = read_briefs([table])
+    briefs, problems = read_briefs([table], Path("unused"))
     assert len({b.key for b in briefs}) == len(briefs) == 10_000
     assert problems == []
 

@@ -11,7 +11,7 @@ from PIL import Image
 from goodeye.ads.report import CELL, _percent, contact_sheet, grid, write_contact_sheets, write_report
 from goodeye.ads.results import AttemptResult, BriefResult, Result, SlotResult, failed_as, why
 from goodeye.images import open_image
-from goodeye.judging.tables import Skipped
+from goodeye.tables import Skipped
 
 CLASSES = ("available", "space_mismatch", "size_mismatch", "indistinctiveness", "shape_hallucination")
 

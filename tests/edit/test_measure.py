@@ -11,7 +11,7 @@ from goodeye.cli import main
 from goodeye.edit.measure import TYPES, Judgement, edited_of, measure, read_real_edit, tables, tasks_of
 from goodeye.edit.triplets import read_triplets
 from goodeye.errors import BadInput
-from goodeye.judging.tables import Skipped
+from goodeye.tables import Skipped
 
 
 @pytest.fixture

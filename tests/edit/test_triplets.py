@@ -14,7 +14,7 @@ from tiny_editor import save_triplets
 from goodeye.edit.rewards import Rewards
 from goodeye.edit.triplets import Triplet, check_instruction, read_triplets, usable, write_parquet, write_rewards
 from goodeye.errors import BadInput
-from goodeye.judging.tables import Skipped
+from goodeye.tables import Skipped
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from tiny_judges import grey
 
+from goodeye import archives
 from goodeye.errors import BadInput
-from goodeye.judging import archives
 from goodeye.judging.rf1m import parse
 from goodeye.judging.rfnet import CLASSES
 from goodeye.judging.rfnet_data import Cache, find_labelled, some_of

@@ -9,11 +9,11 @@ from sqlalchemy import insert
 
 from goodeye.errors import BadInput
 from goodeye.judging.rfnet_data import find_labelled
-from goodeye.judging.tables import read_table
 from goodeye.ledger import schema
 from goodeye.ledger.asks import Person
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.training import is_ledger, label_table, preferences, taste_table
+from goodeye.tables import read_table
 from ledger.recorder import picture
 
 

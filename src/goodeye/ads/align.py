@@ -17,7 +17,7 @@ import torch
 
 from goodeye.ads.adapt import Trained, adapt
 from goodeye.ads.align_report import write_report
-from goodeye.ads.brief import Brief, choose_prompt, read_briefs
+from goodeye.ads.brief import PRODUCTS, Brief, choose_prompt, read_briefs
 from goodeye.ads.canvas import place
 from goodeye.ads.cutout import Remover, cut_out
 from goodeye.ads.pairs import PreferenceStep, batches_of, make_pairs
@@ -28,9 +28,9 @@ from goodeye.ads.watch import Watch
 from goodeye.errors import BadInput
 from goodeye.images import open_image
 from goodeye.judging.protocol import Judge, fingerprint
-from goodeye.judging.tables import Skipped
 from goodeye.modelset import GENERATOR, Models, opened, reference
 from goodeye.progress import track
+from goodeye.tables import Skipped
 from goodeye.training.guard import Guard, Limits
 from goodeye.training.loop import Data, Modules, Result, StepFn, fit, read_metrics, shuffled
 
@@ -111,7 +111,7 @@ def align(
         config.rfft().check(settings.steps, settings.guidance_scale)
     problems: list[Skipped] = []
     if not briefs:
-        briefs, problems = _placed(inputs, loaded, title, prompt, remover, config.seed)
+        briefs, problems = _placed(inputs, loaded, title, prompt, remover, config.seed, Path(out) / PRODUCTS)
     if (side := briefs[0].canvas.product.shape[-1]) != settings.size:
         raise BadInput(f"the briefs' canvas has {side} pixels, and {loaded.model_set.name} has {settings.size}.")
     if config.guard and len(briefs) < 2:
@@ -348,12 +348,18 @@ class _Shelf(Sequence[Placed]):
 
 
 def _placed(
-    inputs: Sequence[str | Path], models: Models, title: str | None, prompt: str | None, remover: Remover, seed: int
+    inputs: Sequence[str | Path],
+    models: Models,
+    title: str | None,
+    prompt: str | None,
+    remover: Remover,
+    seed: int,
+    unpack: Path,
 ) -> tuple[Sequence[Placed], list[Skipped]]:
     """The briefs of files, each tried once; those that cannot be used are problems. Raises BadInput if none can be."""
     if not inputs:
         raise BadInput("there is nothing to train on. Name product pictures, folders of them, or tables.")
-    found, problems = read_briefs(inputs, title, prompt)
+    found, problems = read_briefs(inputs, unpack, title, prompt)
     settings = models.model_set.settings
 
     @lru_cache(PLACED)

@@ -4,21 +4,19 @@ Briefs come from picture files, from folders of pictures, and from tables (CSV o
 title and prompt. A row that cannot be used becomes a `Skipped`, and the others still run.
 """
 
-import csv
 import hashlib
-import io
 import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from goodeye.errors import BadInput
-from goodeye.judging.tables import TABLES, Skipped, pictures_in
+from goodeye.tables import TABLES, Skipped, pictures_in, read_table
 
 COLUMNS = ("image", "title", "prompt")
+PRODUCTS = "products"  # the folder of a run with the pictures that a table held itself
 SETTINGS = (
     "a {title} on a wooden table in a bright room",
     "a {title} on a marble kitchen counter, morning light",
@@ -45,23 +43,25 @@ class Brief:
 @dataclass(frozen=True)
 class _Row:
     image: Path
+    stem: str
     title: str
     prompt: str
 
 
 def read_briefs(
-    inputs: Sequence[str | Path], title: str | None = None, prompt: str | None = None
+    inputs: Sequence[str | Path], unpack: Path, title: str | None = None, prompt: str | None = None
 ) -> tuple[list[Brief], list[Skipped]]:
     """The briefs of files, folders and tables, in the order given, and what could not be read.
 
     A table's own title and prompt win over `title` and `prompt`, which fill the gaps. Pictures are not opened here,
-    only looked for: ten thousand rows are read in a second. Keys are unique whatever the files are called.
+    only looked for: ten thousand rows are read in a second. Those that a Parquet file holds itself, as datasets writes
+    them, are put into the folder `unpack`. Keys are unique whatever the files are called.
     """
     rows: list[_Row] = []
     problems: list[Skipped] = []
     for item in inputs:
         try:
-            for row in _rows(Path(item)):
+            for row in _rows(Path(item), unpack):
                 if isinstance(row, Skipped):
                     problems.append(row)
                 else:
@@ -71,7 +71,7 @@ def read_briefs(
         except OSError as error:
             message = f"{item} cannot be read ({error.strerror}). Check the path and its permissions."
             problems.append(Skipped(name=str(item), message=message))
-    keys = unique_keys(row.image.stem for row in rows)
+    keys = unique_keys(row.stem for row in rows)
     briefs = [
         Brief(key=key, image=row.image, title=row.title or clean(title), prompt=row.prompt or clean(prompt))
         for key, row in zip(keys, rows, strict=True)
@@ -79,22 +79,22 @@ def read_briefs(
     return briefs, problems
 
 
-def _rows(path: Path) -> Iterator[_Row | Skipped]:
+def _rows(path: Path, unpack: Path) -> Iterator[_Row | Skipped]:
     if path.is_dir():
         yield from _folder(path)
     elif not path.exists():
         raise BadInput(f"{path} does not exist. Check the path.")
     elif path.suffix.lower() in TABLES:
-        yield from _table(path)
+        yield from _table(path, unpack)
     else:
-        yield _Row(path.resolve(), "", "")
+        yield _Row(path.resolve(), path.stem, "", "")
 
 
 def _folder(folder: Path) -> Iterator[_Row]:
     """The pictures of a folder by name; a titles.json beside them, a list of {"file", "title"}, gives the titles."""
     pictures, titles = pictures_in(folder), _titles(folder / "titles.json")
     for path in pictures:
-        yield _Row(path.resolve(), titles.get(path.name, ""), "")
+        yield _Row(path.resolve(), path.stem, titles.get(path.name, ""), "")
 
 
 def _titles(path: Path) -> dict[str, str]:
@@ -107,81 +107,26 @@ def _titles(path: Path) -> dict[str, str]:
         raise BadInput(f'{path} is not a list of {{"file": …, "title": …}}. Correct it or take it away.') from error
 
 
-def _table(path: Path) -> Iterator[_Row | Skipped]:
-    records = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
-    for number, record in enumerate(records, start=1):
-        image, name = _text(record["image"]), f"{path.name} row {number}"
-        if not image:
-            message = f"{name} names no image. Fill its image column with a path."
-            yield Skipped(name=name, message=message)
+def _table(path: Path, unpack: Path) -> Iterator[_Row | Skipped]:
+    for row in read_table(path, COLUMNS):
+        cell = row.cells.get("image")
+        if cell is None:
+            yield Skipped(name=row.name, message=f"{row.name} names no image. Fill its image column with a path.")
             continue
-        picture = _beside(path, image)
-        if picture is None or not picture.is_file():
-            message = f"{image} ({name}) does not exist. Paths are read from the table's own folder, {path.parent}."
-            yield Skipped(name=image, message=message)
+        picture = cell.unpacked(unpack)
+        if not _is_file(picture):
+            where = f"Paths are read from the table's own folder, {path.parent}."
+            yield Skipped(name=cell.name, message=f"{cell.name} ({row.name}) does not exist. {where}")
             continue
-        yield _Row(picture.resolve(), clean(_text(record.get("title"))), clean(_text(record.get("prompt"))))
+        stem = Path(cell.name).stem
+        yield _Row(picture.resolve(), stem, clean(row.words.get("title")), clean(row.words.get("prompt")))
 
 
-def _beside(table: Path, image: str) -> Path | None:
+def _is_file(path: Path) -> bool:
     try:
-        picture = table.parent / image
-        picture.is_file()
+        return path.is_file()
     except (OSError, ValueError):  # a name too long for the file system, or with a zero byte
-        return None
-    return picture
-
-
-def _csv(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path} is not UTF-8 text. Save the table as CSV in UTF-8.") from error
-    head = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=head.count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        _need_image(path, reader.fieldnames or ())
-        for record in reader:
-            yield {_column(name): value for name, value in record.items() if name is not None}
-    except csv.Error as error:
-        raise BadInput(f"{path} is not a readable CSV ({error}). Save it again as CSV in UTF-8.") from error
-
-
-def _parquet(path: Path) -> Iterator[dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            names = {_column(name): name for name in file.schema_arrow.names}
-            _need_image(path, file.schema_arrow.names)
-            wanted = [names[column] for column in COLUMNS if column in names]
-            for batch in file.iter_batches(columns=wanted):
-                for record in batch.to_pylist():
-                    yield {_column(name): value for name, value in record.items()}
-    except (pa.ArrowException, OSError) as error:
-        raise BadInput(f"{path} is not a readable Parquet file. Write it again, or give a CSV.") from error
-
-
-def _need_image(path: Path, names: Iterable[str]) -> None:
-    found = [_column(name) for name in names]
-    if "image" not in found:
-        listed = ", ".join(found) or "none"
-        raise BadInput(
-            f"{path} has no column named image (its columns: {listed}). Name the columns image,title,prompt."
-        )
-
-
-def _column(name: str) -> str:
-    return name.strip().lower()
-
-
-def _text(value: Any) -> str:
-    """A cell as text; the struct of a datasets image column gives its path."""
-    if isinstance(value, dict):
-        value = value.get("path")
-    return "" if value is None else str(value).strip()
+        return False
 
 
 def clean(text: str | None) -> str:

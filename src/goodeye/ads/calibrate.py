@@ -28,12 +28,12 @@ from goodeye.judging.files import judge_files
 from goodeye.judging.promise import Counts, Promise, check_promise, counts_of, promise, refusal
 from goodeye.judging.protocol import Context, fingerprint
 from goodeye.judging.rfnet import class_number
-from goodeye.judging.tables import TABLES, Row, Skipped, read_table
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import AttemptRow, BriefRow, RunRow
 from goodeye.ledger.sample import UNSURE, chosen_in_doubt
 from goodeye.ledger.training import is_ledger, runs_of
 from goodeye.modelset import Models, opened, resolve
+from goodeye.tables import TABLES, Row, Skipped, read_table
 
 if TYPE_CHECKING:
     from goodeye.judging.rfnet import RFNetJudge

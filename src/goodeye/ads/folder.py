@@ -11,8 +11,8 @@ from goodeye.ads.cutout import Remover
 from goodeye.ads.early import Rule
 from goodeye.ads.recurrent import Restart
 from goodeye.errors import BadInput
-from goodeye.judging.tables import Skipped
 from goodeye.runfolder import CONFIG, RunFolder
+from goodeye.tables import Skipped
 
 BRIEFS = "briefs.json"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from time import monotonic
 
 import goodeye
-from goodeye.ads.brief import read_briefs
+from goodeye.ads.brief import PRODUCTS, read_briefs
 from goodeye.ads.calibrate import PROMISE, Calibration, maker_of
 from goodeye.ads.cutout import Remover
 from goodeye.ads.early import Rule
@@ -26,7 +26,6 @@ from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
 from goodeye.images import save_png
 from goodeye.judging.protocol import Inspector
-from goodeye.judging.tables import Skipped
 from goodeye.ledger.ledger import DEFAULT_FOLDER, Ledger
 from goodeye.ledger.rows import AttemptRow
 from goodeye.modelset import GENERATOR, Models, Settings, opened, reference
@@ -34,6 +33,7 @@ from goodeye.progress import Advance
 from goodeye.progress import progress as show_progress
 from goodeye.runfolder import RESULTS, RunFolder, going_on
 from goodeye.scheduler import grouped_batches, open_slots, send
+from goodeye.tables import Skipped
 
 JOB = "ads"
 
@@ -116,7 +116,7 @@ def make(
             return _run(begun, studio, folder, book, progress)
     if not inputs:
         raise BadInput(f"{out} holds no run to resume. Name the product pictures to make a new one.")
-    briefs, problems = read_briefs(inputs, title, prompt)
+    briefs, problems = read_briefs(inputs, folder.path / PRODUCTS, title, prompt)
     if not briefs:
         return Result(out=folder.path, ledger="", run=None, command=asdict(command), threshold=0.0, problems=problems)
     rule = None if early is None else Rule.load(early)

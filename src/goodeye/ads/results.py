@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from goodeye.judging.tables import Skipped
 from goodeye.ledger.rows import AttemptRow
 from goodeye.scheduler import Outcome
+from goodeye.tables import Skipped
 
 if TYPE_CHECKING:
     from goodeye.ads.calibrate import Calibration

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from goodeye.ads.brief import Brief, read_briefs
+from goodeye.ads.brief import PRODUCTS, Brief, read_briefs
 from goodeye.ads.cutout import Remover
 from goodeye.ads.early import (
     CONFIDENCE,
@@ -37,10 +37,10 @@ from goodeye.atomic import append, mend, read_rows, write_bytes
 from goodeye.diffusion.batch import Prompts, attempt_seed, eight_bit, lay_out
 from goodeye.errors import BadInput
 from goodeye.judging.protocol import Inspector, fingerprint
-from goodeye.judging.tables import Skipped
 from goodeye.modelset import Models, Settings, opened
 from goodeye.progress import Advance
 from goodeye.progress import progress as show_progress
+from goodeye.tables import Skipped
 
 CONFIG, READINGS = "config.json", "readings.jsonl"
 CANDIDATES = (0.2, 0.35, 0.5, 0.65)  # checks to choose from, as parts of the steps (ours)
@@ -109,7 +109,7 @@ def calibrate_early(
     check_options(lose, confidence, most)
     if attempts < 1 or batch < 1:
         raise BadInput("attempts and batch are counts. Give 1 or more.")
-    briefs, problems = read_briefs(inputs, title, prompt)
+    briefs, problems = read_briefs(inputs, Path(out) / PRODUCTS, title, prompt)
     if not briefs:
         raise BadInput(problems[0].message if problems else "No products are named. Name some to record attempts at.")
     loaded = opened(models, device)

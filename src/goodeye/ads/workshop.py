@@ -26,10 +26,10 @@ from goodeye.diffusion.batch import Prompts, attempt_seed, eight_bit, lay_out
 from goodeye.errors import BadInput
 from goodeye.images import open_image, save_png, shrunk, to_pil, to_tensor
 from goodeye.judging.protocol import Context, Inspector, Verdict
-from goodeye.judging.tables import Skipped
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import AttemptRow
 from goodeye.scheduler import Leg, Outcome, Try
+from goodeye.tables import Skipped
 
 if TYPE_CHECKING:
     from goodeye.modelset import Models, Settings

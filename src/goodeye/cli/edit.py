@@ -141,8 +141,8 @@ def edit_make(
     from goodeye.edit.measure import tasks_in
     from goodeye.edit.rewards import parse_rewards
     from goodeye.judging.large import LargeModel, cache_folder
-    from goodeye.judging.tables import PICTURES, Skipped
     from goodeye.modelset import Models, resolve
+    from goodeye.tables import PICTURES, Skipped
 
     wanted = parse_rewards(rewards) if rewards is not None else None
     loaded = Models(resolve(models), device=device)
@@ -204,7 +204,7 @@ def edit_measure(
     from goodeye.edit.measure import LargeJudge, as_text, measure, tables, tasks_in
     from goodeye.errors import BadInput
     from goodeye.judging.large import LargeModel, cache_folder, server_from
-    from goodeye.judging.tables import Skipped
+    from goodeye.tables import Skipped
 
     skipped: list[Skipped] = []
     tasks = tasks_in(of, skipped)

@@ -22,9 +22,9 @@ from goodeye.edit.rewards import AXES, Rewards, from_json
 from goodeye.edit.triplets import REWARDS, TABLE, Triplet, usable, write_parquet, write_rewards
 from goodeye.errors import BadInput
 from goodeye.judging.large import Answer, Asked, BadAnswer
-from goodeye.judging.tables import Skipped
 from goodeye.progress import progress
 from goodeye.runfolder import RunFolder
+from goodeye.tables import Skipped
 
 if TYPE_CHECKING:
     from goodeye.judging.large import LargeModel

@@ -17,9 +17,9 @@ from goodeye.edit.rewards import AXES, BEST, Rewards, check_rewards
 from goodeye.edit.triplets import check_instruction, opaque
 from goodeye.errors import BadInput
 from goodeye.images import open_image, save_png
-from goodeye.judging.tables import Skipped
 from goodeye.progress import track
 from goodeye.runfolder import RESULTS, RunFolder
+from goodeye.tables import Skipped
 
 EDITED = "pictures"  # the folder of a benchmark's edits
 CELL, GAP, CAPTION = 320, 12, 26

@@ -23,8 +23,8 @@ from goodeye.edit.triplets import Picture, Triplet, check_instruction, read_trip
 from goodeye.errors import BadInput
 from goodeye.judging.large import Asked, BadAnswer
 from goodeye.judging.metrics import Interval, bootstrap
-from goodeye.judging.tables import PICTURES, Skipped
 from goodeye.progress import track
+from goodeye.tables import PICTURES, Skipped
 
 if TYPE_CHECKING:
     from goodeye.judging.large import LargeModel

@@ -18,12 +18,12 @@ from goodeye.edit.book import JOB
 from goodeye.edit.rewards import AXES, HIGH, LOW, Rewards
 from goodeye.edit.triplets import REWARDS, TABLE, Picture, Triplet, check_instruction, write_parquet, write_rewards
 from goodeye.errors import BadInput
-from goodeye.judging.tables import Skipped
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import AttemptRow, BriefRow, VerdictRow, VoteRow
 from goodeye.ledger.sample import RANDOM, UNSURE, chosen_in_doubt, fair_sample
 from goodeye.ledger.training import runs_of
 from goodeye.runfolder import RunFolder
+from goodeye.tables import Skipped
 
 PEOPLE = "people"  # as a source
 SOURCES = "sources.json"

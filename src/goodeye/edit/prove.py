@@ -29,9 +29,9 @@ from goodeye.errors import BadInput
 from goodeye.images import open_image, save_png, to_pil, to_tensor
 from goodeye.judging.metrics import bootstrap, paired_bootstrap, spearman
 from goodeye.judging.protocol import fingerprint
-from goodeye.judging.tables import Skipped
 from goodeye.progress import progress
 from goodeye.runfolder import RESULTS, RunFolder
+from goodeye.tables import Skipped
 
 if TYPE_CHECKING:
     from goodeye.modelset import Models

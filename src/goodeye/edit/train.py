@@ -31,8 +31,8 @@ from goodeye.edit.module import Rewarded, RewardModule
 from goodeye.edit.pairs import Pairs, with_rewards
 from goodeye.edit.triplets import Triplet, usable
 from goodeye.errors import BadInput
-from goodeye.judging.tables import Skipped
 from goodeye.random_set import as_toml
+from goodeye.tables import Skipped
 from goodeye.training.loop import Loop, Modules, fit
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from goodeye.edit.rewards import AXES, Rewards, from_json
 from goodeye.errors import BadInput
 from goodeye.images import to_pil, to_tensor
 from goodeye.judging.pixels import on_white
-from goodeye.judging.tables import PICTURES, Cell, Skipped
+from goodeye.tables import PICTURES, Cell, Skipped
 
 REWARDS, SEEDS, TABLE = "rewards.json", "seeds.json", "triplets.parquet"
 SOURCE = "source"  # the column that says whose scores a table holds

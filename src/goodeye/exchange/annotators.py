@@ -14,8 +14,8 @@ from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
 from goodeye.exchange.intake import Imported, Intake, chosen, moment, number, word
 from goodeye.exchange.outlet import Exported, Outlet, Subject, read_json
-from goodeye.judging.tables import Cell
 from goodeye.ledger.rows import VerdictRow
+from goodeye.tables import Cell
 
 TASKS, CONFIG = "tasks.json", "label_config.xml"
 RECORDS, USERS = "records.json", "users.json"

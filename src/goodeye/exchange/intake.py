@@ -13,13 +13,13 @@ from sqlalchemy import select
 
 from goodeye.errors import BadInput
 from goodeye.images import open_image
-from goodeye.judging.tables import Cell, Skipped
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.opinions import store_comparison, store_vote
 from goodeye.ledger.rows import AttemptRow, Choice, RunRow, VerdictLike
 from goodeye.ledger.sample import RANDOM, UNSURE
 from goodeye.ledger.schema import Attempt, Brief, Comparison, Vote
 from goodeye.ledger.store import encode, encode_file
+from goodeye.tables import Cell, Skipped
 
 
 @dataclass(frozen=True, kw_only=True)

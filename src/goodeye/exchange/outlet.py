@@ -10,10 +10,10 @@ from typing import Any
 
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
-from goodeye.judging.tables import Skipped
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import AttemptRow, BriefRow, ComparisonRow, RunRow, VoteRow
 from goodeye.ledger.sample import RANDOM, UNSURE, chosen_in_doubt, fair_sample
+from goodeye.tables import Skipped
 
 PICTURES = "images"
 

@@ -13,8 +13,8 @@ from goodeye.errors import BadInput
 from goodeye.exchange.intake import Imported, Intake, number, word
 from goodeye.exchange.outlet import Exported, Outlet, Subject, read_json
 from goodeye.judging import rf1m
-from goodeye.judging.tables import PICTURES, Cell, Skipped
 from goodeye.ledger.rows import Choice, ComparisonRow, VerdictRow
+from goodeye.tables import PICTURES, Cell, Skipped
 
 HPIR = "hpir.json"
 HPIR_AXES = ("accuracy", "aesthetic")

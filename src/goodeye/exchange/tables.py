@@ -11,8 +11,8 @@ from goodeye.atomic import whole_file, write_bytes
 from goodeye.errors import BadInput
 from goodeye.exchange.intake import Imported, Intake, chosen, moment, number, word
 from goodeye.exchange.outlet import Exported, Outlet, Subject
-from goodeye.judging.tables import TABLES, Cell, Row, read_table
 from goodeye.ledger.rows import Choice, ComparisonRow
+from goodeye.tables import TABLES, Cell, Row, read_table
 
 VOTES, COMPARISONS = "votes.csv", "comparisons.csv"
 _ATTEMPT = ("run", "brief", "title", "prompt", "slot", "number", "seed")

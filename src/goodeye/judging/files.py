@@ -22,8 +22,8 @@ from goodeye.judging.clip import Clip, ClipJudge, Embeddings
 from goodeye.judging.pixels import on_white
 from goodeye.judging.protocol import Context, Images, Inspector, Judge, Need, Scores, Verdict, check_scores, needs_of
 from goodeye.judging.rfnet import RFNetJudge
-from goodeye.judging.tables import TABLES, Cell, Skipped, pictures_in, read_table
 from goodeye.progress import progress
+from goodeye.tables import TABLES, Cell, Skipped, pictures_in, read_table
 
 if TYPE_CHECKING:
     from goodeye.modelset import Models

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from goodeye.archives import ARCHIVES, UNREADABLE, is_archive, members
 from goodeye.errors import BadInput
-from goodeye.judging.archives import ARCHIVES, UNREADABLE, is_archive, members
 from goodeye.judging.rfnet import CLASSES, class_number
-from goodeye.judging.tables import PICTURES, Cell, Row, Skipped
 from goodeye.progress import track
+from goodeye.tables import PICTURES, Cell, Row, Skipped
 
 LABELS = "label.txt"
 # What the digits of label.txt mean: it counts from 1, in an order of its own.

@@ -23,8 +23,8 @@ from goodeye.judging.maps import MapEstimator
 from goodeye.judging.pixels import on_white
 from goodeye.judging.rfnet import class_number
 from goodeye.judging.samples import Samples
-from goodeye.judging.tables import TABLES, Cell, Row, Skipped, read_table
 from goodeye.progress import progress
+from goodeye.tables import TABLES, Cell, Row, Skipped, read_table
 
 HELD_OUT = ("test", "held_out", "validation", "val")
 TRAIN = ("", "train")

@@ -14,7 +14,7 @@ from goodeye.judging.pixels import on_white
 from goodeye.judging.rfnet import CLASSES
 from goodeye.judging.rfnet_compare import Row
 from goodeye.judging.samples import Samples
-from goodeye.judging.tables import Skipped
+from goodeye.tables import Skipped
 from goodeye.training.loop import read_metrics
 
 ERRORS = 24  # pictures that were judged wrongly, the surest first

@@ -14,7 +14,7 @@ from goodeye.judging.rfnet_data import Cache, Labelled, find_labelled, some_of
 from goodeye.judging.rfnet_fit import SMALL, RFNetTraining, fit_rfnet
 from goodeye.judging.rfnet_report import text_table, write_report
 from goodeye.judging.samples import Samples
-from goodeye.judging.tables import Skipped
+from goodeye.tables import Skipped
 
 if TYPE_CHECKING:
     from goodeye.modelset import Models

@@ -19,12 +19,12 @@ from sqlalchemy import func, select
 
 from goodeye.errors import BadInput
 from goodeye.images import shrunk
-from goodeye.judging.tables import Cell
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.schema import Attempt
 from goodeye.review.items import reading
 from goodeye.review.look import number_in
 from goodeye.review.votes import pictures_of
+from goodeye.tables import Cell
 
 SHOWN = 60  # pictures of an answer
 LONGEST = 500  # characters of a question

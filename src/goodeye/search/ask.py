@@ -10,7 +10,6 @@ from goodeye.errors import BadInput
 from goodeye.images import open_image
 from goodeye.judging.aesthetic import AestheticHead
 from goodeye.judging.large import BadAnswer, LargeModel, Server, cache_folder, server_from
-from goodeye.judging.tables import PICTURES
 from goodeye.modelset import Models, resolve
 from goodeye.search.build import require_same_model
 from goodeye.search.embed import embed_image, embed_text
@@ -19,6 +18,7 @@ from goodeye.search.lexicon import choose_phrases, read_lexicon
 from goodeye.search.query import Answer, Found, Weights, find
 from goodeye.search.rephrase import BY_MODEL, METHODS, Method, rephrase
 from goodeye.search.vectors import Vector
+from goodeye.tables import PICTURES
 
 if TYPE_CHECKING:
     from goodeye.judging.clip import Clip

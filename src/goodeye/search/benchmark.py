@@ -13,7 +13,6 @@ from goodeye.errors import BadInput
 from goodeye.judging.aesthetic import AestheticHead
 from goodeye.judging.large import LargeModel
 from goodeye.judging.ranker import Compared, Method, compare, summary
-from goodeye.judging.tables import Cell, Skipped
 from goodeye.judging.wins import Wins
 from goodeye.progress import progress
 from goodeye.search.embed import embed_items, embed_text
@@ -21,6 +20,7 @@ from goodeye.search.hpir import Agreement, Group, Pair, agreement, choose, load
 from goodeye.search.shift import Scale, shift
 from goodeye.search.source import Item, open_named
 from goodeye.search.vectors import Vector
+from goodeye.tables import Cell, Skipped
 
 if TYPE_CHECKING:
     from goodeye.judging.clip import Clip

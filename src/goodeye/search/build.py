@@ -18,7 +18,6 @@ import numpy as np
 
 from goodeye.atomic import whole_file
 from goodeye.errors import BadInput
-from goodeye.judging.tables import Skipped
 from goodeye.progress import progress
 from goodeye.search.index import (
     CARD,
@@ -36,6 +35,7 @@ from goodeye.search.index import (
     read_card,
 )
 from goodeye.search.vectors import Vectors, check_unit
+from goodeye.tables import Skipped
 
 if TYPE_CHECKING:
     from goodeye.judging.clip import Clip

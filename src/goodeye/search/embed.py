@@ -17,9 +17,9 @@ from goodeye.errors import BadInput
 from goodeye.images import shrunk, to_tensor
 from goodeye.judging.clip import Clip
 from goodeye.judging.pixels import on_white
-from goodeye.judging.tables import Cell, Skipped
 from goodeye.search.source import Item
 from goodeye.search.vectors import Vector, Vectors
+from goodeye.tables import Cell, Skipped
 
 LONG_SIDE = 1024  # larger pictures are made smaller first; every model looks at fewer pixels than that
 LONGEST = 2000  # characters of a query; more is a mistake rather than a question

@@ -15,11 +15,11 @@ import torch
 
 from goodeye.errors import BadInput
 from goodeye.judging.protocol import fingerprint
-from goodeye.judging.tables import Skipped
 from goodeye.progress import progress
 from goodeye.search.embed import embed_pixels, embed_texts, prepare
 from goodeye.search.source import Item, find_items
 from goodeye.search.towers import Pairs, fit_towers, is_main, recall_of, save_clip
+from goodeye.tables import Skipped
 from goodeye.training.loop import Loop, shuffled
 
 if TYPE_CHECKING:

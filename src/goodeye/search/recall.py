@@ -10,9 +10,9 @@ import numpy as np
 
 from goodeye.errors import BadInput
 from goodeye.judging.metrics import Interval, bootstrap
-from goodeye.judging.tables import TABLES, Cell, Skipped, read_table
 from goodeye.search.source import CAPTIONS, Item, one_line
 from goodeye.search.vectors import Vectors
+from goodeye.tables import TABLES, Cell, Skipped, read_table
 
 if TYPE_CHECKING:
     from goodeye.judging.clip import Clip

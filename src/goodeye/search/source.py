@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from goodeye.errors import BadInput
-from goodeye.judging.tables import PICTURES, TABLES, Cell, Skipped, read_table
 from goodeye.search.vectors import Vectors, check_unit, normalised
+from goodeye.tables import PICTURES, TABLES, Cell, Skipped, read_table
 
 CAPTIONS = ("caption", "text", "title", "prompt")  # columns that say what a picture shows, the first of them counts
 NAMES = ("image", "file_name", "name", "path", "image_path", "url", "key")

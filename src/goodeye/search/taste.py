@@ -16,11 +16,11 @@ from goodeye.atomic import whole_file
 from goodeye.errors import BadInput
 from goodeye.judging.aesthetic import AestheticHead
 from goodeye.judging.metrics import Interval, bootstrap, spearman
-from goodeye.judging.tables import Row, read_table
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.training import is_ledger, taste_table
 from goodeye.search.index import Card, open_index
 from goodeye.search.vectors import Vector, Vectors
+from goodeye.tables import Row, read_table
 
 ALPHAS = tuple(10.0**power for power in range(-4, 5))
 COLUMNS = ("score", "beauty", "rating", "mean", "aesthetic.beauty")  # of scores, the first that is there counts

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from goodeye.atomic import append, mend, read_rows
 from goodeye.errors import BadInput
-from goodeye.judging.tables import Skipped
 from goodeye.progress import track
 from goodeye.synth.clis_l import ClisL
 from goodeye.synth.describe import Asks, Failed, Planned, ask_for_all
@@ -25,6 +24,7 @@ from goodeye.synth.pick import Choice, Picking
 from goodeye.synth.plan import Concepts, Planning, plan
 from goodeye.synth.priors import Priors
 from goodeye.synth.score import PICKS, Item, Scorer, claim, examples, kept_rows, pick_run, read_set, score_set
+from goodeye.tables import Skipped
 
 if TYPE_CHECKING:
     from goodeye.judging.clip import Clip

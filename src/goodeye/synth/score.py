@@ -14,7 +14,6 @@ import numpy as np
 from goodeye.atomic import append, mend, read_rows
 from goodeye.errors import BadInput
 from goodeye.images import open_image, to_tensor
-from goodeye.judging.tables import PICTURES, Skipped
 from goodeye.progress import progress
 from goodeye.runfolder import RunFolder
 from goodeye.synth.clis_i import ImageScore
@@ -24,6 +23,7 @@ from goodeye.synth.layout import Layout, Thing, keys_of, layout_of, read_layouts
 from goodeye.synth.masks import box_around, mask_of, read_masks
 from goodeye.synth.pick import Candidate, Choice, Picking, pick
 from goodeye.synth.sources import read_coco
+from goodeye.tables import PICTURES, Skipped
 
 if TYPE_CHECKING:
     from goodeye.judging.clip import Clip

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from goodeye.errors import BadInput
-from goodeye.judging.tables import pictures_in, read_table
+from goodeye.tables import pictures_in, read_table
 
 
 @pytest.fixture

@@ -1,18 +1,20 @@
 """Rows of pictures from CSV and Parquet tables, and the pictures that a row names or holds."""
 
 import csv
+import hashlib
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from goodeye.archives import Member
+from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
 from goodeye.images import open_image
-from goodeye.judging.archives import Member
 
 TABLES = (".csv", ".tsv", ".parquet")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
@@ -61,6 +63,21 @@ class Cell:
             except BadInput as error:
                 raise BadInput(str(error).replace(str(file), self.name)) from error
 
+    def unpacked(self, folder: Path) -> Path:
+        """The picture as a file: its own, or, where a table or archive holds it, one made in `folder`.
+
+        Raises BadInput where an archive is damaged or the folder cannot be written.
+        """
+        if self.path is not None:
+            return self.path
+        data = self.member.read() if self.member else self.data or b""
+        name = Path(self.name)
+        suffix = name.suffix.lower() if name.suffix.lower() in PICTURES else ".bin"
+        file = folder / f"{hashlib.sha256(data).hexdigest()[:16]}{suffix}"
+        if not file.is_file():
+            write_bytes(file, data)
+        return file
+
 
 @dataclass(frozen=True)
 class Row:
@@ -71,17 +88,16 @@ class Row:
     words: dict[str, str]
 
 
-def read_table(path: Path) -> Iterator[Row]:
+def read_table(path: Path, columns: Collection[str] | None = None) -> Iterator[Row]:
     """Rows of a .csv, .tsv or .parquet file. Paths are read from the table's own folder; file_name stands for image.
 
-    Raises BadInput where the table cannot be read or has no image column.
+    columns: those to read of a Parquet file; all if not given. Raises BadInput where the table cannot be read or has no
+    image column.
     """
-    records = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
+    records = _parquet(path, columns) if path.suffix.lower() == ".parquet" else _csv(path)
     for number, record in enumerate(records, start=1):
         name = f"{path.name} row {number}"
         fields = {_column(column): value for column, value in record.items()}
-        if number == 1 and "image" not in fields:
-            raise BadInput(f"{path} has no column named image (it has {', '.join(fields)}). Add one with paths.")
         cells = {key: _cell(fields[key], path.parent, name) for key in ("image", "product") if key in fields}
         words = {key: str(value).strip() for key, value in fields.items() if key not in cells and value is not None}
         yield Row(name, {key: cell for key, cell in cells.items() if cell is not None}, words)
@@ -97,21 +113,32 @@ def _csv(path: Path) -> Iterator[dict[str, Any]]:
     head = text.split("\n", 1)[0]
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count))
     try:
+        _need_image(path, reader.fieldnames or ())
         yield from ({name: value for name, value in row.items() if isinstance(name, str)} for row in reader)
     except csv.Error as error:
         raise BadInput(f"{path} is not a readable CSV ({error}). Save it again as CSV in UTF-8.") from error
 
 
-def _parquet(path: Path) -> Iterator[dict[str, Any]]:
+def _parquet(path: Path, columns: Collection[str] | None) -> Iterator[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=64):
+            names = file.schema_arrow.names
+            _need_image(path, names)
+            wanted = [name for name in names if columns is None or _column(name) in columns]
+            for batch in file.iter_batches(batch_size=64, columns=wanted):
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise BadInput(f"{path} is not a readable Parquet file. Write it again, or give a CSV.") from error
+
+
+def _need_image(path: Path, names: Iterable[str]) -> None:
+    found = [_column(name) for name in names]
+    if "image" not in found:
+        listed = ", ".join(found) or "none"
+        raise BadInput(f"{path} has no column named image (its columns: {listed}). Add one with the pictures' paths.")
 
 
 def _column(name: str) -> str:
