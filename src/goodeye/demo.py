@@ -55,7 +55,10 @@ def demo(
 
 
 def showroom_products() -> list[tuple[Path, str]]:
-    """The cut-outs that come with Goodeye, with their titles, in the order of their titles.json."""
+    """The cut-outs that come with Goodeye, with their titles, in the order of their titles.json.
+
+    Raises BadInput where Goodeye's own files are not complete.
+    """
     folder = Path(str(files("goodeye.showroom"))) / "cutouts"
     try:
         titles = {entry["file"]: entry["title"] for entry in json.loads((folder / "titles.json").read_text("utf-8"))}

@@ -20,7 +20,7 @@ def split_reference(reference: str) -> tuple[str, dict[str, str]]:
 
 
 def require_usable(place: Path, where: str, name: str, role: str) -> None:
-    """Says what is wrong with a local place before a library says it less plainly."""
+    """Raises BadInput that says what is wrong with a local place, before a library says it less plainly."""
     if place.suffix == ".onnx" and place.is_file():
         return
     if not place.is_dir():

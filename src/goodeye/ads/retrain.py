@@ -60,7 +60,7 @@ def retrain(
 
 
 def finished(folder: Path) -> dict[str, Any] | None:
-    """What came of a row's training, as JSON; None where it has not ended."""
+    """What came of a row's training, as JSON; None where it has not ended. Raises BadInput where that is damaged."""
     try:
         found: dict[str, Any] = json.loads((folder / DONE).read_text(encoding="utf-8"))
     except FileNotFoundError:

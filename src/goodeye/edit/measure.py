@@ -74,7 +74,8 @@ Judge = Callable[[str, Image.Image, Image.Image], Mapping[str, Judgement | None]
 def read_real_edit(folder: str | Path) -> Iterator[Task | Skipped]:
     """The tasks of Real-Edit's folder (eval_instruct.json, imgs/), in its order; key: "10-local" of 10.jpeg.
 
-    A photograph that is not there, and a line that is none, is skipped with a message.
+    A photograph that is not there, and a line that is none, is skipped with a message. Raises BadInput where
+    eval_instruct.json cannot be read.
     """
     root = Path(folder)
     try:

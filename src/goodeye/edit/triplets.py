@@ -39,7 +39,7 @@ class Stored:
     column: str
 
     def read(self) -> bytes:
-        """The bytes. A group is read once for its rows."""
+        """The bytes. A group is read once for its rows. Raises BadInput where the row has none."""
         found = _column(self.file, self.group, self.column)[self.row]
         data = found.get("bytes") if isinstance(found, dict) else found
         if not isinstance(data, bytes):

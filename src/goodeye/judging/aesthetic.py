@@ -36,7 +36,10 @@ class AestheticHead(nn.Module):
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> "AestheticHead":
-        """Reads a .safetensors file of linear layers, or the LAION .pth file. Any other pickle is refused."""
+        """Reads a .safetensors file of linear layers, or the LAION .pth file. Any other pickle is refused.
+
+        Raises BadInput for what is no such file.
+        """
         path = Path(path)
         if not path.is_file():
             raise BadInput(

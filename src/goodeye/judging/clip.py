@@ -35,7 +35,10 @@ class Clip:
     def from_pretrained(
         cls, folder_or_id: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
     ) -> "Clip":
-        """Loads safetensors weights, the tokenizer, and how pixels are prepared, all from one folder or hub id."""
+        """Loads safetensors weights, the tokenizer, and how pixels are prepared, all from one folder or hub id.
+
+        Raises BadInput for a model that is not of images and texts.
+        """
         model = load_model(AutoModel, folder_or_id, dtype).to(device)
         if not hasattr(model, "get_text_features"):
             raise BadInput(f"{folder_or_id} is a {model.config.model_type}, not a model of images and texts like CLIP.")
@@ -99,7 +102,10 @@ class ClipJudge:
         return self.score_embedded(self.clip.embed_images(images), contexts)
 
     def score_embedded(self, embeddings: Embeddings, contexts: Sequence[Context]) -> Scores:
-        """`score` of images whose embeddings [N, D] by `self.clip` are at hand."""
+        """`score` of images whose embeddings [N, D] by `self.clip` are at hand.
+
+        Raises BadInput where a context has neither prompt nor title.
+        """
         if len(contexts) != len(embeddings):
             raise ValueError(f"clip got {len(embeddings)} embeddings and {len(contexts)} contexts; give one each")
         texts = [context.prompt.strip() or context.title.strip() for context in contexts]

@@ -19,7 +19,7 @@ LEVEL = 0.5  # saliency, and alpha, from which a pixel belongs to a mask
 
 
 def expanded(output: Bool[Tensor, "N H W"], product: Bool[Tensor, "N H W"]) -> Float[Tensor, " N"]:
-    """E over the product's area: 0 where nothing salient lies outside the product. The product must not be empty."""
+    """E over the product's area: 0 where nothing salient lies outside the product. Raises BadInput for an empty one."""
     area = product.float().sum((1, 2))
     if not bool((area > 0).all()):
         raise BadInput("a product has no pixel of alpha 0.5, so nothing can grow from it. Use one that can be seen.")
@@ -32,7 +32,7 @@ def expansion(
     """E of each picture by a saliency model, as a share of the product. contexts: with the product on the canvas.
 
     It counts whatever else the model finds salient, and a border that it draws too wide; so compare generators by it,
-    on the same briefs, rather than read it alone.
+    on the same briefs, rather than read it alone. Raises BadInput where a context has no product.
     """
     check_contexts("expansion", images, contexts)
     products = [context.product for context in contexts if context.product is not None]

@@ -58,7 +58,10 @@ Tokens = Float[Tensor, "N L width"]
 
 
 def class_number(text: str, name: str = "the row") -> int:
-    """A label as the number of its class in CLASSES: the class's name, or the beginning of one (space, size, shape)."""
+    """A label as the number of its class in CLASSES: the class's name, or the beginning of one (space, size, shape).
+
+    name: of the row, for the error: raises BadInput for any other label.
+    """
     word = re.sub(r"[^a-z]+", "_", text.strip().lower()).strip("_")
     matches = [number for number, known in enumerate(CLASSES) if word and known.startswith(word)]
     exact = [number for number in matches if CLASSES[number] == word]

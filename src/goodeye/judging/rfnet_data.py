@@ -77,7 +77,10 @@ def find_labelled(
 
 
 def some_of(rows: Sequence[Labelled], most: int) -> list[Labelled]:
-    """At most so many rows, in their order: all pictures of some products, chosen by the products' names."""
+    """At most so many rows, in their order: all pictures of some products, chosen by the products' names.
+
+    Raises BadInput for fewer than two.
+    """
     if most < 2:
         raise BadInput(f"most is {most}. Give at least 2 pictures, to train on and to test on.")
     by_product = sorted(range(len(rows)), key=lambda number: (_drawn(rows[number]), number))

@@ -119,7 +119,10 @@ class Searcher:
         return text, vector
 
     def rewrite(self, query: str, method: Method, lexicon: str | Path | None, notes: list[str]) -> str:
-        """The query as a method of rephrasing writes it; what is worth knowing of it goes into `notes`."""
+        """The query as a method of rephrasing writes it; what is worth knowing of it goes into `notes`.
+
+        Raises BadInput for an unknown method.
+        """
         if method not in METHODS:
             raise BadInput(f"there is no method {method} to rephrase by. Use one of {', '.join(METHODS)}.")
         if method == "lexicon":

@@ -56,7 +56,10 @@ def build_adapters(
 
 
 def ship(run: Path, folder: Path, row: str, base: str) -> int:
-    """Writes a finished row's LoRA in half precision, and its card; its bytes. base: the U-Net's fingerprint."""
+    """Writes a finished row's LoRA in half precision, and its card; its bytes. base: the U-Net's fingerprint.
+
+    Raises BadInput for too large an adapter.
+    """
     done = finished(run)
     assert done is not None, "the row has ended"
     shutil.rmtree(folder, ignore_errors=True)

@@ -111,7 +111,10 @@ def rows_of(model_set: ModelSet) -> dict[str, ModelSet]:
 def train_rows(
     rows: Mapping[str, ModelSet], names: Sequence[str], out: Path, triplets: int, steps: int, device: str = "cpu"
 ) -> dict[str, ModelSet]:
-    """These rows of the proof, or all that are trained, anew from the row base: out/NAME. A stopped one goes on."""
+    """These rows of the proof, or all that are trained, anew from the row base: out/NAME. A stopped one goes on.
+
+    Raises BadInput where there is no editor to begin with.
+    """
     if BASE not in rows:
         raise BadInput("there is no editor to begin with. Build the showroom's, or name a set with one by --models.")
     config = replace(Editing().second, steps=steps)

@@ -96,7 +96,7 @@ class Oracle:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path = WEIGHTS, device: str | torch.device = "cpu") -> Oracle:
-        """The oracle with the reader of that folder (shipped weights if not given)."""
+        """The oracle with the reader of that folder (shipped weights if not given); BadInput where there is none."""
         if not (Path(folder) / "config.json").is_file():
             raise BadInput(f"{folder} holds no facts reader. Train one with goodeye.showroom.oracle_fit.train_oracle.")
         reader = X.FactsReader.from_pretrained(str(folder), use_safetensors=True, dtype=torch.float32)
@@ -156,7 +156,7 @@ class Oracle:
 
     @torch.no_grad()
     def read(self, images: Images, contexts: Sequence[Context]) -> Reading:
-        """What the rules need to know of each image."""
+        """What the rules need to know of each image. Raises BadInput where a context has no product."""
         check_contexts(self.name, images, contexts)
         if any(context.product is None for context in contexts):
             raise BadInput("the oracle compares an image with its product, and none was given. Give the cut-out.")

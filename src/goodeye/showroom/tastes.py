@@ -55,7 +55,7 @@ def build_tastes(
 
 
 def ship(start: Clip, trained: Clip, folder: Path, told: str) -> int:
-    """Writes a row's adapter and its card, whole or not at all; its bytes."""
+    """Writes a row's adapter and its card, whole or not at all; its bytes. Raises BadInput for too large an adapter."""
     partial = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     save_adapter(start, trained, partial)
