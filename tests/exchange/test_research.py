@@ -5,12 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from exchange.world import comparisons_of, fill, jpeg, votes_of
+from exchange.world import WHY, comparisons_of, fill, jpeg, votes_of, when
+from goodeye.edit.people import annotate_by_people
+from goodeye.edit.rewards import Rewards
+from goodeye.edit.triplets import Triplet, read_triplets
 from goodeye.errors import BadInput
 from goodeye.exchange.formats import export, import_into
 from goodeye.judging.rfnet_data import find_labelled
 from goodeye.ledger.ledger import Ledger
-from goodeye.ledger.rows import VerdictRow
+from goodeye.ledger.opinions import store_vote
+from goodeye.ledger.rows import SCORED, VerdictRow
 from ledger.recorder import picture
 
 
@@ -118,6 +122,83 @@ def test_rewardedit_in_and_out_again(other: Ledger, tmp_path: Path) -> None:
         again = import_into(third, "rewardedit", tmp_path / "out", person="gpt-4o")
         assert [row.verdicts for row in third.attempts(again.runs[0])] == [first.verdicts, second.verdicts]
         assert third.attempts(again.runs[0])[0].image_sha == first.image_sha
+
+
+@pytest.fixture
+def scored(ledger: Ledger) -> Ledger:
+    """Edits that people scored in review: two of one picture, the first judged by a model, too."""
+    brief = ledger.add_brief(ledger.start_run("edit", {}, 0), "room", {"instruction": "make it night"}, picture(9))
+    said = VerdictRow(judge="m", version="1", label="", scores={"following": 1.0}, failures=["following: not done"])
+    for number, verdicts in ((1, [said]), (2, [])):
+        ledger.record_attempt(brief, 1, number, 70 + number, picture(number), verdicts)
+    given = (
+        (1, "Ann Ö.", {"following": 0, "preserving": 0, "quality": 0}),  # she thought again
+        (1, "Ann Ö.", {"following": 5.0, "preserving": 4.0, "quality": 3.0}),
+        (1, "bo", {"following": 2.0, "preserving": 5.0}),
+        (1, "eve", {"following": 9}),
+        (2, "bo", {"quality": 1.0}),
+    )
+    with ledger.transaction() as connection:
+        for second, (attempt, person, axes) in enumerate(given):
+            store_vote(connection, attempt, person, SCORED, axes, 1 / 3, when(second), WHY[attempt])
+    return ledger
+
+
+def test_what_people_scored_is_rewardedits_and_comes_back_whole(scored: Ledger, other: Ledger, tmp_path: Path) -> None:
+    done = export(scored, "rewardedit", tmp_path / "out")
+    assert [one.message for one in done.left_out] == [
+        "vote 4 on attempt 1 says 9 of following. Scores are numbers from 0 to 5.",
+        "attempt 1 has 1 votes that their voters replaced.",
+    ]
+    people = json.loads((tmp_path / "out" / "people.json").read_text())
+    assert {name: [row["Score"] for row in rows] for name, rows in people.items()} == {
+        "room": [3.5, 4.5, 3.0], "room-2": [None, None, 1.0]
+    }  # fmt: skip
+    judged = json.loads((tmp_path / "out" / "rewards.json").read_text())
+    assert list(judged) == ["room"] and judged["room"][0] == {"Score": 1.0, "Negative Prompt": "not done"}
+    first, second = read_triplets(tmp_path / "out" / "people.json")  # by the reader of published files
+    assert isinstance(first, Triplet) and isinstance(second, Triplet) and first.instruction == "make it night"
+    assert first.rewards == Rewards((3.5, 4.5, 3.0)) and second.rewards == Rewards((None, None, 1.0))
+    assert second.edited.read() == scored.image_path(scored.attempt(2).image_sha).read_bytes()
+
+    found = import_into(other, "rewardedit", tmp_path / "out", person="m")
+    assert (found.attempts, found.votes, found.skipped) == (2, 3, [])
+    assert import_into(other, "rewardedit", tmp_path / "out", person="m").known == 3
+    columns = ("person", "label", "axes", "seconds", "created", "chosen")
+    counting = votes_of(scored, *columns) & votes_of(other, *columns)
+    assert counting == votes_of(other, *columns) and counting.total() == 3
+    assert [len(row.verdicts) for row in other.attempts(found.runs[0])] == [1, 0]
+    with Ledger.open(tmp_path / "third") as third:
+        import_into(third, "rewardedit", tmp_path / "out" / "people.json")
+        assert votes_of(third, *columns) == votes_of(other, *columns)
+        assert all(row.verdicts == [] for row in third.attempts(1))
+    for place in (tmp_path / "ledger", tmp_path / "other"):
+        annotate_by_people(place, tmp_path / f"from-{place.name}")
+    before, after = (
+        list(json.loads((tmp_path / f"from-{name}" / "rewards.json").read_text()).values())
+        for name in ("ledger", "other")
+    )
+    assert before == after and [row["Score"] for row in before[0]] == [3.5, 4.5, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("vote", "words"),
+    [
+        ({"person": "ann", "score": 6}, "score of quality is 6"),
+        ({"person": "ann"}, "score of quality is None"),
+        ({"score": 1}, "no person of a vote"),
+        ({"person": "ann", "score": 1, "created": "yesterday"}, "is no time"),
+        ({"person": "ann", "score": 1, "chosen": "x"}, "chosen is 'x'"),
+        ("ann", "a vote on quality is no object"),
+    ],
+)
+def test_a_persons_score_that_cannot_be_is_named(other: Ledger, tmp_path: Path, vote: object, words: str) -> None:
+    good = [{"Score": 4, "Votes": [{"person": "ann", "score": 4}]}, {"Score": 4}, {"Score": 4}]
+    rows = {"0001": good, "0002": [{"Score": 4}, {"Score": 4}, {"Score": 4, "Votes": [vote]}]}
+    (tmp_path / "people.json").write_text(json.dumps(rows))
+    found = import_into(other, "rewardedit", tmp_path / "people.json")
+    (skipped,) = found.skipped
+    assert found.votes == 1 and skipped.name == "people.json 0002" and words in skipped.message
 
 
 def test_a_briefs_name_leads_nowhere_else(other: Ledger, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ in sources.json: two sources are never mixed in one score.
 """
 
 import json
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,13 +14,13 @@ from typing import Any
 from goodeye.atomic import write_bytes
 from goodeye.edit.annotate import missing_and_means, require_same
 from goodeye.edit.book import JOB
-from goodeye.edit.rewards import AXES, HIGH, LOW, Rewards
+from goodeye.edit.rewards import AXES, Rewards
 from goodeye.edit.triplets import REWARDS, TABLE, Picture, Triplet, check_instruction, write_parquet, write_rewards
 from goodeye.errors import BadInput
 from goodeye.ledger.ledger import Ledger
-from goodeye.ledger.rows import AttemptRow, BriefRow, VerdictRow, VoteRow
+from goodeye.ledger.rows import AttemptRow, BriefRow, VerdictRow
 from goodeye.ledger.sample import RANDOM, UNSURE, chosen_in_doubt, fair_sample
-from goodeye.ledger.training import runs_of
+from goodeye.ledger.training import last_scores, runs_of
 from goodeye.runfolder import RunFolder
 from goodeye.tables import Skipped
 
@@ -112,7 +111,7 @@ def scored_by_people(
         ids = [run.id for run in mine]
         why = {UNSURE: chosen_in_doubt(connection, ids), RANDOM: fair_sample(connection, ids)} if ids else {}
     for run in mine:
-        said = _last_scores(ledger.votes(run.id), skipped)
+        said = last_scores(ledger.votes(run.id), AXES, skipped)
         briefs = {brief.id: brief for brief in ledger.briefs(run.id)} if said else {}
         for row in ledger.attempts(run.id) if said else ():
             if row.id not in said:
@@ -122,7 +121,7 @@ def scored_by_people(
             except BadInput as error:
                 skipped.append(Skipped(f"attempt {row.id}", f"attempt {row.id}: {error}"))
                 continue
-            given = list(said[row.id].values())
+            given = [vote.axes for vote in said[row.id].values()]
             voters |= set(said[row.id])
             columns = {axis: [scores[axis] for scores in given if axis in scores] for axis in AXES}
             yield Scored(
@@ -131,25 +130,6 @@ def scored_by_people(
                 judges={_name(one): one.scores for one in row.verdicts if any(axis in one.scores for axis in AXES)},
                 chosen=next((name for name, attempts in why.items() if row.id in attempts), ""),
             )
-
-
-def _last_scores(votes: Sequence[VoteRow], skipped: list[Skipped]) -> dict[int, dict[str, dict[str, float]]]:
-    """By attempt and person the scores of the last vote that has any."""
-    found: dict[int, dict[str, dict[str, float]]] = defaultdict(dict)
-    for vote in votes:
-        scores = {axis: vote.axes[axis] for axis in AXES if vote.axes.get(axis) is not None}
-        wrong = [axis for axis, score in scores.items() if not _fits(score)]
-        if wrong:
-            name = f"vote {vote.id} on attempt {vote.attempt_id}"
-            words = f"{name} says {scores[wrong[0]]!r} of {wrong[0]}. Scores are numbers from 0 to 5."
-            skipped.append(Skipped(name, words))
-        elif scores:
-            found[vote.attempt_id][vote.person] = {axis: float(score) for axis, score in scores.items()}
-    return found
-
-
-def _fits(score: Any) -> bool:
-    return isinstance(score, int | float) and not isinstance(score, bool) and LOW <= score <= HIGH
 
 
 def _means(columns: Mapping[str, Sequence[float]]) -> tuple[float | None, float | None, float | None]:

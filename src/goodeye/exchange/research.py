@@ -10,15 +10,17 @@ from typing import Any
 
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
-from goodeye.exchange.intake import Imported, Intake, number, word
+from goodeye.exchange.intake import Imported, Intake, chosen, moment, number, word
 from goodeye.exchange.outlet import Exported, Outlet, Subject, read_json
 from goodeye.judging import rf1m
-from goodeye.ledger.rows import Choice, ComparisonRow, VerdictRow
+from goodeye.ledger.rows import HIGHEST, SCORED, Choice, ComparisonRow, VerdictRow, VoteRow
+from goodeye.ledger.training import last_scores
 from goodeye.tables import PICTURES, Cell, Skipped
 
 HPIR = "hpir.json"
 HPIR_AXES = ("accuracy", "aesthetic")
-REWARDS = "rewards.json"
+REWARDS, PEOPLE = "rewards.json", "people.json"
+VOTES = "Votes"  # who scored what, beside RewardEdit's own "Score" and "Negative Prompt"
 PERSPECTIVES = ("following", "preserving", "quality")
 
 
@@ -113,8 +115,8 @@ def _by_pair(outlet: Outlet) -> dict[tuple[int, int], list[tuple[ComparisonRow, 
 
 
 def _count(words: Sequence[ComparisonRow], axis: str) -> tuple[int, int]:
-    chosen = Counter(one.choice for one in words if one.axis == axis)
-    return chosen["left"], chosen["right"]
+    counts = Counter(one.choice for one in words if one.axis == axis)
+    return counts["left"], counts["right"]
 
 
 def import_hpir(intake: Intake, person: str) -> Imported:
@@ -143,8 +145,8 @@ def _import_query(intake: Intake, entry: Any, folder: Path, place: str, person: 
         content = {"title": query, "prompt": query}
         sides.append(intake.attempt(key, content, cells[0], shown=cells, run=name, number=1))
     for axis, counts in votes.items():
-        chosen: list[Choice] = [*["left"] * counts[0], *["right"] * counts[1]]  # type: ignore[list-item]
-        for voter, choice in enumerate(chosen, start=1):
+        choices: list[Choice] = [*["left"] * counts[0], *["right"] * counts[1]]  # type: ignore[list-item]
+        for voter, choice in enumerate(choices, start=1):
             intake.comparison(sides, f"{person} {voter}", axis, choice, run="A")
 
 
@@ -160,25 +162,34 @@ def _pair_of_counts(given: Any, axis: str) -> tuple[int, int]:
 
 
 def export_rewardedit(outlet: Outlet) -> Exported:
-    """rewards.json and a folder a sample, as InsPix2Pix has them: original, edited picture and instruction."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    """A folder a sample, as InsPix2Pix has them (original, edited picture, instruction), and the scores beside: judges'
+    in rewards.json, people's in people.json, in the same form; the two are never mixed in one score.
+
+    What people scored is the mean of each axis over them. Who scored what stands under a key of its own, "Votes", which
+    readers of RewardEdit leave alone.
+    """
+    judged, people, taken = dict[str, Any](), dict[str, Any](), set[str]()
     for one in outlet.subjects():
         verdicts = [said for said in one.attempt.verdicts if any(axis in said.scores for axis in PERSPECTIVES)]
-        if not verdicts:
+        votes = last_scores(one.votes, PERSPECTIVES, outlet.left_out).get(one.attempt.id, {})
+        if not (verdicts or votes):
             continue
-        if len(verdicts) > 1:
-            outlet.leave_out(f"attempt {one.attempt.id}", f"has {len(verdicts)} such verdicts; the last is written.")
-        name, said = _sample(one, found), verdicts[-1]
-        found[name] = [
-            {"Score": said.scores.get(axis), "Negative Prompt": _failure(said, axis)} for axis in PERSPECTIVES
-        ]
+        name = _sample(one, taken)
+        taken.add(name)
+        if verdicts:
+            judged[name] = _judged(outlet, one, verdicts)
+        if votes:
+            people[name] = _scored(outlet, one, list(votes.values()))
         if one.brief.product_sha:
             outlet.copy(one.brief.product_sha, f"{name}/{one.attempt.seed}_0")
         if one.attempt.image_sha:
             outlet.copy(one.attempt.image_sha, f"{name}/{one.attempt.seed}_1")
             outlet.write_json(f"{name}/prompt.json", {"edit": one.brief.content.get("instruction") or one.prompt})
-    outlet.write_json(REWARDS, found)
-    return outlet.done(len(found))
+    if judged or not people:
+        outlet.write_json(REWARDS, judged)
+    if people:
+        outlet.write_json(PEOPLE, people)
+    return outlet.done(len(judged) + len(people))
 
 
 def _sample(one: Subject, taken: Container[str]) -> str:
@@ -187,44 +198,100 @@ def _sample(one: Subject, taken: Container[str]) -> str:
     return f"{name}-{one.attempt.id}" if name in taken else name
 
 
+def _judged(outlet: Outlet, one: Subject, verdicts: Sequence[VerdictRow]) -> list[dict[str, Any]]:
+    if len(verdicts) > 1:
+        outlet.leave_out(f"attempt {one.attempt.id}", f"has {len(verdicts)} such verdicts; the last is written.")
+    said = verdicts[-1]
+    return [{"Score": said.scores.get(axis), "Negative Prompt": _failure(said, axis)} for axis in PERSPECTIVES]
+
+
 def _failure(said: VerdictRow, axis: str) -> str:
     return next((text.partition(": ")[2] for text in said.failures if text.startswith(f"{axis}: ")), "")
 
 
+def _scored(outlet: Outlet, one: Subject, votes: Sequence[VoteRow]) -> list[dict[str, Any]]:
+    last = {vote.person: vote.id for vote in votes}
+    before = [vote for vote in one.votes if vote.id < last.get(vote.person, 0)]
+    if more := sum(any(axis in vote.axes for axis in PERSPECTIVES) for vote in before):
+        outlet.leave_out(f"attempt {one.attempt.id}", f"has {more} votes that their voters replaced.")
+    found = []
+    for axis in PERSPECTIVES:
+        given = [
+            {"person": vote.person, "score": vote.axes[axis], "seconds": vote.seconds,
+             "created": vote.created.isoformat(), "chosen": outlet.chosen(vote.attempt_id)}
+            for vote in votes if axis in vote.axes
+        ]  # fmt: skip
+        mean = sum(vote["score"] for vote in given) / len(given) if given else None
+        found.append({"Score": mean, "Negative Prompt": "", VOTES: given})
+    return found
+
+
 def import_rewardedit(intake: Intake, person: str) -> Imported:
-    """The published JSON, or a folder with rewards.json: a verdict of judge `person` (rewardedit) for each sample.
+    """The published JSON, or a folder with rewards.json, people.json or both: a verdict of judge `person` (rewardedit)
+    for each sample, or, where it says who scored, their votes.
 
     Pictures are looked for in a folder of the sample's name beside the file: the first pair of SEED_0, the original,
     and SEED_1, the edited one. Where there is none, the attempt is on record without a picture.
     """
-    file = intake.source / REWARDS if intake.source.is_dir() else intake.source
-    for name, given in read_json(file, dict, "an object of samples with three scores each").items():
-        with intake.row(f"{file.name} {name}"):
-            verdict = _rewards(given, person or "rewardedit")
-            folder = file.parent / name
-            original, edited, seed = _edit_pair(folder)
-            words = _instruction(folder / "prompt.json")
-            content = {"title": words, "instruction": words} if words else {}
-            detail = None if edited else {"why": f"no pair of pictures in {folder.name}"}
-            intake.attempt(
-                name, content, edited, product=original, number=1, seed=seed, verdicts=[verdict], detail=detail
-            )
+    source = intake.source
+    there = [file for name in (REWARDS, PEOPLE) if (file := source / name).is_file()]
+    for file in (there or [source / REWARDS]) if source.is_dir() else [source]:
+        for name, given in read_json(file, dict, "an object of samples with three scores each").items():
+            with intake.row(f"{file.name} {name}"):
+                _import_sample(intake, name, _three(given), file.parent / name, person or "rewardedit")
     return intake.done()
 
 
-def _rewards(given: Any, judge: str) -> VerdictRow:
+def _import_sample(intake: Intake, name: str, rows: Sequence[Mapping[str, Any]], folder: Path, judge: str) -> None:
+    votes = _votes(rows)
+    verdicts = [] if votes else [_rewards(rows, judge)]
+    original, edited, seed = _edit_pair(folder)
+    words = _instruction(folder / "prompt.json")
+    content = {"title": words, "instruction": words} if words else {}
+    detail = None if edited else {"why": f"no pair of pictures in {folder.name}"}
+    attempt = intake.attempt(
+        name, content, edited, product=original, number=1, seed=seed, verdicts=verdicts, detail=detail
+    )
+    for who, axes, vote in votes:
+        seconds, when = number(vote.get("seconds") or 0, "seconds"), moment(vote.get("created"))
+        intake.vote(attempt, who, SCORED, axes, seconds, when, chosen=chosen(vote.get("chosen")))
+
+
+def _three(given: Any) -> list[dict[str, Any]]:
     rows = list(given.values()) if isinstance(given, dict) else given
     if not isinstance(rows, list) or len(rows) != 3 or not all(isinstance(one, dict) for one in rows):
         raise BadInput('it has not three rewards. Give following, preserving, quality: {"Score", "Negative Prompt"}.')
+    return rows
+
+
+def _votes(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, dict[str, float], Mapping[str, Any]]]:
+    """Who scored, all their scores of one moment, and the vote as it is written on its first axis."""
+    found: dict[tuple[str, str], tuple[str, dict[str, float], Mapping[str, Any]]] = {}
+    for axis, row in zip(PERSPECTIVES, rows, strict=True):
+        for vote in row.get(VOTES) or ():
+            if not isinstance(vote, dict):
+                raise BadInput(f"a vote on {axis} is no object. Write person and score.")
+            who = word(vote.get("person"), "person of a vote")
+            one = found.setdefault((who, str(vote.get("created"))), (who, {}, vote))
+            one[1][axis] = _score(vote.get("score"), axis)
+    return list(found.values())
+
+
+def _rewards(rows: Sequence[Mapping[str, Any]], judge: str) -> VerdictRow:
     scores, failures = {}, []
     for axis, row in zip(PERSPECTIVES, rows, strict=True):
         if row.get("Score") not in (None, ""):  # missing is left out, and no number
-            scores[axis] = number(row["Score"], f"the score of {axis}")
-            if not 0 <= scores[axis] <= 5:
-                raise BadInput(f"the score of {axis} is {row['Score']!r}. Scores go from 0 to 5.")
+            scores[axis] = _score(row["Score"], axis)
         if text := str(row.get("Negative Prompt") or "").strip():
             failures.append(f"{axis}: {text}")
     return VerdictRow(judge=judge, version="published", label="", scores=scores, failures=failures)
+
+
+def _score(given: Any, axis: str) -> float:
+    score = number(given, f"the score of {axis}")
+    if not 0 <= score <= HIGHEST:
+        raise BadInput(f"the score of {axis} is {given!r}. Scores go from 0 to {HIGHEST}.")
+    return score
 
 
 def _edit_pair(folder: Path) -> tuple[Path | None, Path | None, int]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 SCORED = "scored"  # the label of a vote that is scores on axes and names no class
+HIGHEST = 5  # of such a score; the least is 0
 Choice = Literal["left", "right", "similar"]  # the better one of two attempts
 
 

@@ -4,7 +4,7 @@ import csv
 import io
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from PIL.Image import Image
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
 from goodeye.ledger.ledger import DATABASE, Ledger
-from goodeye.ledger.rows import AttemptRow, BriefRow, ComparisonRow, RunRow
+from goodeye.ledger.rows import HIGHEST, AttemptRow, BriefRow, ComparisonRow, RunRow, VoteRow
+from goodeye.tables import Skipped
 
 TASTE = ("aesthetic", "aesthetics", "beauty", "overall")  # axes of comparisons that say what people find beautiful
 ACCURACY = ("accuracy",)  # the axis that says which fits what was asked for
@@ -119,6 +120,28 @@ def taste_table(ledger: Ledger, table: Path) -> int:
         raise BadInput(f"The ledger {ledger.where} holds no comparisons of beauty. Ask people with `goodeye review`.")
     write_table(table, [{"image": name, "up": votes["up"], "down": votes["down"]} for name, votes in counts.items()])
     return len(counts)
+
+
+def last_scores(
+    votes: Iterable[VoteRow], axes: Collection[str], skipped: list[Skipped]
+) -> dict[int, dict[str, VoteRow]]:
+    """By attempt and person the last vote with scores on these axes, and no others. One with a score that is no number
+    from 0 to HIGHEST goes to `skipped`."""
+    found: dict[int, dict[str, VoteRow]] = defaultdict(dict)
+    for vote in votes:
+        scores = {axis: vote.axes[axis] for axis in axes if vote.axes.get(axis) is not None}
+        if wrong := [axis for axis, score in scores.items() if not _is_score(score)]:
+            name = f"vote {vote.id} on attempt {vote.attempt_id}"
+            words = f"{name} says {scores[wrong[0]]!r} of {wrong[0]}. Scores are numbers from 0 to {HIGHEST}."
+            skipped.append(Skipped(name, words))
+        elif scores:
+            plain = {axis: float(score) for axis, score in scores.items()}
+            found[vote.attempt_id][vote.person] = replace(vote, axes=plain)
+    return found
+
+
+def _is_score(given: Any) -> bool:
+    return isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given <= HIGHEST
 
 
 def last_words(said: Iterable[ComparisonRow], axes: Collection[str]) -> list[ComparisonRow]:

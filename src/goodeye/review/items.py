@@ -15,6 +15,7 @@ from goodeye.ledger.asks import Ask, Item, Mark
 from goodeye.ledger.database import WRITING, plain_errors
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.opinions import ASIDE
+from goodeye.ledger.rows import HIGHEST
 from goodeye.ledger.sample import scattered
 from goodeye.ledger.schema import Attempt, Brief, Pick, Verdict, Vote
 
@@ -24,7 +25,6 @@ LOOK_BACK = 200  # rows looked at again on PostgreSQL, where a row with a smalle
 MAIN_AXIS = "available"  # where a judge has no such axis, its first
 NO_SCORE = -1.0
 SCALES = {"edit": ("following", "preserving", "quality")}  # a job's axes, each scored in the place of a label
-HIGHEST = 5  # of such a score; the least is 0
 SOURCES: Mapping[str, tuple[Any, Any]] = {
     "attempts": (Attempt.id, Attempt.id),
     "verdicts": (Verdict.id, Verdict.attempt_id),

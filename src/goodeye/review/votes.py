@@ -12,9 +12,9 @@ from goodeye.errors import BadInput
 from goodeye.ledger.asks import Ask, Pair, Person
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.opinions import ASIDE, store_comparison, store_vote
-from goodeye.ledger.rows import SCORED
+from goodeye.ledger.rows import HIGHEST, SCORED
 from goodeye.ledger.schema import Attempt, Brief, Comparison, Run, Shown, Vote, now
-from goodeye.review.items import HIGHEST, SCALES, reading, refresh, writing
+from goodeye.review.items import SCALES, reading, refresh, writing
 from goodeye.review.queue import open_ask
 
 # The classes of the ads paper on keys 1 to 5, each with what a person reads. They are RFNet's first five.
