@@ -101,6 +101,15 @@ def test_the_bootstrap_interval_of_a_mean_is_the_known_one():
     assert known.to_json() == {"mean": 0.3333, "low": -0.6667, "high": None}
 
 
+def test_resamples_without_a_number_are_left_out_of_the_interval():
+    """AP is none where nothing is relevant: of one item in three, (2/3)^3 of the resamples have none of it."""
+    table = np.array([[1, 0.9], [0, 0.5], [0, 0.1]])
+    some = bootstrap(table, lambda rows: average_precision(rows[:, 0] > 0, rows[:, 1]))
+    assert some == (1.0, 1.0, 1.0)
+    none = bootstrap(table[1:], lambda rows: average_precision(rows[:, 0] > 0, rows[:, 1]))
+    assert none.to_json() == {"mean": None, "low": None, "high": None}
+
+
 def test_pairing_takes_out_what_both_share():
     random = np.random.default_rng(2)
     hard = random.normal(0, 5, 300)

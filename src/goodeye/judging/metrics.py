@@ -82,7 +82,9 @@ def _resamples(count: int, n: int, seed: int) -> list[Array]:
 
 
 def _interval(whole: float, replicates: Sequence[float]) -> Interval:
-    low, high = np.nanpercentile(np.asarray(replicates, dtype=float), [2.5, 97.5])
+    numbers = np.asarray(replicates, dtype=float)
+    numbers = numbers[~np.isnan(numbers)]  # a statistic may be no number of some resamples, or of all
+    low, high = np.percentile(numbers, [2.5, 97.5]) if len(numbers) else (math.nan, math.nan)
     return Interval(float(whole), float(low), float(high))
 
 
