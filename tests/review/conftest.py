@@ -55,6 +55,24 @@ def edits(ledger: Ledger, count: int = 2) -> list[int]:
     return found
 
 
+def drawn(ledger: Ledger, count: int = 2) -> list[int]:
+    """Pictures of one layout on the ledger, as `goodeye synth make` records them. Returns the attempts."""
+    brief = ledger.add_brief(ledger.start_run("synth", {}, 0), "a000000-1f", {"title": "mug, table", "prompt": "a mug"})
+    boxes = [{"name": "mug", "bbox": [4.0, 6.5, 20.0, 16.0]}, {"name": "table", "bbox": [0, 20, 64, 28]}]
+    found = []
+    for number in range(1, count + 1):
+        verdicts = [
+            VerdictRow(judge="clis_i", version="1", label="", scores={"clis_i": 50, "mug-1": 40}, failures=["mug-1"]),
+            VerdictRow(judge="clis_l", version="1", label="", scores={"clis_l": 10}, failures=[]),
+        ]
+        image = Image.new("RGB", (64, 48), (number, 99, 0))
+        attempt = ledger.record_attempt(brief, 1, number, number, image, verdicts, detail={"boxes": boxes})
+        ledger.pick(brief, 1, attempt, number == 1, "1 of 2 things labelled")
+        found.append(attempt)
+    catch_up(ledger)
+    return found
+
+
 class Browser:
     """A signed-in person's browser: it keeps cookies and sends the page's token with what its scripts call."""
 

@@ -19,7 +19,7 @@ from goodeye.review.app import Settings, create_app
 from goodeye.review.auth import Guard, Limit
 from goodeye.review.find import Finder
 from goodeye.review.items import catch_up, reading
-from review.conftest import ORIGIN, Browser, edits, fill
+from review.conftest import ORIGIN, Browser, drawn, edits, fill
 
 Start = Callable[..., Browser]
 PAGES = ("/label", "/compare", "/look", "/look/1", "/runs", "/runs/1", "/standing")
@@ -90,6 +90,24 @@ def test_a_picture_file_is_served_as_what_it_is_and_a_missing_one_is_said(ledger
     assert ada.client.get("/look").text.count("no picture") == 1
     page = ada.client.get("/look/2").text
     assert "no picture" in page and "<b>prose" not in page and ada.client.get("/runs/1").status_code == 200
+
+
+def test_pictures_to_learn_from_are_shown_with_their_boxes_and_scores(ledger: Ledger, browser: Start) -> None:
+    first, _second = drawn(ledger)
+    other = ledger.add_brief(1, "odd", {})
+    odd = ledger.record_attempt(other, 1, 1, 0, Image.new("RGB", (8, 8)), detail={"boxes": ["mug", {"bbox": 4}]})
+    ada = browser("Ada")
+    assert ada.desk() == ada.desk("compare") == []
+    wall = ada.client.get("/look?job=synth&sort=best").text
+    assert wall.count("/thumb/") == 3 and wall.count("50.00") == 2 and "mug, table" in wall
+    assert ada.client.get("/look?job=synth&picked=kept&low=49").text.count("/thumb/") == 1
+    page = ada.client.get(f"/look/{first}").text
+    assert 'viewBox="0 0 64 48"' in page and 'x="4.0" y="6.5" width="20.0" height="16.0"' in page
+    assert ">table</text>" in page and 'max="100" value="50.0"' in page and "1 of 2 things labelled" in page
+    assert "/product" not in page and "The product" not in page and "bbox" not in page
+    assert "<svg" not in ada.client.get(f"/look/{odd}").text
+    assert "no label" in ada.client.get("/runs/1").text
+    assert ada.client.get("/standing").status_code == ada.client.get("/runs").status_code == 200
 
 
 @pytest.mark.parametrize("page", [*PAGES, "/sign-in"])

@@ -8,7 +8,7 @@ from goodeye.ledger.asks import Item
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import VerdictRow
 from goodeye.review.items import catch_up, measured, reading
-from review.conftest import fill
+from review.conftest import drawn, fill
 
 
 def item(ledger: Ledger, attempt: int):  # type: ignore[no-untyped-def]
@@ -64,3 +64,10 @@ def test_an_edits_scores_go_from_0_to_5(ledger: Ledger) -> None:
     catch_up(ledger)
     found = item(ledger, attempt)
     assert (found.unsure, found.priority, found.score) == (pytest.approx(0.8), pytest.approx(1.4), 2.0)
+
+
+def test_clis_goes_from_0_to_100_and_is_never_asked_about(ledger: Ledger) -> None:
+    """50 of 100 is p = 0.5: unsure 1, which for another job would come first."""
+    found = item(ledger, drawn(ledger, 1)[0])
+    assert (found.score, found.unsure, found.label, found.picked) == (50, 1, "", "kept")
+    assert found.priority < 0 and found.shuffle < 0

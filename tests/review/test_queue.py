@@ -18,7 +18,7 @@ from goodeye.review.items import catch_up, reading, writing
 from goodeye.review.queue import Rules, hand_out
 from goodeye.review.votes import answer, done_today, undo
 from goodeye.review.votes import shown as shown_to
-from review.conftest import PLAIN, fill
+from review.conftest import PLAIN, drawn, fill
 
 
 def draw(ledger: Ledger, person: str, kind: str = "label", count: int = 1, rules: Rules = PLAIN, seed: int = 0) -> list:  # type: ignore[type-arg]
@@ -220,6 +220,22 @@ def test_rows_that_begin_alike_are_compared_whole(ledger: Ledger) -> None:
     attempts = [ledger.attempt(number) for number in (rows[::-1] if ask.swapped else rows)]
     assert page["axis"] == "accuracy" and page["rows"] == [list(one.shown) for one in attempts]
     assert page["images"] == [sha for row in page["rows"] for sha in row]
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_nobody_is_asked_about_pictures_to_learn_from(ledger: Ledger, share: float) -> None:
+    """CLIS is in the greatest doubt of them; yet no label of ads fits, and only the cups are asked about."""
+    synth = drawn(ledger)
+    cups = fill(ledger, [0.9, 0.8], runs=2)
+    rules = replace(PLAIN, random_share=share)
+    assert set(label_all(ledger, "Ada", rules)) == set(cups)
+    for number in range(8):
+        (ask,) = draw(ledger, f"Bo {number}", "compare", rules=rules, seed=number)
+        with reading(ledger) as connection:
+            pair = connection.execute(select(Pair).where(Pair.id == ask.pair_id)).one()
+        assert not {pair.left_attempt, pair.right_attempt} & set(synth)
+    alone = replace(rules, runs=(1,))
+    assert draw(ledger, "Cy", rules=alone) == draw(ledger, "Cy", "compare", rules=alone) == []
 
 
 # On a ledger of any size

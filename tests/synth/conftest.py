@@ -11,6 +11,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "judging"))  # for `fake_server`
 
 
+@pytest.fixture(autouse=True)
+def ledger(tmp_path, monkeypatch):
+    """Where `synth make` writes when no ledger is named."""
+    monkeypatch.setenv("GOODEYE_LEDGER", str(tmp_path / "ledger"))
+    return tmp_path / "ledger"
+
+
 @pytest.fixture(scope="session")
 def coco128(shared_data):
     return shared_data / "coco128" / "instances.json"

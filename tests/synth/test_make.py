@@ -15,6 +15,8 @@ from tiny_world import ColourClip, drawn
 from goodeye.errors import BadInput
 from goodeye.images import to_tensor
 from goodeye.judging.large import BadAnswer
+from goodeye.ledger.check import check
+from goodeye.ledger.ledger import Ledger
 from goodeye.synth.clis_i import RegionScorer
 from goodeye.synth.make import FAILED, Make, Means, make
 from goodeye.synth.masks import box_around
@@ -189,30 +191,60 @@ def test_a_large_model_that_cannot_lay_out_is_on_record_and_nothing_is_made_up(t
     assert all(row["said"].startswith("Sure!") and row["message"] for row in rows)
 
 
-def test_a_process_that_is_killed_twice_goes_on(tmp_path):
-    """kill -9 at whatever moment it comes; tiny, but the real thing."""
+def on_record(ledger, number):
+    """What a run has on the ledger, but for its ids and times."""
+    attempts = {one.id: one for one in ledger.attempts(number)}
+    said = {pick.attempt_id: (pick.kept, pick.why) for pick in ledger.picks(number)}
+    places = [(one.brief_key, one.number) for one in attempts.values()]
+    assert len(set(places)) == len(places) and said.keys() <= attempts.keys()
+    return {
+        place: (one.seed, one.image_sha, one.detail, one.verdicts, said.get(one.id))
+        for place, one in zip(places, attempts.values(), strict=True)
+    }
+
+
+def test_a_process_that_is_killed_goes_on_and_the_ledger_has_all_of_it_once(tmp_path, ledger):
+    """kill -9 while it draws, while it scores, and while it picks; tiny, but the real thing."""
     script = f"""
 import sys
 sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parent.parent)]!r}
 import time
-from test_make import CONCEPTS, Drawer, config, make, means
+from test_make import CONCEPTS, Drawer, Scoring, config, make, means
 
 class Slow(Drawer):
     def __call__(self, layouts, seeds):
         time.sleep(0.05)
         return super().__call__(layouts, seeds)
 
-make(CONCEPTS, sys.argv[1], means(draw=Slow()), config(images=24))
+class SlowScoring(Scoring):
+    def __call__(self, pictures, layouts):
+        time.sleep(0.1)
+        return super().__call__(pictures, layouts)
+
+make(CONCEPTS, sys.argv[1], means(draw=Slow(), scorer=SlowScoring()), config(images=24))
 """
-    out = tmp_path / "set"
-    for wanted in (4, 20):
-        process = subprocess.Popen([sys.executable, "-c", script, str(out)])
-        deadline = time.monotonic() + 600
-        while len(list(out.glob("run/drawn/*.png"))) < wanted:
-            assert time.monotonic() < deadline and process.poll() is None
-            time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-    make(CONCEPTS, out, means(), config(images=24))
-    make(CONCEPTS, tmp_path / "whole", means(), config(images=24))
-    assert files(out)["coco.json"] == files(tmp_path / "whole")["coco.json"]
+    out, book = tmp_path / "set", Ledger.open(ledger)
+    with book:
+        for drawn_, scored, picked in ((4, 0, 0), (0, 6, 0), (0, 0, 3)):
+            process = subprocess.Popen([sys.executable, "-c", script, str(out)])
+            deadline = time.monotonic() + 600
+            while True:
+                rows = book.attempts(1)
+                judged = sum(bool(one.verdicts) for one in rows)
+                if len(rows) >= drawn_ and judged >= scored and len(book.picks(1)) >= picked and rows:
+                    break
+                assert time.monotonic() < deadline and process.poll() is None
+                time.sleep(0.005)
+            os.kill(process.pid, signal.SIGKILL)
+            assert process.wait() == -signal.SIGKILL
+            assert check(book).clean
+        made = make(CONCEPTS, out, means(), config(images=24))
+        make(CONCEPTS, tmp_path / "whole", means(), config(images=24))
+        assert files(out)["coco.json"] == files(tmp_path / "whole")["coco.json"]
+        found = check(book)
+        assert found.clean and [one.status for one in book.runs("synth")] == ["done", "done"]
+        killed, whole = on_record(book, 1), on_record(book, 2)
+        assert killed == whole and len(whole) == made.drawn
+        assert all(one.seconds > 0 for one in book.attempts(2))
+        kept = {place: said for place, (*_, said) in whole.items() if said[0]}
+        assert len(kept) == 24 and all(why for _, why in kept.values())

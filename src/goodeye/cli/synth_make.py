@@ -8,6 +8,7 @@ from tyro.conf import arg
 
 from goodeye.cli.common import (
     DONE,
+    WHICH_LEDGER,
     Device,
     Json,
     ModelSet,
@@ -41,6 +42,7 @@ def synth_make(
     join: Join = None,
     models: ModelSet = "showroom",
     large: Large,
+    ledger: Annotated[str | None, optional("FOLDER|URL", WHICH_LEDGER)] = None,
     seed: int = 0,
     batch: int = 8,
     device: Device = "cpu",
@@ -84,12 +86,14 @@ def synth_make(
         planner=large.asked() if plans.by_model else None,
         masker=draws.masker(loaded, seed) if masks or boxes == "mask" else None,
         categories=read_categories(join) if join else None,
+        version=by_image.get("version", by_image["by"]),
+        evals=loaded.model_set.settings.steps if draws.draw == "gligen" else 0,
     )  # fmt: skip
     config = Make(
         images=images, tries=tries, rounds=rounds, seed=seed, batch=batch, planning=plans.planning(seed),
         picking=picks.picking(), formats=formats, boxes=boxes,
     )  # fmt: skip
-    made = make(wanted, out, means, config)
+    made = make(wanted, out, means, config, ledger=ledger)
     complain_of("goodeye synth make", made.unread, "")
     if made.failed:
         complain("goodeye synth make", f"{made.failed} combinations could not be laid out; see {out}/run/failed.jsonl")

@@ -5,7 +5,7 @@ the judged ones can be exported to learn from.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,10 +77,5 @@ def opened(
             folder.begin({**config, "run": run})
         else:
             book.resume_run(run)
-        try:
+        with book.on_record(run):
             yield Book(book, run, judge)
-            book.finish_run(run, "done")
-        except BaseException:
-            with suppress(BadInput):
-                book.finish_run(run, "stopped")
-            raise

@@ -9,7 +9,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -129,6 +129,17 @@ class Ledger:
     def finish_run(self, run_id: int, status: str = "done") -> None:
         """Records how the run ended: done, stopped (to be resumed) or failed."""
         self._set_status(run_id, status, ended=schema.now())
+
+    @contextmanager
+    def on_record(self, run_id: int) -> Iterator[None]:
+        """However the run ends within, the ledger says how: done, or stopped, to be resumed."""
+        try:
+            yield
+        except BaseException:
+            with suppress(BadInput):
+                self.finish_run(run_id, "stopped")
+            raise
+        self.finish_run(run_id, "done")
 
     def _set_status(self, run_id: int, status: str, ended: Any) -> None:
         with self._write() as connection:

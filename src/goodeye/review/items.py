@@ -25,6 +25,9 @@ LOOK_BACK = 200  # rows looked at again on PostgreSQL, where a row with a smalle
 MAIN_AXIS = "available"  # where a judge has no such axis, its first
 NO_SCORE = -1.0
 SCALES = {"edit": ("following", "preserving", "quality")}  # a job's axes, each scored in the place of a label
+JUDGED_TO = {"edit": HIGHEST, "synth": 100}  # a job's highest score by its judges; 1 of the others
+NOT_ASKED = ("synth",)  # jobs of which people are asked nothing: no label of ads fits a picture to learn from
+NEVER = -1  # priority and place of an attempt of these: before all others, so that an index passes over them
 SOURCES: Mapping[str, tuple[Any, Any]] = {
     "attempts": (Attempt.id, Attempt.id),
     "verdicts": (Verdict.id, Verdict.attempt_id),
@@ -127,8 +130,9 @@ def _items(connection: Connection, ids: Sequence[int]) -> list[dict[str, Any]]:
             **measured(
                 [(row.label, row.scores) for row in verdicts[one.id]],
                 list({row.person: row.label for row in votes[one.id]}.values()),
-                HIGHEST if one.job in SCALES else 1,
+                JUDGED_TO.get(one.job, 1),
             ),
+            **({"priority": NEVER, "shuffle": NEVER} if one.job in NOT_ASKED else {}),
         }
         for one in attempts
     ]

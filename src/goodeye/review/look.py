@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Select, case, func, select, tuple_
 
 from goodeye.ledger.asks import Ask, Item, Person
 from goodeye.ledger.ledger import Ledger
-from goodeye.ledger.schema import Attempt, Brief, Pick, Run, Verdict, Vote, now
-from goodeye.review.items import reading
+from goodeye.ledger.schema import Attempt, Brief, Image, Pick, Run, Verdict, Vote, now
+from goodeye.review.items import JUDGED_TO, reading
 from goodeye.review.votes import LABELS, pictures_of
 
 PAGE = 60
@@ -162,7 +162,8 @@ def known(ledger: Ledger) -> dict[str, Any]:
 
 
 def attempt(ledger: Ledger, number: int) -> dict[str, Any]:
-    """All that is known of one attempt: verdicts, votes and comparisons, picks, flags. Raises NotThere."""
+    """All that is known of one attempt: verdicts, votes and comparisons, picks, flags; the boxes that its detail holds,
+    the picture's size to draw them on, and its judges' highest score. Raises NotThere."""
     with reading(ledger) as connection:
         pictures = pictures_of(connection, [number])
         if number not in pictures:
@@ -172,13 +173,29 @@ def attempt(ledger: Ledger, number: int) -> dict[str, Any]:
         votes = connection.execute(select(Vote).where(Vote.attempt_id == number).order_by(Vote.id))
         flags = connection.execute(select(Ask).where(Ask.attempt_id == number, Ask.outcome == "flagged"))
         picks = connection.execute(select(Pick.kept, Pick.why).where(Pick.attempt_id == number))
+        one = pictures[number]
+        size = connection.execute(select(Image.width, Image.height).where(Image.sha256 == one["image"])).first()
         return {
-            **pictures[number],
+            **one,
+            "size": size,
+            "boxes": _boxes(one["detail"].get("boxes")) if size else [],
+            "detail": {name: value for name, value in one["detail"].items() if name != "boxes"},
+            "highest": JUDGED_TO.get(one["job"], 1),
             "verdicts": verdicts.mappings().all(),
             "votes": [{**row, "aside": row["person"] in aside} for row in votes.mappings()],
             "flags": flags.mappings().all(),
             "picks": picks.mappings().all(),
         }
+
+
+def _boxes(given: Any) -> list[dict[str, Any]]:
+    """Those that are {"name": …, "bbox": [x, y, width, height]} in pixels: whoever records may write anything."""
+    found = [box for box in given if isinstance(box, dict)] if isinstance(given, list) else []
+    return [box for box in found if "name" in box and _is_box(box.get("bbox"))]
+
+
+def _is_box(sides: Any) -> bool:
+    return isinstance(sides, list) and len(sides) == 4 and all(isinstance(one, int | float) for one in sides)
 
 
 def runs(ledger: Ledger, most: int = 200) -> list[dict[str, Any]]:

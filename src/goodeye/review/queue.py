@@ -13,7 +13,7 @@ from goodeye.ledger.asks import Ask, Item, Pair
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.sample import RANDOM, REPEAT, UNSURE
 from goodeye.ledger.schema import Attempt, Brief, Run, Shown, Vote, now
-from goodeye.review.items import writing
+from goodeye.review.items import NEVER, writing
 
 Kind = Literal["label", "compare"]
 AXES = {"search": ("accuracy", "aesthetic")}  # a job's axes, asked apart; others are asked which is better
@@ -122,7 +122,9 @@ def _draw_label(connection: Connection, person: str, rules: Rules, chance: rando
     )
     if chance.random() < rules.random_share:
         lacking = Item.votes + 0 < rules.votes  # as a sum, so that no index of votes is taken and sorted anew
-        by_chance = still_open.add_columns(Item.shuffle).where(lacking).order_by(Item.shuffle).limit(1)
+        by_chance = (
+            still_open.add_columns(Item.shuffle).where(lacking, Item.shuffle > NEVER).order_by(Item.shuffle).limit(1)
+        )
         drawn = [row for mine in _runs(rules) for row in connection.execute(by_chance.where(*mine)).all()]
         return {"attempt_id": min(drawn, key=lambda one: one.shuffle).attempt_id, "chosen": RANDOM} if drawn else None
     order = (Item.priority.desc(), Item.attempt_id.desc())
@@ -131,7 +133,7 @@ def _draw_label(connection: Connection, person: str, rules: Rules, chance: rando
         for begun in reversed(range(rules.votes)):  # what others have begun is finished first
             found: list[Any] = []
             for mine in _runs(rules):
-                within: list[Any] = [Item.votes == begun, *mine]
+                within: list[Any] = [Item.votes == begun, Item.priority > NEVER, *mine]
                 if window is not None:
                     within = [
                         Item.attempt_id.in_(select(Item.attempt_id).where(*within).order_by(*order).limit(window))
@@ -220,7 +222,7 @@ def _some_pair(connection: Connection, rules: Rules, chance: random.Random) -> t
     """An attempt drawn at random and a partner: of the same brief in another run, else of the same brief."""
     start = chance.getrandbits(63)
     mine = [Item.run_id == chance.choice(rules.runs)] if rules.runs else []
-    anyone = select(Item).where(Item.flags == 0, *mine).order_by(Item.shuffle).limit(1)
+    anyone = select(Item).where(Item.flags == 0, Item.shuffle > NEVER, *mine).order_by(Item.shuffle).limit(1)
     first = connection.execute(anyone.where(Item.shuffle >= start)).first() or connection.execute(anyone).first()
     if first is None:
         return None

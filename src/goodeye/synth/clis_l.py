@@ -4,6 +4,7 @@ Each related pair of boxes is held against real pairs of the same categories and
 median real pair. Six faults of the published code are mended here; docs/synth.md names them.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -214,6 +215,17 @@ class ClisL:
         ranks = {level: np.sort(judge.raw(*held, start=level)[1]) for level in starts}
         close = np.sort(near) if len(near) >= FEWEST else ranks["side"]
         return cls(look_up, judge.standard, {"exact": close, "similar": close, **ranks}, held, rules)
+
+    @property
+    def version(self) -> str:
+        """Changes with the references, the pairs held out, the encoder and the rules."""
+        known = self.look_up.priors
+        arrays = (known.triplets, known.starts, known.boxes, self.held[1])
+        words = (known.categories, known.relations, self.held[0], self.look_up.encoder.name, self.rules)
+        digest = hashlib.sha256(repr(words).encode())
+        for one in arrays:
+            digest.update(np.ascontiguousarray(one))
+        return digest.hexdigest()[:12]
 
     def raw(self, triplets: Sequence[Triplet], pairs: Pairs, start: Level = "exact") -> tuple[list[Level], Array]:
         """Of each pair the level of its references, and its value before ranking, [N]."""

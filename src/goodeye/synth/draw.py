@@ -7,6 +7,7 @@ U-Net in diffusers' layout, or what GLIGEN adds to the set's own U-Net (`save_ad
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Float
+from PIL.Image import Image
 from torch import Tensor
 
 from goodeye.diffusion import vae
@@ -35,6 +37,7 @@ ADDED, ABOUT = "gligen.safetensors", "gligen.json"
 
 # What draws layouts: a layout and a seed for each picture. Returns [N, 3, H, W] in [0, 1], on the CPU.
 Draw = Callable[[Sequence[Layout], Sequence[int]], Float[Tensor, "N 3 H W"]]
+OnPicture = Callable[[Layout, int, Image, float], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,23 +194,33 @@ def prompt_of(layout: Layout, seed: int, drawing: Drawing, settings: Sequence[st
 
 
 def draw_all(
-    draw: Draw, layouts: Sequence[Layout], out: str | Path, *, tries: int = 4, seed: int = 0, batch: int = 8
+    draw: Draw,
+    layouts: Sequence[Layout],
+    out: str | Path,
+    *,
+    tries: int = 4,
+    seed: int = 0,
+    batch: int = 8,
+    on_picture: OnPicture = lambda layout, number, picture, seconds: None,
 ) -> int:
     """Draws each layout `tries` times into out/KEY-1.png, KEY-2.png and so on, as `goodeye synth score` takes them.
 
     Files that are there are left, so a run that was stopped goes on. Each picture has its own seed, by its name and the
-    run's. Returns how many were drawn.
+    run's. on_picture: called with the layout, the try, its picture and its share of the batch's seconds, before there
+    is a file. Returns how many were drawn.
     """
     wanted = [(one, number, Path(out) / f"{one.key}-{number}.png") for one in layouts for number in range(1, tries + 1)]
     left = [one for one in wanted if not one[2].exists()]
     with progress("drawing", len(wanted), "pictures") as advance:
         advance(len(wanted) - len(left))
         for at in range(0, len(left), batch):
-            some = left[at : at + batch]
+            some, began = left[at : at + batch], time.monotonic()
             seeds = [attempt_seed(seed, layout.key, number, 1) for layout, number, _ in some]
             images = draw([layout for layout, _, _ in some], seeds)
-            for image, (_, _, file) in zip(images, some, strict=True):
-                save_png(to_pil(image), file)
+            seconds = (time.monotonic() - began) / len(some)
+            for image, (layout, number, file) in zip(map(to_pil, images), some, strict=True):
+                on_picture(layout, number, image, seconds)
+                save_png(image, file)
                 advance()
     return len(left)
 

@@ -2,7 +2,7 @@
 
 The set's own files lie in the folder that is asked for; run/ below it holds the plans, all drawn pictures, their
 scores and the picks. Every stage goes on where it was stopped: plans are written whole, a picture is a file, a
-score a line.
+score a line. All of it is on the ledger, too, as it comes (`goodeye.synth.book`).
 """
 
 import json
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from goodeye.atomic import append, mend, read_rows
 from goodeye.errors import BadInput
 from goodeye.progress import track
+from goodeye.synth.book import CLIS_I, CLIS_L, Book, opened
 from goodeye.synth.clis_l import ClisL
 from goodeye.synth.describe import Asks, Failed, Planned, ask_for_all
 from goodeye.synth.draw import Draw, draw_all
@@ -23,7 +24,7 @@ from goodeye.synth.masks import Masker, segment_run
 from goodeye.synth.pick import Choice, Picking
 from goodeye.synth.plan import Concepts, Planning, plan
 from goodeye.synth.priors import Priors
-from goodeye.synth.score import PICKS, Item, Scorer, claim, examples, kept_rows, pick_run, read_set, score_set
+from goodeye.synth.score import PICKS, Item, Scorer, examples, kept_rows, pick_run, read_scores, read_set, score_set
 from goodeye.tables import Skipped
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ class Make:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Means:
     """What makes it. about: what all of that is, for the run's config and the data card. planner: a large model that
-    describes and lays out each combination. masker: where masks are wanted. categories: ids of a set to join."""
+    describes and lays out each combination. masker: where masks are wanted. categories: ids of a set to join. version:
+    of the judge that `scorer` is, and evals: calls of the denoiser for a picture; for the ledger."""
 
     priors: Priors
     draw: Draw
@@ -70,6 +72,8 @@ class Means:
     planner: Asks | None = None
     masker: Masker | None = None
     categories: Mapping[str, int] | None = None
+    version: str = ""
+    evals: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +92,14 @@ class Made:
         return {**self.counts, "drawn": self.drawn, "unread": len(self.unread), "failed": self.failed}
 
 
-def make(concepts: Concepts, out: str | Path, means: Means, config: Make | None = None) -> Made:
+def make(
+    concepts: Concepts, out: str | Path, means: Means, config: Make | None = None, *, ledger: str | Path | None = None
+) -> Made:
     """Makes the set, or goes on with it where it was stopped. The same arguments give the same set on one machine.
 
+    ledger: where all of it is on record, a folder or URL; GOODEYE_LEDGER or ./goodeye-ledger if not given.
     Raises BadInput for an unknown concept (with the nearest known ones), a folder that holds a set of other arguments,
-    and where after all rounds nothing is kept.
+    a ledger that has not got the set that goes on, and where after all rounds nothing is kept.
     """
     config, run = config or Make(), Path(out) / "run"
     means.priors.require(concepts)
@@ -101,7 +108,22 @@ def make(concepts: Concepts, out: str | Path, means: Means, config: Make | None 
             f"{unknown[0]} is no category of the set to join. Add it there, or leave it out of the concepts."
         )
     told = _told(concepts, means, config)
-    claim(run, told)
+    versions = {CLIS_I: means.version, CLIS_L: means.clis_l.version if means.clis_l else ""}
+    with opened(run, told, ledger, config.seed, versions, means.evals) as book:
+        choices, unread = _rounds(concepts, run, means, config, told, book)
+        if means.masker is not None:
+            segment_run(run, kept_rows(run), means.masker, config.batch)
+        counts = export(
+            examples(run, config.boxes), out, config.formats, categories=means.categories, about=_card(means, config)
+        )
+    failed = len(read_rows(run / FAILED))
+    return Made(counts=counts, choices=choices, drawn=len(choices) + len(unread), unread=unread, failed=failed)
+
+
+def _rounds(
+    concepts: Concepts, run: Path, means: Means, config: Make, told: dict[str, Any], book: Book
+) -> tuple[list[Choice], list[Skipped]]:
+    """Plans, draws, scores and picks until enough is kept, or all rounds are over. Raises BadInput where nothing is."""
     planned = _known(run)
     choices: list[Choice] = []
     unread: list[Skipped] = []
@@ -109,15 +131,19 @@ def make(concepts: Concepts, out: str | Path, means: Means, config: Make | None 
         missing = config.images - sum(one.kept for one in choices)
         if not missing:
             break
-        planned = _planned(run, planned, letter, missing, concepts, means, config)
+        planned = _planned(run, planned, letter, missing, concepts, means, config, book)
         layouts = [one for found in planned.values() for one in found]
         if not layouts:
             continue
-        draw_all(means.draw, layouts, run / DRAWN, tries=config.tries, seed=config.seed, batch=config.batch)
+        draw_all(
+            means.draw, layouts, run / DRAWN, tries=config.tries, seed=config.seed, batch=config.batch,
+            on_picture=book.drawn,
+        )  # fmt: skip
         items = sorted(read_set(run / LAYOUTS, run / DRAWN), key=_turn)
-        unread = score_set(items, run, means.clis_l, means.scorer, told, batch=config.batch)
+        unread = score_set(items, run, means.clis_l, means.scorer, told, batch=config.batch, on_row=book.scored)
         picking = replace(config.picking, most=config.images)
         choices = pick_run(run, picking, means.clip if picking.duplicates is not None else None)
+        book.picked(read_scores(run), choices)
     if not any(one.kept for one in choices):
         raise BadInput(
             f"none of {len(choices)} pictures was kept, so there is no set. `goodeye synth look {run}` shows why; "
@@ -125,13 +151,7 @@ def make(concepts: Concepts, out: str | Path, means: Means, config: Make | None 
             if (run / PICKS).exists()
             else f"no layout was planned. See {run / FAILED}, or plan without a large model."
         )
-    if means.masker is not None:
-        segment_run(run, kept_rows(run), means.masker, config.batch)
-    counts = export(
-        examples(run, config.boxes), out, config.formats, categories=means.categories, about=_card(means, config)
-    )
-    failed = len(read_rows(run / FAILED))
-    return Made(counts=counts, choices=choices, drawn=len(choices) + len(unread), unread=unread, failed=failed)
+    return choices, unread
 
 
 def _turn(item: Item) -> tuple[str, int, str]:
@@ -175,6 +195,7 @@ def _planned(
     concepts: Concepts,
     means: Means,
     config: Make,
+    book: Book,
 ) -> dict[str, list[Layout]]:
     """The rounds so far and this one, written down."""
     if letter in known:
@@ -183,18 +204,20 @@ def _planned(
     plans = plan(means.priors, concepts, count, replace(config.planning, seed=seed))
     plans = [replace(one, key=f"{letter}{one.key}") for one in plans]
     if means.planner is not None:
-        plans = _asked(run, means.planner, plans)
+        plans = _asked(run, means.planner, plans, book)
     found = known | {letter: plans}
     write_layouts(run / LAYOUTS, [one for some in found.values() for one in some])
     return found
 
 
-def _asked(run: Path, planner: Asks, plans: Sequence[Layout]) -> list[Layout]:
+def _asked(run: Path, planner: Asks, plans: Sequence[Layout], book: Book) -> list[Layout]:
     """The large model's own layouts; what it failed at is on record once, however often the run was stopped."""
     answers = list(track(ask_for_all(planner, plans), "asking for layouts", len(plans), "layouts"))
     mend(run / FAILED)
     recorded = {row["key"] for row in read_rows(run / FAILED)}
     for one in answers:
-        if isinstance(one, Failed) and one.key not in recorded:
-            append(run / FAILED, vars(one))
+        if isinstance(one, Failed):
+            book.failed(one)
+            if one.key not in recorded:
+                append(run / FAILED, vars(one))
     return [one.layout for one in answers if isinstance(one, Planned)]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from goodeye.judging.clip import Clip
 
 SCORES, PICKS = "scores.jsonl", "picks.json"
+ON_RECORD = ("ledger", "run")  # of a config: where the run is on record, which changes nothing in it
 Scorer = Callable[[Sequence[Any], Sequence[Layout]], list[ImageScore]]  # pictures as PIL
 
 
@@ -96,7 +97,7 @@ def claim(out: str | Path, config: dict[str, Any]) -> RunFolder:
     folder = RunFolder(Path(out))
     if not folder.holds_a_run():
         folder.begin(config)
-    elif folder.config() != config:
+    elif {name: value for name, value in folder.config().items() if name not in ON_RECORD} != config:
         raise BadInput(f"{out} holds scores of another set, or by other models. Name another folder.")
     return folder
 
@@ -109,10 +110,12 @@ def score_set(
     config: dict[str, Any],
     *,
     batch: int = 16,
+    on_row: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> list[Skipped]:
     """Scores what out/scores.jsonl has not got yet, batch by batch. Returns the pictures that could not be read.
 
     config: what the scores depend on, and what the data card tells; a folder of another config is refused (BadInput).
+    on_row: called with each new row that is written.
     """
     folder = claim(out, config)
     mend(folder.path / SCORES)
@@ -122,8 +125,10 @@ def score_set(
         for at in range(0, len(items), batch):  # whole batches, since captions compete within one
             some = items[at : at + batch]
             if any(one.key not in known for one in some):
-                rows = _rows(some, clis_l, clis_i, skipped)
-                append(folder.path / SCORES, *(row for row in rows if row["key"] not in known))
+                rows = [row for row in _rows(some, clis_l, clis_i, skipped) if row["key"] not in known]
+                append(folder.path / SCORES, *rows)
+                for row in rows:
+                    on_row(row)
             advance(len(some))
     return skipped
 

@@ -1,0 +1,167 @@
+"""Synth on the ledger: a layout as a brief, each picture drawn of it as an attempt, CLIS as verdicts, picks and why.
+
+An attempt's boxes lie in its `detail`, in pixels, as `goodeye ledger export --format coco` writes them.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from goodeye.diffusion.batch import attempt_seed
+from goodeye.errors import BadInput
+from goodeye.images import open_image
+from goodeye.judging.protocol import Verdict, fingerprint
+from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.rows import AttemptRow
+from goodeye.runfolder import RunFolder
+from goodeye.synth.describe import Failed
+from goodeye.synth.layout import Layout, layout_of
+from goodeye.synth.pick import Choice
+from goodeye.synth.score import claim
+
+JOB = "synth"
+CLIS_I, CLIS_L = "clis_i", "clis_l"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Book:
+    """A run on the ledger. seed: of the run. versions: of its judges, by name. evals: calls of the denoiser for each
+    picture."""
+
+    ledger: Ledger
+    run: int
+    seed: int
+    versions: Mapping[str, str]
+    evals: int = 0
+    briefs: dict[str, int] = field(default_factory=dict)  # ids by brief_key
+
+    def drawn(self, layout: Layout, number: int, picture: Image.Image, seconds: float) -> None:
+        """A picture of the layout, its `number`th; one that is on record stays as it is."""
+        self._attempt(layout, number, picture, [], seconds)
+
+    def scored(self, row: Mapping[str, Any]) -> None:
+        """What CLIS said of a picture, as a row of scores.jsonl; the picture, too, if it is not on record."""
+        layout, number = _place(row)
+        self._attempt(layout, number, open_image(row["file"]), _verdicts(row, self.versions))
+
+    def failed(self, plan: Failed) -> None:
+        """A combination that the large model could not lay out: a try that came to no picture."""
+        words = ", ".join(plan.objects)
+        brief = self.ledger.add_brief(self.run, plan.key, {"title": words, "objects": list(plan.objects)})
+        detail = {"why": plan.message, "said": plan.said}
+        self.ledger.record_attempt(brief, 1, 1, self.seed, None, detail=detail)
+
+    def picked(self, rows: Sequence[Mapping[str, Any]], choices: Sequence[Choice]) -> None:
+        """Which pictures are kept, and why; and what a kill has kept from the record until now. choices: of the rows,
+        in their order."""
+        known = self._known()
+        lost = [row for row in rows if not (one := known.get(_at(row))) or not one.verdicts]
+        for row in lost:
+            self.scored(row)
+        known = self._known() if lost else known
+        said = {pick.attempt_id: (pick.kept, pick.why) for pick in self.ledger.picks(self.run)}
+        for row, choice in zip(rows, choices, strict=True):
+            attempt = known[_at(row)]
+            why = choice.why or f"{len(choice.things)} of {len(row['layout']['things'])} things labelled"
+            if said.get(attempt.id) != (choice.kept, why):
+                self.ledger.pick(attempt.brief_id, 1, attempt.id, choice.kept, why)
+
+    def _known(self) -> dict[tuple[str, int], AttemptRow]:
+        return {(one.brief_key, one.number): one for one in self.ledger.attempts(self.run)}
+
+    def _attempt(
+        self, layout: Layout, number: int, picture: Image.Image, said: Sequence[Verdict], seconds: float = 0.0
+    ) -> None:
+        key = brief_key(layout)
+        if key not in self.briefs:
+            content = {
+                "title": ", ".join(thing.text for thing in layout.things),
+                "prompt": layout.caption,
+                "layout": layout.to_json(),
+            }
+            self.briefs[key] = self.ledger.add_brief(self.run, key, content)
+        seed = attempt_seed(self.seed, layout.key, number, 1)  # as `draw_all` has it
+        detail = {"boxes": _boxes(layout, picture.size)}
+        self.ledger.record_attempt(self.briefs[key], 1, number, seed, picture, said, self.evals, seconds, detail=detail)
+
+
+def brief_key(layout: Layout) -> str:
+    """The layout's key, and a hash of all of it: layouts of several runs that are called alike are often others."""
+    return f"{layout.key}-{fingerprint(json.dumps(layout.to_json(), sort_keys=True))}"
+
+
+def _place(row: Mapping[str, Any]) -> tuple[Layout, int]:
+    """The layout of a scored picture, and which of its tries it is."""
+    return layout_of(row["layout"], str(row["key"])), int(row["key"].rpartition("-")[2])
+
+
+def _at(row: Mapping[str, Any]) -> tuple[str, int]:
+    layout, number = _place(row)
+    return brief_key(layout), number
+
+
+def _boxes(layout: Layout, size: tuple[int, int]) -> list[dict[str, Any]]:
+    sides = (*size, *size)
+    return [
+        {"name": thing.category, "bbox": [round(share * side, 2) for share, side in zip(thing.box, sides, strict=True)]}
+        for thing in layout.things
+    ]
+
+
+def _verdicts(row: Mapping[str, Any], versions: Mapping[str, str]) -> list[Verdict]:
+    """Each judge's score first, then its parts; an unknown one has neither."""
+    image, layout, found = row[CLIS_I], row[CLIS_L], list[Verdict]()
+    if image:
+        things = image["things"]
+        parts = {"whole": image["whole"], **{one["key"]: one["score"] for one in things}}
+        reasons = [reason for one in things for reason in one["reasons"]]
+        found.append(_verdict(CLIS_I, versions, image["score"], parts, reasons))
+    if layout and layout["pairs"]:
+        parts = {f"{one['subject']} {one['relation']} {one['object']}": one["score"] for one in layout["pairs"]}
+        reasons = [one["reason"] for one in layout["pairs"] if one["reason"]]
+        found.append(_verdict(CLIS_L, versions, layout["score"], parts, reasons))
+    return found
+
+
+def _verdict(
+    judge: str, versions: Mapping[str, str], score: float | None, parts: Mapping[str, float | None], why: list[str]
+) -> Verdict:
+    known = {name: value for name, value in parts.items() if value is not None}
+    scores = {} if score is None else {judge: score, **known}
+    return Verdict(judge, versions.get(judge, ""), "", scores, why if scores else [*why, "its score is unknown"])
+
+
+@contextmanager
+def opened(
+    run: Path, told: Mapping[str, Any], ledger: str | Path | None, seed: int, versions: Mapping[str, str], evals: int
+) -> Iterator[Book]:
+    """The run of this folder on the ledger, begun or gone on with; however it ends, it can be gone on with.
+
+    told: what the run is a function of. ledger: a folder or URL; where the run is already, else GOODEYE_LEDGER or
+    ./goodeye-ledger, if not given. Raises BadInput where the folder was begun otherwise, and where the ledger does not
+    have its run.
+    """
+    folder = RunFolder(run)
+    before = claim(run, dict(told)).config() if folder.holds_a_run() else {}
+    stored = str(before.get("ledger", ""))
+    if not ledger and "://" not in stored:  # a database's password is not written down
+        ledger = stored
+    with Ledger.open(ledger) as book:
+        if "run" not in before:
+            number = book.start_run(JOB, told, seed)
+            where = book.where if "://" in book.where else str(Path(book.where).resolve())
+            folder.begin({**told, "ledger": where, "run": number})
+        else:
+            number = int(before["run"])
+            if not any(one.id == number and one.command == told for one in book.runs(JOB)):
+                raise BadInput(
+                    f"{run} is on the ledger {stored}, and not on {book.where}. Name that one with --ledger."
+                )
+            book.resume_run(number)
+        with book.on_record(number):
+            yield Book(ledger=book, run=number, seed=seed, versions=versions, evals=evals)
