@@ -119,11 +119,11 @@ class Prove:
 class Budget:
     """What each trained row of a proof gets, all alike: LoRA on the U-Net."""
 
-    steps: int = 120  # gradient steps of each row
+    steps: int = 300  # gradient steps of each row
     lr: float = 1e-3  # learning rate
     rank: int = 16  # of LoRA
     reuse: int = 2  # gradient steps that the latents of one rollout serve
-    beta_cc: float = 0.02  # weight of Consistent Condition
+    beta_cc: float = 0.03  # weight of Consistent Condition
     beta_kl: float = 3e-4  # weight of KL, which sums over many more numbers
     briefs: int = 512  # of the showroom's own, from worlds on which no proof measures
 
