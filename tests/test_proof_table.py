@@ -35,5 +35,10 @@ def test_small_numbers_have_three_decimals_and_differences_a_sign(fine, signed, 
     assert T.cell({"mean": 3.0, "low": 2.0, "high": 4.0}, fine, signed) == told
 
 
+def test_a_number_without_an_interval_stands_alone():
+    assert T.cell({"mean": 0.5, "low": None, "high": None}, 2) == "0.500"
+
+
 def test_on_the_page_the_interval_is_small_and_below():
     assert T.small({"mean": 0.5, "low": 0.25, "high": 0.75}, 2) == "0.500<small>0.250 to 0.750</small>"
+    assert T.small({"mean": 0.5, "low": -0.25, "high": 0.75}, 2, signed=True) == "+0.500<small>-0.250 to +0.750</small>"

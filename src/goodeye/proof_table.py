@@ -27,21 +27,21 @@ def lines(numbers: Mapping[str, Any], columns: Sequence[Column], fine: float) ->
 
 
 def cell(value: Found | None, fine: float, signed: bool = False) -> str:
-    """`0.719 (0.640 to 0.790)`; a dash where there is none."""
+    """`0.719 (0.640 to 0.790)`; a dash where there is none, the number alone where it has no interval."""
     if value is None or value["mean"] is None:
         return "-"
-    mean, low, high = (_number(value[name], fine, signed) for name in ("mean", "low", "high"))
+    if value["low"] is None or value["high"] is None:
+        return _number(value["mean"], fine, signed)
+    mean, low, high = (_number(found, fine, signed) for found in (value["mean"], value["low"], value["high"]))
     return f"{mean} ({low} to {high})"
 
 
-def small(value: Found | None, fine: float) -> Markup:
+def small(value: Found | None, fine: float, signed: bool = False) -> Markup:
     """The same for the page: the interval on a small line of its own, so that all columns fit."""
-    number, _, rest = cell(value, fine).partition(" (")
+    number, _, rest = cell(value, fine, signed).partition(" (")
     return two_lines(number, rest.rstrip(")"))
 
 
-def _number(value: float | None, fine: float, signed: bool) -> str:
-    if value is None:
-        return "-"
+def _number(value: float, fine: float, signed: bool) -> str:
     digits = 3 if abs(value) < fine else 1
     return f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"

@@ -145,13 +145,14 @@ def synth_prove(
         bins: of equally many drawn pictures by their score, a detector each
         steps: of training on the real pictures alone
         more: steps from there on, of every row
-        out: folder for all of it and results.json; the same line goes on where it was stopped
+        out: folder for all of it, report.html and results.json; the same line goes on where it was stopped
     """
     from goodeye.modelset import opened
     from goodeye.showroom.layouts import CATEGORIES, long_tail, render_folder
     from goodeye.showroom.layouts import layouts as sampled
     from goodeye.showroom.products import COLOURS
-    from goodeye.synth.prove import Ground, Prove, prove, table
+    from goodeye.synth.prove import Ground, Prove, prove
+    from goodeye.synth.prove_report import table
 
     loaded = opened(models, device)
     drawer, drawn_by = draws.drawer(loaded)
@@ -172,7 +173,7 @@ def synth_prove(
     )
     numbers = prove(ground, out, config)
     say(table(numbers))
-    say(f"Results: {out / 'results.json'}")
+    say(f"Report: {out / 'report.html'}")
     write_json(json, numbers)
     return DONE
 

@@ -63,7 +63,7 @@ def _shown(choice: Choice, row: Mapping[str, Any]) -> dict[str, Any]:
     )
     return {
         "key": choice.key,
-        "picture": _drawn(row, labels),
+        "picture": with_boxes(row, labels),
         "caption": row["layout"]["caption"],
         "clis_l": _words(row["clis_l"]["score"] if row["clis_l"] else None),
         "clis_i": _words(row["clis_i"]["score"] if row["clis_i"] else None),
@@ -80,7 +80,7 @@ def _words(score: float | None) -> str:
     return "–" if score is None else f"{score:.0f}"
 
 
-def _drawn(row: Mapping[str, Any], labels: set[int]) -> Image.Image:
+def with_boxes(row: Mapping[str, Any], labels: set[int]) -> Image.Image:
     """The picture (plain paper where there is none any more) with its boxes: green keeps its label, red loses it."""
     try:
         img = open_image(row["file"]).convert("RGB") if row["file"] else Image.new("RGB", (SIDE, SIDE), PAPER)

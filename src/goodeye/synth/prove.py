@@ -21,7 +21,6 @@ from jaxtyping import Float
 from goodeye.atomic import append, mend, read_rows, write_bytes
 from goodeye.errors import BadInput
 from goodeye.images import open_image, to_tensor
-from goodeye.proof_table import lines
 from goodeye.synth.clis_l import ClisL, swap_test
 from goodeye.synth.detector import (
     Found,
@@ -46,10 +45,6 @@ Array = np.ndarray[Any, Any]
 METHODS = ("random", "clip", "detector", "clis")
 REAL = "real"
 RESAMPLES = 2000
-COLUMNS = (
-    ("ap", "AP", "COCO's average precision over all categories, IoU .5 to .95"),
-    ("ap_rare", "AP rare", "that of the rare categories"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +100,14 @@ class Row:
 
 
 def prove(ground: Ground, out: str | Path, config: Prove | None = None) -> dict[str, Any]:
-    """All rows of all seeds, then the numbers, which are written to out/results.json, too; the same call goes on where
-    it was stopped. Seeds that `out` has already, from other calls, are taken as they are: processes may share them out.
+    """All rows of all seeds, then the numbers, which go to out/results.json and out/report.html, too; the same call
+    goes on where it was stopped. Seeds that `out` has already, from other calls, are taken as they are: processes may
+    share them out.
 
     Raises BadInput where `out` holds another proof.
     """
+    from goodeye.synth.prove_report import write_report
+
     config, out = config or Prove(), Path(out)
     told = {name: value for name, value in asdict(config).items() if name not in ("seed", "seeds")}
     _claim(out, {**told, "about": json.loads(json.dumps(dict(ground.about)))})
@@ -123,6 +121,7 @@ def prove(ground: Ground, out: str | Path, config: Prove | None = None) -> dict[
         "about": {**ground.about, **asdict(config)},
     }
     write_bytes(out / "results.json", (json.dumps(numbers, indent=1, allow_nan=False) + "\n").encode())
+    write_report(numbers, out)
     return numbers
 
 
@@ -216,10 +215,15 @@ def _candidates(ground: Ground, config: Prove, folder: Path, seed: int) -> list[
     items = sorted(read_set(folder / "layouts.jsonl", folder / "drawn"), key=lambda one: one.key[::-1])
     told = {"seed": seed, **ground.about}
     score_set(items, folder / "scores", ClisL.fit(priors), ground.scorer, json.loads(json.dumps(told)))
-    rows = read_scores(folder / "scores")
-    if len(rows) < len(plans) * config.tries:
+    if len(read_scores(folder / "scores")) < len(plans) * config.tries:
         raise BadInput(f"{folder} has drawn pictures that cannot be read. Remove the folder and start again.")
-    return sorted((row for row in rows if row["clis_i"]["score"] is not None), key=lambda row: str(row["key"]))
+    return usable_rows(folder)
+
+
+def usable_rows(folder: Path) -> list[dict[str, Any]]:
+    """The scored pictures of a seed's folder, by name, without those whose score is unknown."""
+    rows = [row for row in read_scores(folder / "scores") if row["clis_i"]["score"] is not None]
+    return sorted(rows, key=lambda row: str(row["key"]))
 
 
 def _pictures(rows: Sequence[Mapping[str, Any]], categories: Sequence[str], size: int) -> Pictures:
@@ -241,13 +245,18 @@ def scores_of(
         captions = [row["layout"]["caption"] for row in rows]
         texts = torch.cat([clip.embed_texts(captions[at : at + 64]) for at in range(0, len(rows), 64)])
         seen = torch.cat([clip.embed_images(some.float() / 255) for some in pool.images.split(64)])
-    by_clis = [[row["clis_i"]["score"], *_known(row["clis_l"]["score"])] for row in rows]
     return {
         "random": np.random.default_rng((seed, 9)).random(len(rows)),
         "clip": (texts * seen).sum(1).cpu().numpy(),
         "detector": np.array([_found(one, pool, at) for at, one in enumerate(found)]),
-        "clis": np.array([sum(both) / len(both) for both in by_clis]),
+        "clis": clis_of(rows),
     }
+
+
+def clis_of(rows: Sequence[Mapping[str, Any]]) -> Float[Array, " N"]:
+    """The mean of CLIS-I and CLIS-L of each picture."""
+    by_clis = [[row["clis_i"]["score"], *_known(row["clis_l"]["score"])] for row in rows]
+    return np.array([sum(both) / len(both) for both in by_clis])
 
 
 def _known(score: float | None) -> list[float]:
@@ -348,21 +357,3 @@ def correlation(rows: Sequence[Row]) -> dict[str, Any]:
 def _mean(values: Any) -> float:
     found = list(values)
     return sum(found) / len(found) if found else 0.0
-
-
-def table(numbers: Mapping[str, Any]) -> str:
-    """The proof for a terminal."""
-    related, swap = numbers["correlation"], numbers["swap_intervals"]
-    less = numbers["minus_random"]["clis"]["ap_rare"]
-    return "\n".join([
-        *lines(numbers, COLUMNS, fine=2.0),
-        f"clis minus random, AP rare: {_told(less)}",
-        f"Spearman of score and gain over {len(related['bins'])} bins: "
-        + _told({"mean": related["spearman"], "low": related["low"], "high": related["high"]}),
-        *(f"box swap, {name}: {_told(swap[name])}" for name in ("clis_l", "average", "clis_l_minus_average")),
-    ])  # fmt: skip
-
-
-def _told(value: Mapping[str, float | None]) -> str:
-    mean, low, high = ("-" if value[name] is None else f"{value[name]:.3f}" for name in ("mean", "low", "high"))
-    return f"{mean} ({low} to {high})"
