@@ -23,10 +23,8 @@ def book_of(folder, ledger=None, told=TOLD):
 def row(tmp_path, layout, score):
     Image.new("RGB", (64, 48), "red").save(tmp_path / "picture.png")
     image = {"score": score, "whole": 70.0, "things": THINGS}
-    return {
-        "key": f"{layout.key}-2", "file": str(tmp_path / "picture.png"), "layout": layout.to_json(), "clis_i": image,
-        "clis_l": {"score": 40.0, "pairs": [PAIR]},
-    }  # fmt: skip
+    about = {"key": f"{layout.key}-2", "group": layout.key, "file": str(tmp_path / "picture.png")}
+    return {**about, "layout": layout.to_json(), "clis_i": image, "clis_l": {"score": 40.0, "pairs": [PAIR]}}
 
 
 def test_a_layout_is_a_brief_its_picture_an_attempt_with_boxes_and_both_verdicts(tmp_path, ledger):
@@ -86,5 +84,5 @@ def test_a_folder_goes_on_with_its_own_run_wherever_the_ledger_is(tmp_path, monk
         pass
     with pytest.raises(BadInput, match="Name that one with --ledger"), book_of(tmp_path / "run", tmp_path / "other"):
         pass
-    with pytest.raises(BadInput, match="scores of another set"), book_of(tmp_path / "run", told={"seed": 5}):
+    with pytest.raises(BadInput, match="holds another set"), book_of(tmp_path / "run", told={"seed": 5}):
         pass

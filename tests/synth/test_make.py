@@ -130,7 +130,7 @@ def _stop(*args, **kwargs):
 
 def test_another_set_is_refused_and_what_is_unknown_is_named(tmp_path):
     make(CONCEPTS, tmp_path / "set", means(), config())
-    with pytest.raises(BadInput, match="scores of another set"):
+    with pytest.raises(BadInput, match="holds another set"):
         make(CONCEPTS, tmp_path / "set", means(), config(seed=1))
     with pytest.raises(BadInput, match="cherri is not in the priors. The nearest that are: cherry"):
         make({"cherri": ()}, tmp_path / "other", means(), config())

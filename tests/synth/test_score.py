@@ -10,6 +10,7 @@ from tiny_world import ColourClip, drawn, two
 from goodeye.cli import main
 from goodeye.errors import BadInput
 from goodeye.images import save_png, to_pil, to_tensor
+from goodeye.ledger.ledger import Ledger
 from goodeye.synth import score as S
 from goodeye.synth.clis_i import RegionScorer
 from goodeye.synth.clis_l import ClisL
@@ -78,7 +79,7 @@ def test_a_killed_run_goes_on_and_scores_nothing_twice(world):
 
 def test_another_set_does_not_go_into_the_same_run(world):
     scored(world)
-    with pytest.raises(BadInput, match="scores of another set, or by other models"):
+    with pytest.raises(BadInput, match="holds another set, or one by other models"):
         S.score_set(S.read_set(world / "l.jsonl", world / "images"), world / "run", None, Counting(), {"seed": 2})
 
 
@@ -122,10 +123,10 @@ def test_the_page_shows_kept_and_rejected_with_reasons(world):
 
 
 def test_boxes_are_drawn_where_the_things_are(world):
-    from goodeye.synth.look import SIDE, _drawn
+    from goodeye.synth.look import SIDE, with_boxes
 
     scored(world)
-    img = np.asarray(_drawn(S.read_scores(world / "run")[0], {0}))
+    img = np.asarray(with_boxes(S.read_scores(world / "run")[0], {0}))
     assert img.shape == (SIDE * 48 // 64, SIDE, 3)
     assert tuple(img[120, 32]) == (0x1A, 0x7F, 0x4B) and tuple(img[120, 192]) == (0xC2, 0x41, 0x0C)
 
@@ -149,7 +150,7 @@ def test_layouts_without_pictures_are_told(world):
         S.read_picks(scored_none)
 
 
-def test_from_the_showroom_to_a_set_by_commands(tmp_path, capsys):
+def test_from_the_showroom_to_a_set_by_commands(tmp_path, capsys, ledger):
     folder, store, run, out = (str(tmp_path / name) for name in ("world", "p.parquet", "run", "set"))
     assert main(["synth", "render", folder, "--count", "6", "--size", "64", "--seed", "3"]) == 0
     assert main(["synth", "priors", "--showroom", "400", "--out", store]) == 0
@@ -166,10 +167,19 @@ def test_from_the_showroom_to_a_set_by_commands(tmp_path, capsys):
     line = ["synth", "plan", str(tmp_path / "c.txt"), "--priors", store, "--out", f"{tmp_path}/l.jsonl", "-n", "5"]
     assert main(line) == 0 and len((tmp_path / "l.jsonl").read_text().splitlines()) == 5
     assert main(["synth", "score", f"{tmp_path}/l.jsonl", "--out", f"{tmp_path}/alone"]) == 2
+    drawn = ["synth", "draw", f"{tmp_path}/l.jsonl", "--out", f"{tmp_path}/drawn", "--draw", "renderer", "--tries", "2"]
+    judged = ["synth", "score", f"{tmp_path}/l.jsonl", "--images", f"{tmp_path}/drawn", "--out", f"{tmp_path}/judged"]
+    assert main(drawn) == main(drawn) == main([*judged, "--thing", "0"]) == 0
+    with Ledger.open(ledger) as book:  # nothing of what `render` made, and of each picture drawn all that was said
+        assert [(run.id, run.status) for run in book.runs()] == [(1, "done")]
+        assert len({(one.brief_id, one.number) for one in book.attempts(1)}) == len(book.attempts(1)) == 10
+        assert all([said.judge for said in one.verdicts] == ["clis_i"] for one in book.attempts(1))
+        assert {pick.kept for pick in book.picks(1)} == {True, False} and len(book.picks(1)) == 10
+        assert main([*judged, "--image", "100"]) == 0 and not any(pick.kept for pick in book.picks(1))
     line = ["synth", "make", str(tmp_path / "c.txt"), "--priors", store, "--out", f"{tmp_path}/made", "--thing", "0"]
     line += ["--images", "2", "--tries", "1", "--draw", "renderer", "--masks", "--json", f"{tmp_path}/m.json"]
     assert main(line) == main(line) == 0 and json.loads((tmp_path / "m.json").read_text())["images"] == 2
     (made, shown) = (json.loads((tmp_path / "made" / f"{name}.json").read_text()) for name in ("coco", "lvis"))
     assert {one["name"] for one in made["categories"]} <= {"mug", "couch", "lamp"} and len(shown["images"]) == 2
     assert all(one["segmentation"]["size"] == [128, 128] for one in made["annotations"])
-    assert main([*line, "--seed", "1"]) == 2 and "scores of another set" in capsys.readouterr().err
+    assert main([*line, "--seed", "1"]) == 2 and "holds another set" in capsys.readouterr().err

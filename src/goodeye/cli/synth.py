@@ -1,6 +1,6 @@
 """`goodeye synth`: concepts in, a training set for detectors out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,6 +11,7 @@ from tyro.extras import SubcommandApp
 from goodeye.cli.common import (
     BAD_INPUT,
     DONE,
+    WHICH_LEDGER,
     Device,
     Json,
     ModelSet,
@@ -38,6 +39,7 @@ synth = SubcommandApp()
 app.command(synth, name="synth", help="Concepts in, a training set for detectors out.")
 
 Run = Annotated[Positional[Path], arg(metavar="RUN")]
+WhichLedger = Annotated[str | None, optional("FOLDER|URL", WHICH_LEDGER)]
 ConceptsFile = Annotated[Positional[Path], arg(metavar="CONCEPTS.txt")]
 Formats = Annotated[tuple[Literal["coco", "lvis", "yolo", "qa"], ...], arg(metavar="FORMAT...")]
 Join = Annotated[Path | None, optional("COCO", "a COCO or LVIS file whose category ids are taken")]
@@ -117,6 +119,11 @@ class Judged:
         return lambda pictures, layouts: region.score([to_tensor(one) for one in pictures], layouts), told
 
 
+def version_of(told: Mapping[str, Any]) -> str:
+    """Of the judge that `Judged.clis_i` tells of: its own, or a large model's name."""
+    return str(told.get("version", told.get("by", "")))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Picks:
     """What is kept."""
@@ -160,6 +167,10 @@ class Draws:
         from goodeye.synth.draw import gligen
 
         return gligen(models), {"by": "gligen", "models": reference(models)}
+
+    def evals(self, models: "Models") -> int:
+        """Calls of the denoiser for a picture, for the ledger."""
+        return models.model_set.settings.steps if self.draw == "gligen" else 0
 
     def masker(self, models: "Models", seed: int) -> "Masker":
         """Exact masks of what the renderer drew; else the model set's SAM."""
@@ -299,6 +310,7 @@ def synth_draw(
     models: ModelSet = "showroom",
     tries: int = 4,
     batch: int = 8,
+    ledger: WhichLedger = None,
     seed: int = 0,
     device: Device = "cpu",
 ) -> int:
@@ -312,11 +324,15 @@ def synth_draw(
         seed: another seed, other pictures
     """
     from goodeye.modelset import opened
+    from goodeye.synth import book as record
     from goodeye.synth.draw import draw_all
     from goodeye.synth.layout import read_layouts
 
-    planned = read_layouts(layouts)
-    drawn = draw_all(draws.drawer(opened(models, device))[0], planned, out, tries=tries, seed=seed, batch=batch)
+    planned, loaded = read_layouts(layouts), opened(models, device)
+    drawer, drawn_by = draws.drawer(loaded)
+    told = {"job": record.DRAW, "layouts": str(layouts.resolve()), "draw": drawn_by, "seed": seed}
+    with record.opened(out, told, ledger, seed, evals=draws.evals(loaded)) as book:
+        drawn = draw_all(drawer, planned, out, tries=tries, seed=seed, batch=batch, on_picture=book.drawn)
     say(f"{drawn} pictures of {len(planned)} layouts were drawn into {out}.")
     return DONE
 
@@ -350,8 +366,9 @@ def synth_score(
     """
     from goodeye.errors import BadInput
     from goodeye.modelset import opened
+    from goodeye.synth.book import CLIS_I, CLIS_L, drawn_by_us
     from goodeye.synth.pick import summary
-    from goodeye.synth.score import pick_run, read_set, score_set
+    from goodeye.synth.score import pick_run, read_scores, read_set, score_set
 
     items, loaded = read_set(source, images), opened(models, device)
     drawn = any(one.file is not None for one in items)
@@ -367,9 +384,14 @@ def synth_score(
         words = [word for one in things for word in one.attributes]
         known += [one.category for one in things]
         scorer, config["clis_i"] = judged.clis_i(loaded, large, known, words)
-    skipped = score_set(items, out, clis_l, scorer, config, batch=batch)
+    versions = {CLIS_I: version_of(config.get("clis_i", {})), CLIS_L: clis_l.version if clis_l else ""}
+    with drawn_by_us(images, versions) as book:
+        noted = {"on_row": book.scored} if book else {}
+        skipped = score_set(items, out, clis_l, scorer, config, batch=batch, **noted)
+        choices = pick_run(out, picks.picking(most), loaded.clip if drawn and picks.duplicates else None)
+        if book:
+            book.picked(read_scores(out), choices)
     complain_of("goodeye synth score", skipped, "")
-    choices = pick_run(out, picks.picking(most), loaded.clip if drawn and picks.duplicates else None)
     say(summary(choices))
     write_json(json, {"kept": [one.key for one in choices if one.kept], "choices": [vars(one) for one in choices]})
     return BAD_INPUT if skipped else DONE

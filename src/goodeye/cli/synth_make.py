@@ -8,7 +8,6 @@ from tyro.conf import arg
 
 from goodeye.cli.common import (
     DONE,
-    WHICH_LEDGER,
     Device,
     Json,
     ModelSet,
@@ -19,7 +18,19 @@ from goodeye.cli.common import (
     say,
     write_json,
 )
-from goodeye.cli.synth import ConceptsFile, Draws, Formats, Join, Judged, Large, Picks, Plans, synth
+from goodeye.cli.synth import (
+    ConceptsFile,
+    Draws,
+    Formats,
+    Join,
+    Judged,
+    Large,
+    Picks,
+    Plans,
+    WhichLedger,
+    synth,
+    version_of,
+)
 
 
 @command(synth, "synth make", resume=" ")
@@ -42,7 +53,7 @@ def synth_make(
     join: Join = None,
     models: ModelSet = "showroom",
     large: Large,
-    ledger: Annotated[str | None, optional("FOLDER|URL", WHICH_LEDGER)] = None,
+    ledger: WhichLedger = None,
     seed: int = 0,
     batch: int = 8,
     device: Device = "cpu",
@@ -86,8 +97,8 @@ def synth_make(
         planner=large.asked() if plans.by_model else None,
         masker=draws.masker(loaded, seed) if masks or boxes == "mask" else None,
         categories=read_categories(join) if join else None,
-        version=by_image.get("version", by_image["by"]),
-        evals=loaded.model_set.settings.steps if draws.draw == "gligen" else 0,
+        version=version_of(by_image),
+        evals=draws.evals(loaded),
     )  # fmt: skip
     config = Make(
         images=images, tries=tries, rounds=rounds, seed=seed, batch=batch, planning=plans.planning(seed),

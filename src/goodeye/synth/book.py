@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from PIL import Image
@@ -22,9 +23,9 @@ from goodeye.runfolder import RunFolder
 from goodeye.synth.describe import Failed
 from goodeye.synth.layout import Layout, layout_of
 from goodeye.synth.pick import Choice
-from goodeye.synth.score import claim
+from goodeye.synth.score import ON_RECORD, claim
 
-JOB = "synth"
+JOB, DRAW = "synth", "synth draw"
 CLIS_I, CLIS_L = "clis_i", "clis_l"
 
 
@@ -97,7 +98,7 @@ def brief_key(layout: Layout) -> str:
 
 def _place(row: Mapping[str, Any]) -> tuple[Layout, int]:
     """The layout of a scored picture, and which of its tries it is."""
-    return layout_of(row["layout"], str(row["key"])), int(row["key"].rpartition("-")[2])
+    return layout_of(row["layout"], str(row["key"])), int(row["key"].removeprefix(row["group"])[1:] or 1)
 
 
 def _at(row: Mapping[str, Any]) -> tuple[str, int]:
@@ -138,7 +139,12 @@ def _verdict(
 
 @contextmanager
 def opened(
-    run: Path, told: Mapping[str, Any], ledger: str | Path | None, seed: int, versions: Mapping[str, str], evals: int
+    run: Path,
+    told: Mapping[str, Any],
+    ledger: str | Path | None,
+    seed: int,
+    versions: Mapping[str, str] = MappingProxyType({}),
+    evals: int = 0,
 ) -> Iterator[Book]:
     """The run of this folder on the ledger, begun or gone on with; however it ends, it can be gone on with.
 
@@ -165,3 +171,16 @@ def opened(
             book.resume_run(number)
         with book.on_record(number):
             yield Book(ledger=book, run=number, seed=seed, versions=versions, evals=evals)
+
+
+@contextmanager
+def drawn_by_us(images: Path | None, versions: Mapping[str, str]) -> Iterator[Book | None]:
+    """The run of a folder that `goodeye synth draw` wrote, to add what CLIS says; None for any other pictures."""
+    folder = RunFolder(images) if images else None
+    config = folder.config() if folder and folder.holds_a_run() else {}
+    if images is None or config.get("job") != DRAW:
+        yield None
+        return
+    told = {name: value for name, value in config.items() if name not in ON_RECORD}
+    with opened(images, told, None, int(told["seed"]), versions) as book:
+        yield book

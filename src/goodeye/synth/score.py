@@ -98,7 +98,7 @@ def claim(out: str | Path, config: dict[str, Any]) -> RunFolder:
     if not folder.holds_a_run():
         folder.begin(config)
     elif {name: value for name, value in folder.config().items() if name not in ON_RECORD} != config:
-        raise BadInput(f"{out} holds scores of another set, or by other models. Name another folder.")
+        raise BadInput(f"{out} holds another set, or one by other models. Name another folder.")
     return folder
 
 
