@@ -137,6 +137,13 @@ def test_a_triplet_whose_pictures_are_gone_is_skipped(folder, tmp_path):
     assert "not a picture" in done.skipped[0].message
 
 
+def test_published_rewards_are_not_written_over(folder, tmp_path):
+    (folder / "rewards.json").write_text("{}")
+    with pytest.raises(BadInput, match="rewards.json was not made by this command"):
+        run(folder, folder)
+    assert (folder / "rewards.json").read_text() == "{}"
+
+
 def test_the_command(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("GOODEYE_CACHE", str(tmp_path / "cache"))
     line = ["edit", "annotate", str(folder), "--out", str(tmp_path / "out"), "--price", "0.01"]

@@ -99,6 +99,41 @@ def test_votes_that_came_since_are_taken_in(scored, tmp_path):
     assert [one["Score"] for one in found["shop_a-2"]] == [3.0, 2.0, 5.0]
 
 
+def test_ctrl_c_on_the_way_and_the_same_line_again(scored, tmp_path, capsys, monkeypatch):
+    """From another folder, too: a ledger is the same by whichever path it is named."""
+    monkeypatch.chdir(tmp_path)
+    line = ["edit", "annotate", scored.name, "--out", str(tmp_path / "out"), "--run", "1", "2"]
+    for stopped_in in ("write_rewards", "write_parquet", "write_bytes"):
+        with monkeypatch.context() as now:
+            now.setattr(f"goodeye.edit.people.{stopped_in}", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+            assert main(line) == 1
+        assert "Go on with: goodeye edit annotate ledger --out" in capsys.readouterr().err
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main([*line[:2], "../ledger", *line[3:6], "2", "1"]) == 0
+    assert "3 edits with scores by 3 people" in capsys.readouterr().out
+    assert sorted(json.loads((tmp_path / "out" / "sources.json").read_text())) == ["shop_a-1", "shop_a-2", "shop_a-3"]
+    assert len(list(read_triplets(tmp_path / "out"))) == 3
+
+
+def test_published_rewards_are_not_written_over(scored, tmp_path):
+    (tmp_path / "published").mkdir()
+    (tmp_path / "published" / "rewards.json").write_text("{}")
+    with pytest.raises(BadInput, match="rewards.json was not made by this command"):
+        annotate_by_people(scored, tmp_path / "published")
+    assert [one.name for one in (tmp_path / "published").iterdir()] == ["rewards.json"]
+
+
+def test_only_people_who_are_set_aside_is_nobody(scored, tmp_path):
+    with Ledger.open(scored) as book, book.transaction() as connection:
+        for name in ("ann", "bo", "cy"):
+            aside = {"name": name, "aside": True, "why": "", "decided_by": "x", "decided": schema.now()}
+            connection.execute(insert(Person).values(**aside))
+    with pytest.raises(BadInput, match="holds no scores of edits"):
+        annotate_by_people(scored, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_score_that_is_none_is_named_and_left_out(scored, tmp_path, capsys):
     with Ledger.open(scored) as book:
         book.vote(3, "bo", "scored", {"following": 9})
@@ -127,3 +162,5 @@ def test_a_ledger_without_scores_says_how_to_get_them(ledger, tmp_path, capsys):
     assert "holds no scores of edits. Ask with `goodeye review`" in capsys.readouterr().err
     assert main(["edit", "annotate", str(tmp_path), "--out", str(tmp_path / "out"), "--run", "1"]) == 2
     assert "--run is of a ledger's runs" in capsys.readouterr().err
+    assert main(["edit", "annotate", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]) == 2
+    assert "There is no ledger in" in capsys.readouterr().err

@@ -145,3 +145,26 @@ def test_preferences_are_each_persons_last_word_on_accuracy_and_beauty(ledger: L
 def test_what_names_a_ledger(ledger: Ledger, tmp_path: Path) -> None:
     assert is_ledger(ledger.where) and is_ledger("postgresql://me@db/ads")
     assert not is_ledger(tmp_path) and not is_ledger(tmp_path / "votes.csv")
+
+
+def test_choices_and_scores_are_read_from_postgres(postgres_url: str, tmp_path: Path) -> None:
+    """By the commands' own readers; the folder of the pictures is named, and no password is written anywhere."""
+    from goodeye.cli import main
+    from goodeye.search.voted import read_preferences
+
+    images, out = tmp_path / "images", tmp_path / "out"
+    with Ledger.open(postgres_url, images) as ledger:
+        run = ledger.start_run("search", {}, 0)
+        sides = [ledger.record_attempt(ledger.add_brief(run, "a cup", {}), 0, n, 0, picture(n)) for n in (1, 2)]
+        ledger.compare(*sides, "ann", "aesthetic", "right")
+        edit = ledger.add_brief(ledger.start_run("edit", {}, 0), "cup", {"instruction": "blue"}, picture(9))
+        ledger.vote(ledger.record_attempt(edit, 0, 1, 0, picture(3)), "ann", "scored", {"following": 4.0})
+    (said,) = read_preferences(postgres_url, images).said
+    with Ledger.open(postgres_url, images) as ledger:
+        assert said.better == ((str(ledger.image_path(ledger.attempt(sides[1]).image_sha).resolve()),),)
+    secret = postgres_url.replace("goodeye@", "goodeye:s3cret@")
+    for _again in range(2):
+        assert main(["edit", "annotate", secret, "--images", str(images), "--out", str(out)]) == 0
+    assert "s3cret" not in (out / "config.json").read_text() and "following" in (out / "sources.json").read_text()
+    with pytest.raises(BadInput, match="pictures in a folder of its own"):
+        read_preferences(postgres_url)

@@ -1,17 +1,24 @@
 """What people chose becomes pairs: a row is as similar as the mean of its pictures, and the losses say so."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
+from sqlalchemy import insert
 from tiny_clip import small_clip
 
+from goodeye.cli import main
 from goodeye.errors import BadInput
+from goodeye.ledger import schema
+from goodeye.ledger.asks import Person
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.training import Preference
-from goodeye.search.align import align
+from goodeye.search.align import _Step, align
 from goodeye.search.build import index_pictures
 from goodeye.search.embed import embed_texts
 from goodeye.search.index import Index
@@ -108,6 +115,53 @@ def test_the_model_learns_what_most_chose(place, tmp_path):
     assert rows[0] > rows[-1]
     grids = json.loads((tmp_path / "run" / "queries.json").read_text())
     assert grids["asked"] == 6 and {one["queries"] for one in grids["grids"]} == {"a cup", "a lamp"}
+
+
+def test_the_command_goes_on_to_the_bit_on_the_choices_it_began_with(place, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("goodeye.search.ask.load_clip", lambda models, device="cpu": small_clip(WORDS))
+    shutil.copytree(place / "ledger", tmp_path / "ledger")
+    plain = ["--pretrain", "0", "--no-guard", "--watched", "0", "--batch", "6", "--accumulate", "1"]
+    line = ["search", "align", str(place / "index"), "--votes", str(tmp_path / "ledger"), *plain]
+    line += ["--steps", "4", "--evaluate-every", "1", "--lr", "1e-2"]
+    assert main([*line, "--out", str(tmp_path / "whole")]) == 0
+    assert "2 times someone found both similar" in capsys.readouterr().out
+    real, calls = _Step.__call__, []
+
+    def third(*given):
+        calls.append(given)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*given)
+
+    with monkeypatch.context() as now:
+        now.setattr(_Step, "__call__", third)
+        assert main([*line, "--out", str(tmp_path / "cut")]) == 1
+    assert "Go on with: goodeye search align" in capsys.readouterr().err
+    with Ledger.open(tmp_path / "ledger") as ledger:  # someone votes, and someone is set aside
+        ledger.compare(1, 3, "dora", "aesthetic", "right")
+        set_aside(ledger, "ann")
+    assert main([*line, "--out", str(tmp_path / "cut"), "--resume"]) == 0
+    whole, cut = (load_file(tmp_path / name / "clip" / "model.safetensors") for name in ("whole", "cut"))
+    start = small_clip(WORDS).model.state_dict()
+    assert all(torch.equal(value, cut[name]) for name, value in whole.items())
+    assert not all(torch.equal(value, start[name]) for name, value in whole.items())
+
+
+def set_aside(ledger, *people):
+    with ledger.transaction() as connection:
+        for name in people:
+            aside = {"name": name, "aside": True, "why": "", "decided_by": "x", "decided": schema.now()}
+            connection.execute(insert(Person).values(**aside))
+
+
+def test_people_who_are_set_aside_teach_nothing(place, tmp_path, capsys):
+    shutil.copytree(place / "ledger", tmp_path / "ledger")
+    with Ledger.open(tmp_path / "ledger") as ledger:
+        set_aside(ledger, "bo")
+        assert {one.person for one in read_preferences(tmp_path / "ledger").said} == {"ann", "cy"}
+        set_aside(ledger, "ann", "cy")
+    with pytest.raises(BadInput, match="holds no choice of people between two answers of search"):
+        read_preferences(tmp_path / "ledger")
 
 
 def test_what_cannot_be_used_is_left_out_or_said(place, tmp_path):

@@ -81,6 +81,8 @@ def edit_annotate(
     if run:
         raise BadInput(f"--run is of a ledger's runs, and {triplets} is none. Leave it away.")
     source = Path(triplets)
+    if not source.exists():
+        raise BadInput(f"There is no ledger in {triplets}, and there are no triplets. Check the path.")
     by_facts = (source / FACTS).is_file() and not (server or model or os.environ.get("GOODEYE_SERVER"))
     asked = None if by_facts else LargeModel(server_from(server, model), cache_folder())
     done = annotate(

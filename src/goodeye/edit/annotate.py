@@ -201,6 +201,7 @@ def annotate(
 def _begun(folder: RunFolder, about: Mapping[str, Any]) -> dict[str, Rewards]:
     """What the folder knows already."""
     if not folder.holds_a_run():
+        require_no_rewards(folder)
         folder.require_free()
         folder.begin(about)
         return {}
@@ -219,6 +220,13 @@ def require_same(folder: RunFolder, about: Mapping[str, Any]) -> None:
         raise BadInput(
             f"{folder.path} was annotated with {changed} {before.get(changed)}. Go on so, or name another folder."
         )
+
+
+def require_no_rewards(folder: RunFolder) -> None:
+    """Raises BadInput where someone else's annotations lie there, such as published ones beside their pictures."""
+    for name in (REWARDS, TABLE):
+        if (folder.path / name).exists():
+            raise BadInput(f"{folder.path / name} was not made by this command. Name another folder with --out.")
 
 
 def _answers(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from goodeye.atomic import write_bytes
-from goodeye.edit.annotate import missing_and_means, require_same
+from goodeye.edit.annotate import missing_and_means, require_no_rewards, require_same
 from goodeye.edit.book import JOB
 from goodeye.edit.rewards import AXES, Rewards
 from goodeye.edit.triplets import REWARDS, TABLE, Picture, Triplet, check_instruction, write_parquet, write_rewards
@@ -21,6 +21,7 @@ from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import AttemptRow, BriefRow, VerdictRow
 from goodeye.ledger.sample import RANDOM, UNSURE, chosen_in_doubt, fair_sample
 from goodeye.ledger.training import last_scores, runs_of
+from goodeye.progress import track
 from goodeye.runfolder import RunFolder
 from goodeye.tables import Skipped
 
@@ -77,13 +78,16 @@ def annotate_by_people(
     sources.json, where judges' scores stand beside. The same call again takes in the votes that came since.
 
     place: a ledger, by folder or URL; images: of a ledger in a database. runs: only of these. Raises BadInput where
-    nobody scored an edit, and for a folder that holds another source's annotations.
+    nobody scored an edit, and for a folder that holds other annotations.
     """
     folder, skipped = RunFolder(Path(out)), list[Skipped]()
     with Ledger.open(place, images, create=False) as ledger:
-        about = {"job": "edit annotate", "triplets": ledger.where, "model": PEOPLE, "runs": sorted(runs)}
+        where = ledger.where if "://" in str(place) else str(Path(place).resolve())
+        about = {"job": "edit annotate", "triplets": where, "model": PEOPLE, "runs": sorted(set(runs))}
         if folder.holds_a_run():
             require_same(folder, about)
+        else:
+            require_no_rewards(folder)
         voters = set[str]()
         scored = list(scored_by_people(ledger, runs, skipped, voters))
         if not scored:
@@ -92,7 +96,7 @@ def annotate_by_people(
         folder.begin(about)
         whole = [one.triplet for one in scored]
         write_rewards(whole, folder.path / REWARDS)
-        skipped += write_parquet(whole, folder.path / TABLE, PEOPLE)
+        skipped += write_parquet(track(whole, "writing edits", unit="edits"), folder.path / TABLE, PEOPLE)
         said = {one.triplet.key: one.to_json() for one in scored}
         write_bytes(folder.path / SOURCES, (json.dumps(said, indent=1, ensure_ascii=False) + "\n").encode())
     missing, means = missing_and_means(whole)
