@@ -9,6 +9,7 @@ import pytest
 from goodeye.errors import BadInput
 from goodeye.synth.clis_l import (
     ClisL,
+    Rules,
     Standard,
     alike,
     averaged,
@@ -265,3 +266,14 @@ def test_boxes_without_an_area_and_priors_too_small_are_refused():
 def test_nothing_to_score_is_no_score(judge):
     assert judge.score([]) == []
     assert len(typical(features(np.zeros((0, 2, 4))), pair(A, RIGHT), False, Standard((0, 0, 0), (1, 1, 1)))) == 0
+
+
+def test_a_judge_of_other_priors_or_rules_has_another_version(real_priors):
+    judge = ClisL.fit(real_priors)
+    assert judge.version == ClisL.fit(real_priors).version
+    others = [
+        ClisL.fit(real_priors, seed=1),
+        ClisL.fit(real_priors, rules=Rules(floor=0.04)),
+        ClisL.fit(real_priors.part(np.arange(len(real_priors)) % 9 > 0)),
+    ]
+    assert len({judge.version, *(one.version for one in others)}) == 4

@@ -224,7 +224,7 @@ class ClisL:
         words = (known.categories, known.relations, self.held[0], self.look_up.encoder.name, self.rules)
         digest = hashlib.sha256(repr(words).encode())
         for one in arrays:
-            digest.update(np.ascontiguousarray(one))
+            digest.update(one.tobytes())
         return digest.hexdigest()[:12]
 
     def raw(self, triplets: Sequence[Triplet], pairs: Pairs, start: Level = "exact") -> tuple[list[Level], Array]:
