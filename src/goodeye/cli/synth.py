@@ -439,10 +439,11 @@ def synth_export(
     """
     from goodeye.runfolder import RunFolder
     from goodeye.synth.export import export
-    from goodeye.synth.score import examples, read_picks
+    from goodeye.synth.score import ON_RECORD, examples, read_picks
     from goodeye.synth.sources import read_categories
 
-    about = RunFolder(run).config() | {"thresholds": read_picks(run)["picking"]}
+    about = {name: value for name, value in RunFolder(run).config().items() if name not in ON_RECORD}
+    about["thresholds"] = read_picks(run)["picking"]
     counts = export(examples(run, boxes), out, formats, categories=read_categories(join) if join else None, about=about)
     say(f"{counts['images']} pictures with {counts['annotations']} labelled things are in {out}.")
     write_json(json, counts)
