@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
+from urllib.parse import quote
 
 import pytest
 from fastapi.routing import APIRoute
@@ -12,8 +13,9 @@ from PIL import Image
 from sqlalchemy import func, select
 from starlette.testclient import TestClient
 
-from goodeye.ledger.asks import Ask
+from goodeye.ledger.asks import Ask, Person
 from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.rows import VerdictRow
 from goodeye.ledger.schema import Comparison
 from goodeye.review.app import Settings, create_app
 from goodeye.review.auth import Guard, Limit
@@ -260,6 +262,84 @@ def test_a_hostile_title_is_only_text(ledger: Ledger, browser: Start, title: str
         assert title not in text or title.startswith("{{")
         assert "<img src=x>" not in text and ">49<" not in text
     assert ada.desk()[0]["title"] == title  # as JSON, which the page sets as text
+
+
+HOSTILE = "<img src=x onerror=alert(1)>\"' onload=y {{ 7 * 7 }}"
+
+
+def test_whatever_is_on_record_is_only_text(ledger: Ledger, browser: Start) -> None:
+    """Names of briefs, judges, axes and voters, reasons, failures and commands, as an import may bring them."""
+    said = VerdictRow(judge=HOSTILE, version=HOSTILE, label=HOSTILE, scores={HOSTILE: 0.5}, failures=[HOSTILE])
+    for run in range(2):
+        run_id = ledger.start_run(HOSTILE, {HOSTILE: HOSTILE}, seed=run)
+        brief = ledger.add_brief(run_id, HOSTILE, {"title": HOSTILE, "prompt": HOSTILE + "."})
+        detail = {"path": HOSTILE, "boxes": [{"name": HOSTILE, "bbox": [0, 0, 1, 1]}, {"name": "x", "bbox": HOSTILE}]}
+        attempt = ledger.record_attempt(brief, 0, 1, 0, Image.new("RGB", (8, 8), (run, 0, 0)), [said], detail=detail)
+        ledger.pick(brief, 0, attempt, False, HOSTILE)
+        ledger.vote(attempt, HOSTILE, HOSTILE, {HOSTILE: 1.0})
+    ledger.compare(1, 2, HOSTILE, HOSTILE, "left")
+    catch_up(ledger)
+    ada = browser("Ada")
+    (ask,) = ada.desk()
+    ada.call("/api/answers", ask=ask["id"], outcome="flagged", note=HOSTILE)
+    ada.call("/api/aside", person=HOSTILE, aside=True, why=HOSTILE)
+    told = ""
+    for page in ("/look", "/look/1", "/look/2", "/runs", "/runs/1", "/standing", f"/look?job={quote(HOSTILE)}"):
+        opened = ada.client.get(page)
+        assert opened.status_code == 200 and "<img src=x" not in opened.text and ">49<" not in opened.text, page
+        assert not re.search(r"<[^>]*\s(onload|onerror)=", re.sub(r'"[^"]*"', '""', opened.text)), page
+        told += opened.text
+    assert told.count("&lt;img src=x") >= 20
+
+
+def test_a_name_that_is_refused_is_only_text(browser: Start) -> None:
+    answer = browser("", password="correct horse").sign_in('"><script>x</script>', password="wrong")
+    assert answer.status_code == 400 and "<script>x" not in answer.text  # type: ignore[attr-defined]
+
+
+def test_what_no_database_takes_is_written_out(ledger: Ledger, browser: Start) -> None:
+    """PostgreSQL takes no NUL in a text."""
+    fill(ledger, [0.5])
+    ada = browser("Ada")
+    (ask,) = ada.desk()
+    assert ada.call("/api/answers", ask=ask["id"], outcome="flagged", note="a\0b").status_code == 200
+    assert ada.call("/api/aside", person="Ada", aside=True, why="c\0d").status_code == 200
+    assert ada.call("/api/aside", person="A\0da", aside=True).status_code == 400
+    for field in ("job", "label", "vote", "picked", "sort", "run", "low", "after"):
+        assert ada.client.get(f"/look?{field}=%00x").status_code == 200
+    with reading(ledger) as connection:
+        assert [*connection.scalars(select(Ask.note)), *connection.scalars(select(Person.why))] == ["a\\0b", "c\\0d"]
+
+
+def test_a_damaged_picture_of_the_ledger_is_said(ledger: Ledger, browser: Start) -> None:
+    sha = ledger.attempt(fill(ledger, [0.5])[0]).image_sha
+    ledger.image_path(sha).write_bytes(b"\x89PNG\r\n\x1a\n<script>")
+    answer = browser("Ada").client.get(f"/thumb/{sha}")
+    assert answer.status_code == 404 and answer.json() == {"detail": "That picture is damaged."}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/desk", {"kind": "people"}), ("/api/desk", {"kind": "label", "count": 0}),
+        ("/api/desk", {"kind": "label", "count": 9}), ("/api/desk", {"kind": "label", "count": "1"}),
+        ("/api/desk", {"kind": "label", "person": "Bo"}), ("/api/desk", {}), ("/api/undo", {"ask": 0}),
+        ("/api/undo", {"ask": 2**63}), ("/api/undo", {"ask": True}), ("/api/undo", {"ask": None}),
+        ("/api/aside", {"person": "Ada"}), ("/api/aside", {"person": "Ada", "aside": 1}),
+        ("/api/aside", {"person": "x" * 201, "aside": True}),
+        ("/api/aside", {"person": "Ada", "aside": True, "why": "x" * 501}),
+        ("/api/aside", {"person": "Ada", "aside": True, "decided_by": "Bo"}),
+    ],
+)  # fmt: skip
+def test_malformed_calls_are_refused_and_nothing_is_stored(
+    ledger: Ledger, browser: Start, path: str, body: dict[str, object]
+) -> None:
+    fill(ledger, [0.5])
+    ada = browser("Ada")
+    answer = ada.call(path, **body)
+    assert answer.status_code == 422 and answer.json() == {"detail": "That is not what this call takes."}
+    with reading(ledger) as connection:
+        assert [connection.scalar(select(func.count()).select_from(table)) for table in (Ask, Person)] == [0, 0]
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,7 @@ def test_an_edit_is_scored_by_keys_and_by_pointer(page: Any, ledger: Ledger, opt
         page.keyboard.press("s")
         page.wait_for_timeout(100)
     assert page.locator(".stage.before .frame img").count() == 2 and not page.is_visible("#choices")
+    assert page.locator(".before .when").all_inner_texts() == ["Before", "After"]
     assert page.locator("#scales .scale").count() == 3
     before, after = (page.locator(".frame").nth(place).bounding_box() for place in (0, 1))
     assert before["x"] + before["width"] <= after["x"] + 1

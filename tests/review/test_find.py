@@ -3,9 +3,12 @@
 import io
 import re
 import struct
+import threading
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -13,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from goodeye.ledger.ledger import Ledger
 from goodeye.review.auth import LARGEST_BODY
-from goodeye.review.find import KEPT, LARGEST, Finding, checked, encoded, read
+from goodeye.review.find import AT_ONCE, KEPT, LARGEST, Finding, checked, encoded, read
 from goodeye.review.items import catch_up
 from goodeye.search.ask import Searcher
 from goodeye.search.box import Box
@@ -148,6 +151,16 @@ def test_hostile_words_are_only_text(box: Box, browser: Start) -> None:
     assert read({"q": " a\n b ", "taste": "inf"}).taste is None and read({"taste": "1e9"}).taste == 3
 
 
+def test_a_hostile_file_name_is_only_text(ledger: Ledger, browser: Start) -> None:
+    name = '/shop/<img src=x onerror=alert(1)>"onload=y.png'
+    hit = SimpleNamespace(name=name, caption="", similarity=0.5, beauty=None, alike=1)
+    ada = browser("Ada", finder=SimpleNamespace(has_taste=False, words=lambda *given: [hit]))
+    page = ada.client.get("/look/search?q=x").text
+    (key,) = re.findall(r'href="/look/found/([0-9a-f]{32})"', page)
+    for text in (page, ada.client.get(f"/look/found/{key}").text):
+        assert "<img src=x" not in text and '"onload=y' not in text and "&lt;img src=x" in text
+
+
 # What is sent
 
 
@@ -236,6 +249,23 @@ def test_what_is_kept_is_pixels_and_nothing_else() -> None:
     with Image.open(io.BytesIO(kept)) as opened:
         assert opened.size == (1024, 341) and opened.mode == "RGB" and not opened.getexif()
         assert min(opened.getpixel((9, 9))) > 250, "transparency is white"  # type: ignore[type-var, arg-type]
+
+
+def test_only_two_are_decoded_at_a_time(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, most, meeting = [0], [0], threading.Barrier(2)
+
+    def slow(data: bytes) -> Image.Image:
+        now[0] += 1
+        most[0] = max(most[0], now[0])
+        meeting.wait(timeout=60)
+        now[0] -= 1
+        return checked(data)
+
+    monkeypatch.setattr("goodeye.review.find.checked", slow)
+    finding = Finding(box)
+    with ThreadPoolExecutor(6) as pool:
+        assert len(set(pool.map(lambda _: finding.take("Ada", picture("red")), range(6)))) == 6
+    assert most == [AT_ONCE] == [2]
 
 
 def test_only_so_many_are_kept(box: Box) -> None:

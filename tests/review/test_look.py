@@ -9,6 +9,7 @@ from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.schema import Attempt, Run, now
 from goodeye.review import look
 from goodeye.review.items import catch_up, reading
+from goodeye.review.votes import set_aside
 from review.conftest import fill
 
 SCORES = [0.9, 0.1, 0.55, 0.3]
@@ -100,6 +101,24 @@ def test_one_attempt_and_one_run(ledger: Ledger) -> None:
     for nothing in (look.attempt, look.run):
         with pytest.raises(look.NotThere):
             nothing(ledger, 99)
+
+
+def test_what_people_and_judges_compared_stands_with_both_attempts(ledger: Ledger) -> None:
+    first, second = fill(ledger, [0.5], runs=2)
+    for person, choice in (("Ada", "left"), ("Bo", "left"), ("Cy", "right"), ("Eve", "right")):
+        ledger.compare(first, second, person, "beauty", choice)
+    ledger.compare(second, first, "Dora", "beauty", "similar")
+    ledger.compare(second, first, "clip", "overall", "left", version="1")
+    set_aside(ledger, "Eve", True, "", decided_by="Ada")
+    beside = {"axis": "beauty", "by": "people"}, {"axis": "overall", "by": "clip 1"}
+    assert look.attempt(ledger, first)["compared"] == [
+        {**beside[0], "other": second, "came": {"better": ["Ada", "Bo"], "worse": ["Cy"], "similar": ["Dora"]}},
+        {**beside[1], "other": second, "came": {"worse": ["clip 1"]}},
+    ]
+    assert look.attempt(ledger, second)["compared"] == [
+        {**beside[0], "other": first, "came": {"better": ["Cy"], "worse": ["Ada", "Bo"], "similar": ["Dora"]}},
+        {**beside[1], "other": first, "came": {"better": ["clip 1"]}},
+    ]
 
 
 def test_a_run_of_which_nothing_was_heard_for_an_hour_is_shown_as_stopped(ledger: Ledger) -> None:

@@ -43,6 +43,29 @@ def test_votes_set_aside_count_only_in_their_own_row(ledger: Ledger) -> None:
     assert eve.aside and eve.votes == 4 and eve.why == "the same every time"
 
 
+def test_comparisons_from_elsewhere_rank_runs_and_say_nothing_of_a_screen(ledger: Ledger) -> None:
+    """As an import or `Ledger.compare` leaves them: four of five found the first run better, whatever the one of them
+    said at first; a judge is no person."""
+    first, second = fill(ledger, [0.9], runs=2)
+    ledger.compare(first, second, "hpir voter 1", "beauty", "right")
+    for voter in range(1, 5):
+        ledger.compare(first, second, f"hpir voter {voter}", "beauty", "left")
+    ledger.compare(second, first, "hpir voter 5", "beauty", "left")
+    ledger.compare(first, second, "judge", "beauty", "right", version="1")
+    found = standing(ledger)
+    (ranking,) = found.rankings
+    assert [row[0] for row in ranking.rows] == [1, 2] and [row[4] for row in ranking.rows] == [5, 5]
+    assert (found.decided, found.left_chosen) == (0, None)
+    assert [(one.name, one.comparisons, one.days[-1]) for one in found.people] == [
+        (f"hpir voter {voter}", 1, 1) for voter in range(1, 6)
+    ]
+    for voter in range(1, 5):
+        set_aside(ledger, f"hpir voter {voter}", True, "", decided_by="Ada")
+    found = standing(ledger)
+    assert [row[0] for row in found.rankings[0].rows] == [2, 1]
+    assert [one.comparisons for one in found.people] == [1] * 5
+
+
 def test_steadiness_time_skips_and_flags(ledger: Ledger) -> None:
     from dataclasses import replace
 

@@ -325,7 +325,11 @@ def _pictures(app: FastAPI, review: Review) -> None:
 
     @app.get("/thumb/{sha}")
     def thumb(_seat: OnCall, sha: str) -> Response:
-        return Response(_small(_file(review, sha)), media_type="image/webp", headers={"cache-control": YEAR})
+        try:
+            small = _small(_file(review, sha))
+        except (*find.BROKEN, Image.DecompressionBombError) as error:
+            raise HTTPException(404, "That picture is damaged.") from error
+        return Response(small, media_type="image/webp", headers={"cache-control": YEAR})
 
 
 def _file(review: Review, sha: str) -> Path:

@@ -31,6 +31,7 @@ LONGEST = 500  # characters of a question
 FORMATS = ("PNG", "JPEG", "WEBP")  # of what may be sent: the fewer decoders, the better
 LARGEST = 12 * 2**20  # bytes of it
 MOST_PIXELS = 64_000_000  # more is refused by its header, before anything is decoded
+AT_ONCE = 2  # pictures decoded at a time: one of the most pixels takes a quarter of a gigabyte
 SIDE = 1024  # pixels of its long side as it is kept; the index's models look at fewer
 KEPT = 64  # pictures sent that are remembered, in memory and no longer than the process
 REMEMBERED = 20_000  # names found that may be shown
@@ -104,6 +105,7 @@ class Finding:
     found: OrderedDict[str, str] = field(default_factory=OrderedDict)  # key -> name in the index
     sent: OrderedDict[tuple[str, str], bytes] = field(default_factory=OrderedDict)  # person, key -> WebP of our making
     lock: threading.Lock = field(default_factory=threading.Lock)
+    decoding: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(AT_ONCE))
 
     def ask(self, ledger: Ledger, person: str, question: Question) -> list[dict[str, Any]]:
         """The answer, best first. Raises BadInput for what cannot be asked."""
@@ -140,7 +142,8 @@ class Finding:
 
     def take(self, person: str, data: bytes) -> str:
         """Keeps a picture that someone sent, decoded and encoded anew; returns its key. Raises BadInput."""
-        picture, key = encoded(checked(data), SIDE), secrets.token_urlsafe(16)
+        with self.decoding:
+            picture, key = encoded(checked(data), SIDE), secrets.token_urlsafe(16)
         with self.lock:
             _remember(self.sent, (person, key), picture, KEPT)
         return key

@@ -2,17 +2,19 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-from sqlalchemy import Connection, Select, case, func, select, tuple_
+from sqlalchemy import Connection, Select, case, func, or_, select, tuple_
 
 from goodeye.ledger.asks import Ask, Item, Person
 from goodeye.ledger.ledger import Ledger
-from goodeye.ledger.schema import Attempt, Brief, Image, Pick, Run, Verdict, Vote, now
+from goodeye.ledger.schema import Attempt, Brief, Comparison, Image, Pick, Run, Verdict, Vote, now
+from goodeye.ledger.sql import storable
 from goodeye.review.items import JUDGED_TO, reading
 from goodeye.review.votes import LABELS, pictures_of
 
@@ -29,6 +31,7 @@ SORTS = {  # name in the address -> (column, high first, name for people)
 AGAINST = 0.5  # the share of votes against the judge from which people disagree with it
 PICKED = ("kept", "rejected", "none")
 NEITHER, ANY = "none", "any"
+PEOPLE, CAME = "people", ("better", "worse", "similar")  # who compared, and what came of it
 
 
 class NotThere(LookupError):
@@ -75,10 +78,10 @@ def read(given: Mapping[str, str]) -> Asked:
     """What an address asks for; whatever makes no sense in it is left out."""
     run, sort, picked = given.get("run", ""), given.get("sort", ""), given.get("picked", "")
     return Asked(
-        job=given.get("job", "")[:40],
+        job=storable(given.get("job", "")[:40]),
         run=int(run) if re.fullmatch(r"[1-9][0-9]{0,17}", run) else 0,
-        label=given.get("label", "")[:40],
-        vote=given.get("vote", "")[:40],
+        label=storable(given.get("label", "")[:40]),
+        vote=storable(given.get("vote", "")[:40]),
         picked=picked if picked in PICKED else "",
         low=number_in(given.get("low", "")),
         high=number_in(given.get("high", "")),
@@ -173,6 +176,8 @@ def attempt(ledger: Ledger, number: int) -> dict[str, Any]:
         votes = connection.execute(select(Vote).where(Vote.attempt_id == number).order_by(Vote.id))
         flags = connection.execute(select(Ask).where(Ask.attempt_id == number, Ask.outcome == "flagged"))
         picks = connection.execute(select(Pick.kept, Pick.why).where(Pick.attempt_id == number))
+        either = or_(Comparison.left_attempt == number, Comparison.right_attempt == number)
+        compared = connection.execute(select(Comparison).where(either).order_by(Comparison.id))
         one = pictures[number]
         size = connection.execute(select(Image.width, Image.height).where(Image.sha256 == one["image"])).first()
         return {
@@ -183,6 +188,7 @@ def attempt(ledger: Ledger, number: int) -> dict[str, Any]:
             "highest": JUDGED_TO.get(one["job"], 1),
             "verdicts": verdicts.mappings().all(),
             "votes": [{**row, "aside": row["person"] in aside} for row in votes.mappings()],
+            "compared": _compared(number, compared.mappings(), aside),
             "flags": flags.mappings().all(),
             "picks": picks.mappings().all(),
         }
@@ -196,6 +202,24 @@ def _boxes(given: Any) -> list[dict[str, Any]]:
 
 def _is_box(sides: Any) -> bool:
     return isinstance(sides, list) and len(sides) == 4 and all(isinstance(one, int | float) for one in sides)
+
+
+def _compared(number: int, rows: Iterable[Mapping[Any, Any]], aside: Collection[str]) -> list[dict[str, Any]]:
+    """On each axis and against each other attempt, who found this one better, worse or similar: people together, each
+    judge apart. Whoever is set aside is left out."""
+    found: dict[tuple[str, int, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if row["person"] in aside:
+            continue
+        left = row["left_attempt"] == number
+        came = "similar" if row["choice"] == "similar" else "better" if (row["choice"] == "left") == left else "worse"
+        by = PEOPLE if row["person"] else f"{row['judge']} {row['version'] or ''}".strip()
+        other = row["right_attempt" if left else "left_attempt"]
+        found[row["axis"], other, by][came].append(row["person"] or by)
+    return [
+        {"axis": axis, "other": other, "by": by, "came": {name: said[name] for name in CAME if said[name]}}
+        for (axis, other, by), said in sorted(found.items())
+    ]
 
 
 def runs(ledger: Ledger, most: int = 200) -> list[dict[str, Any]]:

@@ -80,7 +80,7 @@ class Standing:
     alpha: float | None
     agreed_on: int
     judges: tuple[JudgeStanding, ...]
-    left_chosen: Interval | None  # of the decided comparisons, the share in which the left of the screen was chosen
+    left_chosen: Interval | None  # of those decided here, the share in which the left of the screen was chosen
     decided: int
     rankings: tuple[AxisRanking, ...]
     promised: tuple[Promised, ...]
@@ -96,13 +96,14 @@ def standing(ledger: Ledger) -> Standing:
         counted = [vote for vote in votes if vote.person not in out]
         judged = connection.execute(select(Item.attempt_id, Item.label).where(Item.votes > 0))
         labels = {one.attempt_id: one.label for one in judged}
-        people = _people(connection, votes, labels, aside)
+        compared = _compared(connection)
+        people = _people(connection, votes, compared, labels, aside)
         judges = _judges(connection, counted)
         promises = promised(connection, counted)
-        compared = _compared(connection, out)
+    compared = [one for one in compared if one.person not in out]
     items = _counts([vote for vote in counted if vote.label != SCORED])
     alpha = krippendorff_alpha(items)
-    left = [(one.choice == "left") != one.swapped for one in compared if one.choice != "similar"]
+    left = [(one.choice == "left") != one.swapped for one in compared if one.here and one.choice != "similar"]
     return Standing(
         people=tuple(people),
         votes=len(counted),
@@ -139,7 +140,11 @@ def _counts(votes: Sequence[Any]) -> np.ndarray[Any, Any]:
 
 
 def _people(
-    connection: Connection, votes: Sequence[Any], labels: dict[int, str], aside: dict[str, Any]
+    connection: Connection,
+    votes: Sequence[Any],
+    compared: Sequence[Any],
+    labels: dict[int, str],
+    aside: dict[str, Any],
 ) -> list[PersonStanding]:
     answers = connection.execute(
         select(Ask.person, Ask.kind, Ask.outcome, Ask.answered, Ask.seconds, Ask.repeat_of).where(
@@ -147,18 +152,19 @@ def _people(
         )
     ).all()
     outcomes = Counter((one.person, one.outcome) for one in answers)
-    compared = Counter(one.person for one in answers if one.kind == "compare" and one.outcome == "answered")
-    days, seconds = _days(votes, answers), _seconds(answers)
+    pairs = Counter(one.person for one in compared)
+    days, seconds = _days([*votes, *compared]), _seconds(answers)
     repeats, steady = _repeats(connection)
     given: dict[str, list[Any]] = defaultdict(list)
     for vote in votes:
         given[vote.person].append(vote)
-    names = sorted({*given, *(one.person for one in answers)}, key=lambda name: (-len(given[name]), name))
+    there = {*given, *pairs, *(one.person for one in answers)}
+    names = sorted(there, key=lambda name: (-len(given[name]), -pairs[name], name))
     return [
         PersonStanding(
             name=name,
             votes=len(given[name]),
-            comparisons=compared[name],
+            comparisons=pairs[name],
             days=days[name],
             seconds=float(np.median(seconds[name])) if seconds[name] else None,
             skipped=outcomes[name, "skipped"],
@@ -179,15 +185,13 @@ def _share(same: Sequence[bool]) -> float | None:
     return sum(same) / len(same) if same else None
 
 
-def _days(votes: Sequence[Any], answers: Sequence[Any]) -> dict[str, tuple[int, ...]]:
+def _days(said: Sequence[Any]) -> dict[str, tuple[int, ...]]:
     today = now().date()
     counts: dict[str, list[int]] = defaultdict(lambda: [0] * DAYS)
-    moments = [(vote.person, vote.created) for vote in votes]
-    moments += [(one.person, one.answered) for one in answers if one.kind == "compare" and one.outcome == "answered"]
-    for person, moment in moments:
-        ago = (today - moment.date()).days
+    for one in said:
+        ago = (today - one.created.date()).days
         if 0 <= ago < DAYS:
-            counts[person][DAYS - 1 - ago] += 1
+            counts[one.person][DAYS - 1 - ago] += 1
     found: dict[str, tuple[int, ...]] = defaultdict(lambda: (0,) * DAYS)
     found.update({person: tuple(row) for person, row in counts.items()})
     return found
@@ -254,26 +258,37 @@ def _judges(connection: Connection, votes: Sequence[Any]) -> list[JudgeStanding]
 # Comparisons
 
 
-def _compared(connection: Connection, out: set[str]) -> list[Any]:
-    """Every comparison that a person made here and that counts, with the runs of its two sides."""
+def _compared(connection: Connection) -> list[Any]:
+    """The last word of each person on each pair and axis, with the runs of its two sides, and whether it was said
+    `here`: of one that was taken in from elsewhere nobody knows on which side of a screen what was."""
     left, right, left_brief, right_brief = aliased(Attempt), aliased(Attempt), aliased(Brief), aliased(Brief)
     query = (
         select(
             Comparison.axis,
             Comparison.choice,
             Comparison.swapped,
+            Comparison.person,
+            Comparison.created,
+            Comparison.left_attempt,
+            Comparison.right_attempt,
+            Ask.id.is_not(None).label("here"),
             left_brief.run_id.label("left_run"),
             right_brief.run_id.label("right_run"),
             left_brief.key.label("brief"),
-            Ask.person,
         )
-        .join(Ask, Ask.comparison_id == Comparison.id)
+        .outerjoin(Ask, Ask.comparison_id == Comparison.id)
         .join(left, Comparison.left_attempt == left.id)
         .join(right, Comparison.right_attempt == right.id)
         .join(left_brief, left.brief_id == left_brief.id)
         .join(right_brief, right.brief_id == right_brief.id)
+        .where(Comparison.person.is_not(None))
+        .order_by(Comparison.id)
     )
-    return [one for one in connection.execute(query) if one.person not in out]
+    last = {
+        (one.person, frozenset((one.left_attempt, one.right_attempt)), one.axis): one
+        for one in connection.execute(query)
+    }
+    return list(last.values())
 
 
 def _rankings(compared: Sequence[Any]) -> list[AxisRanking]:

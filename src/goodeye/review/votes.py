@@ -14,6 +14,7 @@ from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.opinions import ASIDE, store_comparison, store_vote
 from goodeye.ledger.rows import HIGHEST, SCORED
 from goodeye.ledger.schema import Attempt, Brief, Comparison, Run, Shown, Vote, now
+from goodeye.ledger.sql import storable
 from goodeye.review.items import SCALES, reading, refresh, writing
 from goodeye.review.queue import open_ask
 
@@ -54,7 +55,7 @@ def answer(
         values: dict[str, Any] = {
             "outcome": outcome,
             "answered": now(),
-            "note": note[:LONGEST_NOTE],
+            "note": storable(note)[:LONGEST_NOTE],
             "seconds": min(max(seconds, 0.0), LONGEST) if math.isfinite(seconds) else 0.0,
         }
         if outcome == "answered":
@@ -151,12 +152,12 @@ def undo(ledger: Ledger, person: str, ask_id: int) -> int:
 
 def set_aside(ledger: Ledger, name: str, aside: bool, why: str, decided_by: str) -> None:
     """Sets a person's votes aside, or counts them again. Nothing is deleted; their pictures are asked of others."""
-    values = {"aside": aside, "why": why[:LONGEST_NOTE], "decided_by": decided_by, "decided": now()}
+    name = storable(name)
+    values = {"aside": aside, "why": storable(why)[:LONGEST_NOTE], "decided_by": decided_by, "decided": now()}
     with writing(ledger) as connection:
         if connection.scalar(select(Person.name).where(Person.name == name)) is None:
-            known = connection.scalar(select(Vote.id).where(Vote.person == name).limit(1))
-            known = known or connection.scalar(select(Ask.id).where(Ask.person == name).limit(1))
-            if known is None:
+            said = (select(one.id).where(one.person == name).limit(1) for one in (Vote, Ask, Comparison))
+            if all(connection.scalar(query) is None for query in said):
                 raise BadInput(f"Nobody called {name!r} has voted.")
             connection.execute(insert(Person).values(name=name, **values))
         else:

@@ -167,7 +167,7 @@ export function showBrief(ask) {
   brief.hidden = !ask;
   if (!ask) return;
   document.getElementById("title").textContent = ask.title;
-  document.getElementById("prompt").textContent = ask.prompt;
+  document.getElementById("prompt").textContent = ask.prompt === ask.title ? "" : ask.prompt;
   const product = document.getElementById("product");
   product.parentElement.hidden = !ask.product;
   if (ask.product) product.src = `/image/${ask.product}`;

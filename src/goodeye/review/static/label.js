@@ -68,12 +68,12 @@ function frame(ask, place) {
 }
 
 function beforeAndAfter(ask) {
-  const both = [[ask.images[0], "Edited"]];
+  const both = [[ask.images[0], "After"]];
   if (ask.product) both.unshift([ask.product, "Before"]);
   return both.map(([sha, word]) => {
     const box = document.createElement("div");
     box.className = "frame";
-    box.append(picture(sha, `${word}: ${ask.title}`));
+    box.append(picture(sha, `${word}: ${ask.title}`), words(word, "when"));
     return box;
   });
 }
