@@ -71,6 +71,14 @@ def test_a_taste_is_learned_from_scores_and_found_by_the_index(tmp_path):
     assert np.corrcoef(got, vectors[others] @ hidden)[0, 1] > 0.98
 
 
+def test_a_ledger_that_was_moved_is_known_by_its_files_own_names(tmp_path):
+    files = [f"{row:064x}.png" for row in range(20)]
+    folder = index_of(tmp_path / "i", units(20, 4), names=[f"/before/images/{file}" for file in files])
+    votes = {f"{tmp_path}/images/{file}": row for row, file in enumerate(files)}
+    fitted = fit_taste(folder, table(tmp_path / "v.csv", {**votes, f"{tmp_path}/images/gone.png": 1}))
+    assert (fitted.count, fitted.missing) == (20, [f"{tmp_path}/images/gone.png"])
+
+
 def test_votes_count_by_their_number(tmp_path):
     folder = index_of(tmp_path / "i", units(30, 4))
     rows = {str(row): "9,1" if row % 2 else "2,8" for row in range(30)}

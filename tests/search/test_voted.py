@@ -178,6 +178,7 @@ def test_what_cannot_be_used_is_left_out_or_said(place, tmp_path):
         voted_pairs(index, clip, [long, strange])
     with pytest.raises(BadInput, match="6 choices of people are fewer than a batch of 7"):
         run(place, tmp_path / "run", batch=7)
+    assert not list((tmp_path / "run").rglob("*.json"))  # with more choices the same line works
     said, index = read_preferences(place / "ledger").said, Index(place / "index")
     assert align(index, clip, None, tmp_path / "no", preferred=said, config=FEW, cpu=True).queries == 6
     with pytest.raises(BadInput, match="has no taste"):

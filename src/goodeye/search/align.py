@@ -216,29 +216,22 @@ def align(
     if head is None and (preferred is None or watched):
         raise BadInput(
             f"{index.folder} has no taste. Fit one by `goodeye search fit-taste`, or learn from --votes with "
-            "--no-guard --watched 0."
+            "--no-guard --watched 0, and give them again with --resume."
         )
     taste = np.zeros(clip.dimensions, np.float32) if head is None else head
     before = fingerprint(clip.model)
 
     def make() -> tuple[Grids, int]:
         if preferred is not None:
-            return voted_pairs(index, clip, preferred), len(preferred)
+            return _enough(voted_pairs(index, clip, preferred), config, "choices of people"), len(preferred)
         asked = queries
         if asked is None:
             own = list((learned_from if captioned is None else captions_of(index)).values())
             asked = from_model(model, own, count, config.seed) if model else from_captions(own, count, config.seed)
-        return make_grids(index, clip, taste, asked, rewrite, config), len(asked)
+        return _enough(make_grids(index, clip, taste, asked, rewrite, config), config, "queries"), len(asked)
 
     with _main_process_first(cpu):
         grids, asked = _grids(out / "queries.json", make, again=is_main(cpu) and not resume)
-    if len(grids.queries) < config.batch:
-        what, more = ("queries", "Give more in a file, index pictures with captions")
-        if preferred is not None:
-            what, more = ("choices of people", "Ask for more")
-        raise BadInput(
-            f"{len(grids.queries)} {what} are fewer than a batch of {config.batch}. {more}, or lower --batch."
-        )
     watch = Watch(told, clip, taste, watched, config.taste) if watched else None
     guard = Guard(watch.look, out / "samples", limits) if watch and config.guard else None
     words = list(learned_from.values())
@@ -314,6 +307,14 @@ def _grids(path: Path, make: Callable[[], tuple[Grids, int]], again: bool) -> tu
         return grids, found["asked"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise BadInput(f"{path} is damaged ({error}). Start the run in another folder.") from error
+
+
+def _enough(grids: Grids, config: Align, what: str) -> Grids:
+    """The grids, which are not kept where they are fewer than a batch: with more the same line works."""
+    if len(grids.queries) >= config.batch:
+        return grids
+    more = "Give more in a file, index pictures with captions" if what == "queries" else "Ask for more"
+    raise BadInput(f"{len(grids.queries)} {what} are fewer than a batch of {config.batch}. {more}, or lower --batch.")
 
 
 def make_grids(

@@ -14,9 +14,11 @@ index as it was before. Rows behind ROWS are searched exactly; so is the whole i
 
 import json
 import mmap
+import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,8 @@ from goodeye.search.vectors import Vectors
 CARD, VECTORS, ROWS, ENDS = "index.json", "vectors.f32", "rows.jsonl", "rows.i64"
 GROUPS, REMOVED, HEAD = "groups.i64", "removed.npy", "taste.safetensors"
 SAMPLE = 1024  # rows by which the spread of similarities and beauty over the index is judged
+
+HASHED = re.compile(r"[0-9a-f]{64}")  # a file of a ledger's own, without its ending
 
 Ints = np.ndarray[Any, Any]
 
@@ -48,6 +52,17 @@ class Card:
     def write(self, folder: Path) -> None:
         """Writes index.json, whole or not at all."""
         write_bytes(folder / CARD, (json.dumps(asdict(self), indent=1) + "\n").encode())
+
+
+def own_name(name: str) -> str:
+    """A ledger's own file by its last part, a hash: a ledger may be moved or copied. Any other as it is."""
+    path = PurePath(name)
+    return path.name if HASHED.fullmatch(path.stem) else name
+
+
+def with_own(names: Mapping[str, int]) -> dict[str, int]:
+    """An index's names, and beside them a ledger's files by their own names alone."""
+    return {own_name(name): row for name, row in names.items()} | dict(names)
 
 
 def read_card(folder: str | Path) -> Card:

@@ -18,7 +18,7 @@ from goodeye.judging.aesthetic import AestheticHead
 from goodeye.judging.metrics import Interval, bootstrap, spearman
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.training import is_ledger, taste_table
-from goodeye.search.index import Card, open_index
+from goodeye.search.index import Card, open_index, own_name, with_own
 from goodeye.search.vectors import Vector, Vectors
 from goodeye.tables import Row, read_table
 
@@ -114,7 +114,7 @@ def fit_taste(
             taste_table(opened, votes)
             return fit_taste(folder, votes, column=column, out=out)
     index = open_index(folder)
-    known = index.names()
+    known = with_own(index.names())
     listed = [(row, known.get(_name(row, known))) for row in read_table(Path(table))]
     rows = np.array([number for _, number in listed if number is not None], dtype=np.int64)
     missing = [_name(row, known) for row, number in listed if number is None]
@@ -145,11 +145,12 @@ def fit_taste(
 
 
 def _name(row: Row, known: dict[str, int]) -> str:
-    """The row's picture as the index names it: as the table writes it, or by its full path."""
+    """The row's picture as the index names it: as the table writes it, by its full path, or as a ledger's own file."""
     cell = row.cells.get("image")
     if cell is None:
         return row.name
-    return cell.name if cell.name in known or cell.path is None else str(cell.path.resolve())
+    whole = cell.name if cell.path is None else str(cell.path.resolve())
+    return next((name for name in (cell.name, whole, own_name(cell.name)) if name in known), whole)
 
 
 def _scores(rows: Sequence[Row], table: Path, column: str) -> tuple[Numbers, Numbers]:

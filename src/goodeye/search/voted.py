@@ -6,9 +6,8 @@ of its pictures one by one, for people said nothing of them. A single picture is
 pairs alike, as the columns and the rows of the ordered grid do; where people disagree, each one's word is a pair.
 """
 
-import re
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,13 +17,11 @@ from goodeye.errors import BadInput
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.training import Preference, Preferences, preferences
 from goodeye.search.embed import embed_texts, token_count, token_limit
-from goodeye.search.index import Index
+from goodeye.search.index import Index, own_name, with_own
 from goodeye.search.ranked import Grids
 
 if TYPE_CHECKING:
     from goodeye.judging.clip import Clip
-
-HASHED = re.compile(r"[0-9a-f]{64}")  # a file of a ledger's own, without its ending
 
 
 def read_preferences(ledger: str | Path, images: str | Path | None = None, runs: Collection[int] = ()) -> Preferences:
@@ -43,8 +40,7 @@ def voted_pairs(index: Index, clip: "Clip", preferred: Sequence[Preference]) -> 
     Left out are choices on pictures that the index does not have, and on queries that the model cannot read whole.
     Similarities of the start model are taken from the index's own embeddings. Raises BadInput where none is left.
     """
-    names = index.names()
-    known = {_own(name): row for name, row in names.items()} | names
+    known = with_own(index.names())
     kept = list[tuple[str, list[list[int]]]]()
     for one in preferred:
         both = [_rows(side, known) for side in (one.better, one.worse)]
@@ -69,13 +65,9 @@ def voted_pairs(index: Index, clip: "Clip", preferred: Sequence[Preference]) -> 
     return Grids(queries, queries, rows.reshape(len(kept), -1), torch.from_numpy(reference))
 
 
-def _own(name: str) -> str:
-    """A ledger's own file by its last part, a hash: a ledger may be moved or copied. Any other as it is."""
-    path = PurePath(name)
-    return path.name if HASHED.fullmatch(path.stem) else name
-
-
 def _rows(side: Sequence[Sequence[str]], known: Mapping[str, int]) -> list[int]:
     """The rows of all of a side's pictures; none where one is lacking."""
-    found = [next((known[one] for name in names for one in (name, _own(name)) if one in known), -1) for names in side]
+    found = [
+        next((known[one] for name in names for one in (name, own_name(name)) if one in known), -1) for names in side
+    ]
     return [] if -1 in found else found
