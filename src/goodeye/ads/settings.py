@@ -123,7 +123,7 @@ class Budget:
     lr: float = 1e-3  # learning rate
     rank: int = 16  # of LoRA
     reuse: int = 2  # gradient steps that the latents of one rollout serve
-    beta_cc: float = 0.03  # weight of Consistent Condition
+    beta_cc: float = 0.02  # weight of Consistent Condition
     beta_kl: float = 3e-4  # weight of KL, which sums over many more numbers
     briefs: int = 512  # of the showroom's own, from worlds on which no proof measures
 
