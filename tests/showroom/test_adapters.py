@@ -12,7 +12,7 @@ from goodeye.ads.retrain import DONE, Retrained
 from goodeye.ads.settings import Budget
 from goodeye.errors import BadInput
 from goodeye.judging.protocol import fingerprint
-from goodeye.modelset import Models, resolve, shipped_adapters
+from goodeye.modelset import SHOWROOM, Models, resolve, shipped_adapters
 from goodeye.showroom import adapters
 
 WEIGHTS = {"unet.a.lora_A.weight": torch.linspace(-1, 1, 24).view(4, 6)}
@@ -83,3 +83,13 @@ def test_what_a_row_comes_to_is_no_matter_of_the_oracle() -> None:
     for module in (adapters, goodeye.ads.align, goodeye.ads.retrain, goodeye.ads.watch):
         source = Path(str(module.__file__)).read_text()
         assert not re.search(r"^\s*(from|import) .*oracle|the_oracle\(", source, re.MULTILINE), module.__name__
+
+
+@pytest.mark.parametrize("row", ["refl", "rfft_none", "rfft_cc"])
+def test_what_ships_belongs_to_the_shipped_unet_and_changes_it(row: str) -> None:
+    folder = SHOWROOM / "align" / row
+    plain, tuned = Models(resolve("showroom")).unet, Models(resolve(f"showroom+{row}")).unet
+    assert f"| generator | {fingerprint(plain)} |" in (folder / "README.md").read_text()
+    assert sum(file.stat().st_size for file in folder.rglob("*.safetensors")) < adapters.MOST_BYTES
+    changed = [not torch.equal(one, two) for one, two in zip(plain.parameters(), tuned.parameters(), strict=True)]
+    assert 0 < sum(changed) < len(changed)
