@@ -7,7 +7,7 @@ run needs, so the process may be killed at any moment.
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import monotonic
@@ -110,7 +110,7 @@ def make(
         studio = _studio(models, begun.command, inspector)
         _require_promise_for(studio, begun.promise, begun.command.promise)
         _require_rule_for(studio, begun.early, begun.threshold)
-        with Ledger.open(_where_it_was(begun.ledger, ledger)) as book, _on_record(book, begun.run):
+        with Ledger.open(_where_it_was(begun.ledger, ledger)) as book, book.on_record(begun.run):
             book.resume_run(begun.run)
             folder.mend_metrics()
             return _run(begun, studio, folder, book, progress)
@@ -128,7 +128,7 @@ def make(
     _require_rule_for(studio, rule, passing)
     with Ledger.open(_place(ledger)) as book:
         run = book.start_run(JOB, asdict(command), seed)
-        with _on_record(book, run):
+        with book.on_record(run):
             begun = Begun(
                 run=run,
                 ledger=book.where,
@@ -186,18 +186,6 @@ def _where_it_was(stored: str, ledger: str | Path | None) -> str:
     if "://" not in named:
         raise BadInput(f"The run is in the ledger {stored}. Name it again with its password, in GOODEYE_LEDGER.")
     return named
-
-
-@contextmanager
-def _on_record(ledger: Ledger, run: int) -> Iterator[None]:
-    """However the run ends, the ledger says how."""
-    try:
-        yield
-    except BaseException:
-        with suppress(BadInput):
-            ledger.finish_run(run, "stopped")
-        raise
-    ledger.finish_run(run, "done")
 
 
 def _run(begun: Begun, studio: _Studio, folder: RunFolder, ledger: Ledger, progress: bool) -> Result:
