@@ -45,6 +45,16 @@ def test_parquet_with_paths_and_with_bytes(folder):
     assert second.cells["image"].open().mode == "RGBA" and "product" not in second.cells
 
 
+def test_an_image_column_is_the_image_whatever_file_name_says(folder):
+    data = (folder / "green.png").read_bytes()
+    pq.write_table(pa.Table.from_pylist([{"image": data, "file_name": "gone.png"}]), folder / "x.parquet")
+    (folder / "x.csv").write_text("image,file_name\nred.png,gone.png\n")
+    assert [row.cells["image"].open().mode for file in ("x.parquet", "x.csv") for row in read_table(folder / file)] == [
+        "RGBA",
+        "RGB",
+    ]
+
+
 def test_broken_bytes_are_named_by_their_row(folder):
     pq.write_table(pa.Table.from_pylist([{"image": b"not a picture"}]), folder / "x.parquet")
     (row,) = read_table(folder / "x.parquet")

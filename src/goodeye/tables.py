@@ -97,7 +97,7 @@ def read_table(path: Path, columns: Collection[str] | None = None) -> Iterator[R
     records = _parquet(path, columns) if path.suffix.lower() == ".parquet" else _csv(path)
     for number, record in enumerate(records, start=1):
         name = f"{path.name} row {number}"
-        fields = {_column(column): value for column, value in record.items()}
+        fields = {_column(column, record): value for column, value in record.items()}
         cells = {key: _cell(fields[key], path.parent, name) for key in ("image", "product") if key in fields}
         words = {key: str(value).strip() for key, value in fields.items() if key not in cells and value is not None}
         yield Row(name, {key: cell for key, cell in cells.items() if cell is not None}, words)
@@ -127,23 +127,24 @@ def _parquet(path: Path, columns: Collection[str] | None) -> Iterator[dict[str, 
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
             _need_image(path, names)
-            wanted = [name for name in names if columns is None or _column(name) in columns]
+            wanted = [name for name in names if columns is None or _column(name, names) in columns]
             for batch in file.iter_batches(batch_size=64, columns=wanted):
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise BadInput(f"{path} is not a readable Parquet file. Write it again, or give a CSV.") from error
 
 
-def _need_image(path: Path, names: Iterable[str]) -> None:
-    found = [_column(name) for name in names]
+def _need_image(path: Path, names: Collection[str]) -> None:
+    found = [_column(name, names) for name in names]
     if "image" not in found:
         listed = ", ".join(found) or "none"
         raise BadInput(f"{path} has no column named image (its columns: {listed}). Add one with the pictures' paths.")
 
 
-def _column(name: str) -> str:
+def _column(name: str, among: Iterable[str]) -> str:
+    """The column's name as it is read: file_name is the image where no column is called so."""
     name = name.strip().lower()
-    return "image" if name == "file_name" else name
+    return "image" if name == "file_name" and not any(one.strip().lower() == "image" for one in among) else name
 
 
 def _cell(value: Any, folder: Path, name: str) -> Cell | None:
