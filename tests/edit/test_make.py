@@ -154,3 +154,28 @@ def test_a_benchmark_is_edited_whole_and_gone_on_with(toml, tmp_path, capsys):
     assert main([*line[:2], str(tmp_path / "empty"), *line[3:]]) == 2 and "prompt.json" in capsys.readouterr().err
     assert main([*line[:2], str(root / "x" / "a" / "10_0.png"), *line[3:]]) == 2
     assert "the instruction is empty" in capsys.readouterr().err
+
+
+def test_a_stopped_call_goes_on_in_the_ledger_where_it_was_and_in_no_other(toml, photo, tmp_path, ledger, monkeypatch):
+    """Runs of every ledger are counted from 1: the number alone does not tell whose it is."""
+    editor, given = load_editor(Models(resolve(toml))), {"n": 2, "batch": 1, "settings": Settings(size=32, steps=1)}
+    with Ledger.open(ledger) as book:
+        others = book.start_run("ads", {"of": "somebody else"}, 0)
+    real = makes.edit_images
+
+    def stopping(*some, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(makes, "edit_images", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        make(photo, "a red shoe", editor, tmp_path / "out", ledger=tmp_path / "first", **given)
+    monkeypatch.setattr(makes, "edit_images", real)
+    with pytest.raises(BadInput, match=r"first, and not on .* Name that one with --ledger"):
+        make(photo, "a red shoe", editor, tmp_path / "out", ledger=ledger, **given)
+    make(photo, "a red shoe", editor, tmp_path / "out", **given)
+    with Ledger.open(tmp_path / "first") as book:
+        (done,) = book.runs("edit")
+        assert done.id == others and done.status == "done" and len(book.attempts(done.id)) == 2
+    with Ledger.open(ledger) as book:
+        (untouched,) = book.runs()
+        assert untouched.id == others and untouched.job == "ads" and not book.attempts(others)

@@ -437,13 +437,13 @@ def synth_export(
         formats: coco, lvis, yolo, qa
         boxes: of the labels: the layouts', or those around the masks that the run has
     """
+    from goodeye.ledger.begun import told_of
     from goodeye.runfolder import RunFolder
     from goodeye.synth.export import export
-    from goodeye.synth.score import ON_RECORD, examples, read_picks
+    from goodeye.synth.score import examples, read_picks
     from goodeye.synth.sources import read_categories
 
-    about = {name: value for name, value in RunFolder(run).config().items() if name not in ON_RECORD}
-    about["thresholds"] = read_picks(run)["picking"]
+    about = told_of(RunFolder(run)) | {"thresholds": read_picks(run)["picking"]}
     counts = export(examples(run, boxes), out, formats, categories=read_categories(join) if join else None, about=about)
     say(f"{counts['images']} pictures with {counts['annotations']} labelled things are in {out}.")
     write_json(json, counts)

@@ -15,6 +15,7 @@ from PIL import Image
 from goodeye.edit.rewards import AXES, Rewards
 from goodeye.errors import BadInput
 from goodeye.judging.protocol import Verdict
+from goodeye.ledger.begun import begun, told_of
 from goodeye.ledger.ledger import Ledger
 from goodeye.runfolder import RunFolder
 
@@ -62,20 +63,12 @@ def opened(
 ) -> Iterator[Book]:
     """The run of this folder on the ledger, begun or gone on with; however it ends, it can be gone on with.
 
-    ledger: a folder or URL; GOODEYE_LEDGER or ./goodeye-ledger if not given. Raises BadInput where the folder was begun
-    otherwise, and where the ledger does not have its run.
+    config: as JSON has it. ledger: a folder or URL; where the run is already, else GOODEYE_LEDGER or ./goodeye-ledger,
+    if not given. Raises BadInput where the folder was begun otherwise, and where the ledger does not have its run.
     """
-    before = folder.config() if folder.holds_a_run() else {}
-    run = before.pop("run", None)
-    if before and before != dict(config):
+    if folder.holds_a_run() and told_of(folder) != dict(config):
         raise BadInput(
             f"{folder.path} was begun with another editor, settings or rewards. Name another folder with --out."
         )
-    with Ledger.open(ledger) as book:
-        if run is None:
-            run = book.start_run(JOB, dict(config), seed)
-            folder.begin({**config, "run": run})
-        else:
-            book.resume_run(run)
-        with book.on_record(run):
-            yield Book(book, run, judge)
+    with begun(folder, JOB, config, ledger, seed) as (book, run):
+        yield Book(book, run, judge)

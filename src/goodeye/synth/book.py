@@ -14,16 +14,16 @@ from typing import Any
 from PIL import Image
 
 from goodeye.diffusion.batch import attempt_seed
-from goodeye.errors import BadInput
 from goodeye.images import open_image
 from goodeye.judging.protocol import Verdict, fingerprint
+from goodeye.ledger.begun import begun, told_of
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import AttemptRow
 from goodeye.runfolder import RunFolder
 from goodeye.synth.describe import Failed
 from goodeye.synth.layout import Layout, layout_of
 from goodeye.synth.pick import Choice
-from goodeye.synth.score import ON_RECORD, claim
+from goodeye.synth.score import claim
 
 JOB, DRAW = "synth", "synth draw"
 CLIS_I, CLIS_L = "clis_i", "clis_l"
@@ -153,34 +153,18 @@ def opened(
     have its run.
     """
     folder = RunFolder(run)
-    before = claim(run, dict(told)).config() if folder.holds_a_run() else {}
-    stored = str(before.get("ledger", ""))
-    if not ledger and "://" not in stored:  # a database's password is not written down
-        ledger = stored
-    with Ledger.open(ledger) as book:
-        if "run" not in before:
-            number = book.start_run(JOB, told, seed)
-            where = book.where if "://" in book.where else str(Path(book.where).resolve())
-            folder.begin({**told, "ledger": where, "run": number})
-        else:
-            number = int(before["run"])
-            if not any(one.id == number and one.command == told for one in book.runs(JOB)):
-                raise BadInput(
-                    f"{run} is on the ledger {stored}, and not on {book.where}. Name that one with --ledger."
-                )
-            book.resume_run(number)
-        with book.on_record(number):
-            yield Book(ledger=book, run=number, seed=seed, versions=versions, evals=evals)
+    if folder.holds_a_run():
+        claim(run, dict(told))
+    with begun(folder, JOB, told, ledger, seed) as (book, number):
+        yield Book(ledger=book, run=number, seed=seed, versions=versions, evals=evals)
 
 
 @contextmanager
 def drawn_by_us(images: Path | None, versions: Mapping[str, str]) -> Iterator[Book | None]:
     """The run of a folder that `goodeye synth draw` wrote, to add what CLIS says; None for any other pictures."""
-    folder = RunFolder(images) if images else None
-    config = folder.config() if folder and folder.holds_a_run() else {}
-    if images is None or config.get("job") != DRAW:
+    told = told_of(RunFolder(images)) if images else {}
+    if images is None or told.get("job") != DRAW:
         yield None
         return
-    told = {name: value for name, value in config.items() if name not in ON_RECORD}
     with opened(images, told, None, int(told["seed"]), versions) as book:
         yield book

@@ -14,6 +14,7 @@ import numpy as np
 from goodeye.atomic import append, mend, read_rows
 from goodeye.errors import BadInput
 from goodeye.images import open_image, to_tensor
+from goodeye.ledger.begun import told_of
 from goodeye.progress import progress
 from goodeye.runfolder import RunFolder
 from goodeye.synth.clis_i import ImageScore
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from goodeye.judging.clip import Clip
 
 SCORES, PICKS = "scores.jsonl", "picks.json"
-ON_RECORD = ("ledger", "run")  # of a config: where the run is on record, which changes nothing in it
 Scorer = Callable[[Sequence[Any], Sequence[Layout]], list[ImageScore]]  # pictures as PIL
 
 
@@ -97,7 +97,7 @@ def claim(out: str | Path, config: dict[str, Any]) -> RunFolder:
     folder = RunFolder(Path(out))
     if not folder.holds_a_run():
         folder.begin(config)
-    elif {name: value for name, value in folder.config().items() if name not in ON_RECORD} != config:
+    elif told_of(folder) != config:
         raise BadInput(f"{out} holds another set, or one by other models. Name another folder.")
     return folder
 
