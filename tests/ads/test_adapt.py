@@ -88,6 +88,27 @@ def test_the_start_comes_back_and_goes_to_the_bit(models, train):
     assert {name for name, p in learns.named_parameters() if p.requires_grad} == wanted
 
 
+def test_the_start_is_the_start_in_half_precision_too(models):
+    """Autocast keeps its copies of weights by parameter, and a swap leaves the parameters in place."""
+    trained = adapt(models, "controlnet")
+    network, text = models.controlnet, models.text_encoder(torch.ones(1, 8, dtype=int)).last_hidden_state
+    inputs = (torch.randn(1, 4, 16, 16), 10, text, torch.ones(1, 3, 32, 32))
+    disturb(network)
+
+    def answers(**more) -> list[torch.Tensor]:
+        with torch.autocast("cpu", torch.bfloat16, **more):
+            now = network(*inputs).mid_block_res_sample
+            with torch.no_grad(), trained.at_start():
+                start = network(*inputs).mid_block_res_sample
+            again = network(*inputs).mid_block_res_sample
+        (slope,) = torch.autograd.grad(again.float().square().sum(), network.conv_in.weight)
+        return [now, start, again, slope]
+
+    found, wanted = answers(), answers(cache_enabled=False)
+    assert all(torch.equal(*pair) for pair in zip(found, wanted, strict=True))
+    assert torch.equal(found[0], found[2]) and not torch.equal(found[0], found[1])
+
+
 def test_the_start_is_no_second_model(models):
     """Beside the networks lie the start's weights and nothing else."""
     trained = adapt(models, "controlnet")

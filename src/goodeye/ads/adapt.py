@@ -74,6 +74,7 @@ class WholeControlNet:
             self._swap()
 
     def _swap(self) -> None:
+        torch.clear_autocast_cache()  # it holds copies by parameter, and would go on with those from before the swap
         for number, parameter in enumerate(self.network.parameters()):
             parameter.data, self.start[number] = self.start[number], parameter.data
 
