@@ -6,7 +6,7 @@ import pytest
 
 from goodeye.atomic import read_rows
 from goodeye.errors import BadInput
-from goodeye.runfolder import RunFolder, going_on
+from goodeye.runfolder import RunFolder, going_on, mark_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,13 @@ def test_damaged_files_are_said_in_one_line(tmp_path):
     with pytest.raises(BadInput, match=r"^\S+ cannot be resumed: its config\.json is damaged\. Start .*\.$"):
         folder.config()
     assert "a.json or b.json" in str(folder.damaged("a.json", "b.json"))
+
+
+def test_a_file_is_marked_by_what_is_in_it(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert mark_of(tmp_path / "a") == {"file": str(tmp_path / "a"), "sha256": "ba7816bf8f01"}  # FIPS 180-2, B.1
+    with pytest.raises(BadInput, match="b cannot be read"):
+        mark_of(tmp_path / "b")
 
 
 def test_a_resumed_command_may_leave_all_away_but_change_nothing_that_matters():

@@ -1,5 +1,6 @@
 """A run's folder: what was asked for, how it goes, and what came of it, so that a killed run can go on."""
 
+import hashlib
 import json
 import time
 from collections.abc import Collection, Mapping
@@ -74,6 +75,16 @@ class RunFolder:
         return BadInput(
             f"{self.path} cannot be resumed: its {' or '.join(names)} is damaged. Start another run elsewhere."
         )
+
+
+def mark_of(file: str | Path) -> dict[str, str]:
+    """A file that a run is a function of: where it lies, and the beginning of its bytes' sha256, since another file may
+    come to lie there. Raises BadInput where it cannot be read."""
+    try:
+        digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    except OSError as error:
+        raise BadInput(f"{file} cannot be read: {error.strerror}. Check the path.") from error
+    return {"file": str(Path(file).resolve()), "sha256": digest[:12]}
 
 
 def going_on(before: C, given: C, free: Collection[str] = ("batch", "device")) -> C:

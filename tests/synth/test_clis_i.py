@@ -6,7 +6,7 @@ from tiny_judges import tiny_clip
 from tiny_world import ColourClip, drawn, thing, two
 
 from goodeye.errors import BadInput
-from goodeye.synth.clis_i import ImageScore, RegionScorer, ThingScore, cut_out, joined, marked
+from goodeye.synth.clis_i import RIVALS, ImageScore, RegionScorer, ThingScore, cut_out, joined, marked, rivals_of
 from goodeye.synth.layout import Layout
 
 KNOWN = ("cherry", "leaf", "sky")
@@ -49,6 +49,32 @@ def test_the_picture_and_its_things_count_half_each(scorer):
     assert found.score == pytest.approx((found.whole + sum(one.score for one in found.things) / 2) / 2, abs=0.02)
     swapped, _ = scorer.score([drawn(other), drawn(named)], [named, other])
     assert swapped.whole < found.whole
+
+
+def test_a_picture_scores_the_same_whatever_is_scored_beside_it(scorer):
+    layouts = [two("a", caption="red and green"), two("b", "sky", "leaf", caption="blue"), two("c", caption="green")]
+    pictures, rivals = [drawn(one) for one in layouts], rivals_of(layouts)
+    alone = [scorer.score([one], [layout], rivals)[0] for one, layout in zip(pictures, layouts, strict=True)]
+    assert scorer.score(pictures, layouts, rivals) == alone
+    assert scorer.score(pictures[::-1], layouts[::-1], rivals)[::-1] == alone
+
+
+def test_a_single_caption_competes_with_the_bare_categories(scorer):
+    layout = two(caption="cherry")
+    clip = scorer.clip
+    shares = (20.0 * clip.embed_texts(["cherry", "leaf", "sky"]) @ clip.embed_images(drawn(layout)[None])[0]).softmax(0)
+    (found,) = scorer.score([drawn(layout)], [layout], rivals_of([layout]))
+    assert found.whole == pytest.approx(100 * float(shares[0]), abs=0.01)
+
+
+def test_rivals_are_so_many_of_the_run_in_whatever_order_and_of_the_first_round():
+    layouts = [two(f"{n:06d}", caption=f"caption {n}") for n in range(40)]
+    found = rivals_of(layouts)
+    assert len(set(found)) == RIVALS + 1 and set(found) <= {one.caption for one in layouts}
+    assert rivals_of(layouts[::-1]) == found != rivals_of(layouts[:20])
+    first, second = ([two(f"{of}{n:06d}", caption=f"{of} {n}") for n in range(4)] for of in "ab")
+    assert rivals_of(first + second) == rivals_of(first)  # the second round is planned when the first is scored
+    assert rivals_of([two(), two("b")]) == []
 
 
 def test_unknown_parts_leave_a_picture_unknown():

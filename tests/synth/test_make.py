@@ -13,7 +13,6 @@ import pytest
 from tiny_world import ColourClip, drawn
 
 from goodeye.errors import BadInput
-from goodeye.images import to_tensor
 from goodeye.judging.large import BadAnswer
 from goodeye.ledger.check import check
 from goodeye.ledger.ledger import Ledger
@@ -22,7 +21,7 @@ from goodeye.synth.make import FAILED, Make, Means, make
 from goodeye.synth.masks import box_around
 from goodeye.synth.pick import Picking
 from goodeye.synth.priors import Gather
-from goodeye.synth.score import read_picks, read_scores
+from goodeye.synth.score import read_picks, read_scores, read_set, score_set
 
 CONCEPTS = {"cherry": (), "leaf": (), "sky": ()}
 PICKING = Picking(duplicates=None)
@@ -64,11 +63,11 @@ class Scoring:
     def __init__(self, after=None):
         self.region, self.after, self.seen = RegionScorer(ColourClip(), tuple(CONCEPTS), scale=20.0), after, 0
 
-    def __call__(self, pictures, layouts):
+    def __call__(self, pictures, layouts, rivals):
         self.seen += len(pictures)
         if self.after is not None and self.seen > self.after:
             raise KeyboardInterrupt
-        return self.region.score([to_tensor(one) for one in pictures], layouts)
+        return self.region.of_pictures(pictures, layouts, rivals)
 
 
 def means(draw=None, scorer=None, **more):
@@ -101,6 +100,15 @@ def test_as_many_as_were_asked_for_are_kept_and_all_of_them_are_right(tmp_path):
     assert all(one["kept"] or one["why"] for one in choices) and len(choices) == made.drawn
     card = (tmp_path / "set/README.md").read_text()
     assert "| draws | colours |" in card and "| tries | 2 |" in card and "thing 60" in card
+
+
+def test_scored_again_by_themselves_its_pictures_get_the_same_scores(tmp_path):
+    """Several rounds, of fewer captions than compete, in batches of other sizes."""
+    run = tmp_path / "set/run"
+    make(CONCEPTS, tmp_path / "set", means(), config(images=5, rounds=3))
+    score_set(read_set(run / "layouts.jsonl", run / "drawn"), tmp_path / "again", None, Scoring(), {}, batch=3)
+    known, again = ({row["key"]: row["clis_i"] for row in read_scores(one)} for one in (run, tmp_path / "again"))
+    assert known == again and {key[0] for key in known} > {"a"}
 
 
 @pytest.mark.parametrize("stage", ["draw", "score", "plan"])
@@ -217,7 +225,7 @@ class Slow(Drawer):
         return super().__call__(layouts, seeds)
 
 class SlowScoring(Scoring):
-    def __call__(self, pictures, layouts):
+    def __call__(self, pictures, layouts, rivals):
         time.sleep(0.1)
         return super().__call__(pictures, layouts)
 

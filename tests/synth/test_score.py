@@ -9,7 +9,7 @@ from tiny_world import ColourClip, drawn, two
 
 from goodeye.cli import main
 from goodeye.errors import BadInput
-from goodeye.images import save_png, to_pil, to_tensor
+from goodeye.images import save_png, to_pil
 from goodeye.ledger.ledger import Ledger
 from goodeye.synth import score as S
 from goodeye.synth.clis_i import RegionScorer
@@ -28,11 +28,11 @@ class Counting:
         self.region = RegionScorer(ColourClip(), ("cherry", "leaf", "sky"), scale=20.0)
         self.seen, self.after = 0, after
 
-    def __call__(self, pictures, layouts):
+    def __call__(self, pictures, layouts, rivals):
         self.seen += len(pictures)
         if self.after is not None and self.seen > self.after:
             raise KeyboardInterrupt
-        return self.region.score([to_tensor(one) for one in pictures], layouts)
+        return self.region.of_pictures(pictures, layouts, rivals)
 
 
 @pytest.fixture
@@ -75,6 +75,17 @@ def test_a_killed_run_goes_on_and_scores_nothing_twice(world):
     )
     scored(world, again)
     assert again.seen == 24 - done
+
+
+def test_the_batch_and_a_kill_change_no_score(world):
+    layouts = [two(f"{n:02d}", "cherry", "leaf" if n % 2 else "sky", caption=f"red and {n}") for n in range(12)]
+    write_layouts(world / "l.jsonl", layouts)
+    items = S.read_set(world / "l.jsonl", world / "images")
+    S.score_set(items, world / "whole", None, Counting(), {}, batch=24)
+    with pytest.raises(KeyboardInterrupt):
+        S.score_set(items, world / "run", None, Counting(after=10), {}, batch=5)
+    S.score_set(items, world / "run", None, Counting(), {}, batch=7)
+    assert S.read_scores(world / "run") == S.read_scores(world / "whole")
 
 
 def test_another_set_does_not_go_into_the_same_run(world):
@@ -170,6 +181,12 @@ def test_from_the_showroom_to_a_set_by_commands(tmp_path, capsys, ledger):
     drawn = ["synth", "draw", f"{tmp_path}/l.jsonl", "--out", f"{tmp_path}/drawn", "--draw", "renderer", "--tries", "2"]
     judged = ["synth", "score", f"{tmp_path}/l.jsonl", "--images", f"{tmp_path}/drawn", "--out", f"{tmp_path}/judged"]
     assert main(drawn) == main(drawn) == main([*judged, "--thing", "0"]) == 0
+    planned = (tmp_path / "l.jsonl").read_text()
+    assert main([*line, "--seed", "1"]) == 0  # other layouts under the same keys at the same place
+    assert main(drawn) == 2 and "drawn holds another set" in capsys.readouterr().err
+    assert main([*judged, "--thing", "0"]) == 2 and "judged holds another set" in capsys.readouterr().err
+    (tmp_path / "l.jsonl").write_text(planned)
+    assert main(drawn) == 0
     with Ledger.open(ledger) as book:  # nothing of what `render` made, and of each picture drawn all that was said
         assert [(run.id, run.status) for run in book.runs()] == [(1, "done")]
         assert len({(one.brief_id, one.number) for one in book.attempts(1)}) == len(book.attempts(1)) == 10

@@ -97,26 +97,26 @@ class Judged:
         from goodeye.synth.priors import open_priors
 
         store, encoder = open_priors(priors), by_clip(models.clip) if self.alike == "clip" else BY_LETTERS
-        told = {"priors": str(priors.resolve()), "pairs": len(store), "encoder": encoder.name}
-        return ClisL.fit(store, encoder), told
+        judge = ClisL.fit(store, encoder)
+        about = {"priors": str(priors.resolve()), "pairs": len(store), "encoder": encoder.name}
+        return judge, about | {"version": judge.version}
 
     def clis_i(
         self, models: "Models", large: Large, known: Sequence[str], attributes: Sequence[str]
     ) -> "tuple[Scorer, dict[str, Any]]":
         """CLIS-I among these categories and attributes, and what it is."""
-        from goodeye.images import to_tensor
-
         if self.by == "model":
             from goodeye.synth.told import score_all_told
 
             asked = large.asked()
-            return lambda pictures, layouts: score_all_told(pictures, layouts, asked, asked), {"by": asked.server.model}
+            told = {"by": asked.server.model}
+            return lambda pictures, layouts, rivals: score_all_told(pictures, layouts, asked, asked), told
         from goodeye.synth.clis_i import RegionScorer, region_clip
 
         clip = region_clip(models)
         region = RegionScorer(clip, sorted(set(known)), sorted(set(attributes)))
         told = {"by": models.model_set.name, "version": region.version, "licence": clip.licence}
-        return lambda pictures, layouts: region.score([to_tensor(one) for one in pictures], layouts), told
+        return region.of_pictures, told
 
 
 def version_of(told: Mapping[str, Any]) -> str:
@@ -324,13 +324,14 @@ def synth_draw(
         seed: another seed, other pictures
     """
     from goodeye.modelset import opened
+    from goodeye.runfolder import mark_of
     from goodeye.synth import book as record
     from goodeye.synth.draw import draw_all
     from goodeye.synth.layout import read_layouts
 
     planned, loaded = read_layouts(layouts), opened(models, device)
     drawer, drawn_by = draws.drawer(loaded)
-    told = {"job": record.DRAW, "layouts": str(layouts.resolve()), "draw": drawn_by, "seed": seed}
+    told = {"job": record.DRAW, "layouts": mark_of(layouts), "draw": drawn_by, "seed": seed}
     with record.opened(out, told, ledger, seed, evals=draws.evals(loaded)) as book:
         drawn = draw_all(drawer, planned, out, tries=tries, seed=seed, batch=batch, on_picture=book.drawn)
     say(f"{drawn} pictures of {len(planned)} layouts were drawn into {out}.")
@@ -366,6 +367,7 @@ def synth_score(
     """
     from goodeye.errors import BadInput
     from goodeye.modelset import opened
+    from goodeye.runfolder import mark_of
     from goodeye.synth.book import CLIS_I, CLIS_L, drawn_by_us
     from goodeye.synth.pick import summary
     from goodeye.synth.score import pick_run, read_scores, read_set, score_set
@@ -374,7 +376,7 @@ def synth_score(
     drawn = any(one.file is not None for one in items)
     if not (priors or drawn):
         raise BadInput("there are layouts alone, so there is only CLIS-L to score. Give --priors, or --images.")
-    config: dict[str, Any] = {"source": str(source.resolve()), "images": str(images.resolve()) if images else None}
+    config: dict[str, Any] = {"source": mark_of(source), "images": str(images.resolve()) if images else None}
     clis_l, scorer, known = None, None, list[str]()
     if priors:
         clis_l, config["clis_l"] = judged.clis_l(priors, loaded)

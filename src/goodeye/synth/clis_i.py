@@ -4,6 +4,7 @@ A region is looked at twice: cut out, and marked in the whole picture. What was 
 and its attributes with other ones. The weights are those of the synth paper's code; the regions' competition is ours.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from goodeye.errors import BadInput
+from goodeye.images import to_tensor
 from goodeye.judging.protocol import fingerprint
 from goodeye.synth.layout import Box, Layout, Thing, with_article
 
@@ -26,7 +29,9 @@ MARKED, CUT = 0.8, 0.2  # a thing marked in the picture, and cut out (code)
 ATTRIBUTES = 0.4  # of a thing's score: a wrong category costs all of it, wrong attributes at most so much; ours
 MARGIN = 0.1  # around a cut-out, as a share of its longer side
 LIT = 0.35  # how bright the picture stays around a marked region
+_BY_ROUND = re.compile(r"[a-z]\d{6}")  # keys of a set's layouts: a round's letter, and a number
 SIDE = 224  # pixels of a view before the CLIP's own preparation
+RIVALS = 15  # captions that a picture's own competes with, at most; ours
 PATIENCE = 50.0  # below, a thing's score has a reason
 
 
@@ -62,6 +67,16 @@ def joined(whole: float | None, things: Sequence[ThingScore], caption: str) -> I
         return ImageScore(None, whole, tuple(things))
     mean = sum(known) / len(known)
     return ImageScore(round(mean if whole is None else WHOLE * whole + EACH * mean, 2), whole, tuple(things))
+
+
+def rivals_of(layouts: Sequence[Layout]) -> list[str]:
+    """The captions that each picture's own competes with: RIVALS + 1 of these layouts', so that RIVALS are left beside
+    any of them, by chance but always the same, in whatever order the layouts are. Of a set that `goodeye synth make`
+    plans round by round, captions of the first round: they are known before any picture is scored."""
+    rounds = [one.key[0] for one in layouts if _BY_ROUND.fullmatch(one.key)]
+    first = min(rounds) if len(rounds) == len(layouts) and rounds else ""
+    captions = {one.caption for one in layouts if one.caption and one.key.startswith(first)}
+    return sorted(captions, key=fingerprint)[: RIVALS + 1]
 
 
 def cut_out(image: Float[Tensor, "3 H W"], box: Box, margin: float = MARGIN) -> Float[Tensor, "3 h w"]:
@@ -114,9 +129,20 @@ class RegionScorer:
         """Changes with the weights, the categories and the attributes."""
         return fingerprint(self.clip.version, repr((self.categories, self.attributes, self.scale)))
 
-    def score(self, images: Sequence[Float[Tensor, "3 H W"]], layouts: Sequence[Layout]) -> list[ImageScore]:
-        """One picture in [0, 1] a layout, of any sizes. Captions compete with those of the other layouts given, and
-        with the categories; so score a batch of different ones."""
+    def of_pictures(
+        self, pictures: Sequence[Image.Image], layouts: Sequence[Layout], rivals: Sequence[str]
+    ) -> list[ImageScore]:
+        """`score` of PIL pictures."""
+        return self.score([to_tensor(one) for one in pictures], layouts, rivals)
+
+    def score(
+        self, images: Sequence[Float[Tensor, "3 H W"]], layouts: Sequence[Layout], rivals: Sequence[str] = ()
+    ) -> list[ImageScore]:
+        """One picture in [0, 1] a layout, of any sizes; a picture's score does not depend on the others.
+
+        rivals: captions (`rivals_of`); a picture's own competes with the first RIVALS of them that are not its own, and
+        with the categories. Where there are none, with the categories alone.
+        """
         views = [
             view for image, one in zip(images, layouts, strict=True) for thing in one.things
             for view in (marked(image, thing.box), cut_out(image, thing.box))
@@ -124,14 +150,15 @@ class RegionScorer:
         with torch.no_grad():
             regions = self._embed(views)
             wholes = self._embed(images)
-        captions = list(dict.fromkeys([*(one.caption for one in layouts if one.caption), *self.categories]))
         scores, at = [], 0
         for picture, one in zip(wholes, layouts, strict=True):
             things = []
             for thing in one.things:
                 things.append(self._thing(thing, regions[at], regions[at + 1]))
                 at += 2
-            whole = 100 * self._share(picture, one.caption, captions) if one.caption else None
+            others = [caption for caption in rivals if caption != one.caption][:RIVALS]
+            texts = list(dict.fromkeys([one.caption, *others, *self.categories]))
+            whole = 100 * float(self._shares(picture, texts)[0]) if one.caption else None
             scores.append(joined(None if whole is None else round(whole, 2), things, one.caption))
         return scores
 
@@ -157,9 +184,6 @@ class RegionScorer:
             reasons.append(f"{thing.key} is hardly to be told from other things")
         rounded = {name: round(value, 4) for name, value in parts.items()}
         return ThingScore(thing.key, thing.category, round(score, 2), rounded, tuple(reasons))
-
-    def _share(self, embedding: Tensor, text: str, texts: Sequence[str]) -> float:
-        return float(self._shares(embedding, texts)[texts.index(text)])
 
     def _shares(self, embedding: Float[Tensor, " D"], texts: Sequence[str]) -> Float[Tensor, " T"]:
         """How the view is shared out between texts: a softmax over the cosines."""

@@ -24,7 +24,7 @@ from goodeye.synth.masks import Masker, segment_run
 from goodeye.synth.pick import Choice, Picking
 from goodeye.synth.plan import Concepts, Planning, plan
 from goodeye.synth.priors import Priors
-from goodeye.synth.score import PICKS, Item, Scorer, examples, kept_rows, pick_run, read_scores, read_set, score_set
+from goodeye.synth.score import PICKS, Scorer, examples, kept_rows, pick_run, read_scores, read_set, score_set
 from goodeye.tables import Skipped
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _rounds(
             means.draw, layouts, run / DRAWN, tries=config.tries, seed=config.seed, batch=config.batch,
             on_picture=book.drawn,
         )  # fmt: skip
-        items = sorted(read_set(run / LAYOUTS, run / DRAWN), key=_turn)
+        items = read_set(run / LAYOUTS, run / DRAWN)
         unread = score_set(items, run, means.clis_l, means.scorer, told, batch=config.batch, on_row=book.scored)
         picking = replace(config.picking, most=config.images)
         choices = pick_run(run, picking, means.clip if picking.duplicates is not None else None)
@@ -152,11 +152,6 @@ def _rounds(
             else f"no layout was planned. See {run / FAILED}, or plan without a large model."
         )
     return choices, unread
-
-
-def _turn(item: Item) -> tuple[str, int, str]:
-    """Round by round, the first try of every layout before the second: captions that compete are then unlike."""
-    return item.group[0], int(item.key.rpartition("-")[2]), item.key
 
 
 def _told(concepts: Concepts, means: Means, config: Make) -> dict[str, Any]:

@@ -212,7 +212,7 @@ def _candidates(ground: Ground, config: Prove, folder: Path, seed: int) -> list[
     plans = plan(priors, known, config.layouts, Planning(tail=0.5, rare=2 * config.rare, seed=seed))
     write_layouts(folder / "layouts.jsonl", plans)
     draw_all(ground.draw, plans, folder / "drawn", tries=config.tries, seed=seed)
-    items = sorted(read_set(folder / "layouts.jsonl", folder / "drawn"), key=lambda one: one.key[::-1])
+    items = read_set(folder / "layouts.jsonl", folder / "drawn")
     told = {"seed": seed, **ground.about}
     score_set(items, folder / "scores", ClisL.fit(priors), ground.scorer, json.loads(json.dumps(told)))
     if len(read_scores(folder / "scores")) < len(plans) * config.tries:

@@ -17,7 +17,7 @@ from goodeye.images import open_image, to_tensor
 from goodeye.ledger.begun import told_of
 from goodeye.progress import progress
 from goodeye.runfolder import RunFolder
-from goodeye.synth.clis_i import ImageScore
+from goodeye.synth.clis_i import ImageScore, rivals_of
 from goodeye.synth.clis_l import ClisL
 from goodeye.synth.export import Example
 from goodeye.synth.layout import Layout, Thing, keys_of, layout_of, read_layouts
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from goodeye.judging.clip import Clip
 
 SCORES, PICKS = "scores.jsonl", "picks.json"
-Scorer = Callable[[Sequence[Any], Sequence[Layout]], list[ImageScore]]  # pictures as PIL
+# Of pictures as PIL, their layouts, and the run's captions that each one's own competes with.
+Scorer = Callable[[Sequence[Any], Sequence[Layout], Sequence[str]], list[ImageScore]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,21 +121,22 @@ def score_set(
     folder = claim(out, config)
     mend(folder.path / SCORES)
     known = {row["key"] for row in read_rows(folder.path / SCORES)}
-    skipped: list[Skipped] = []
+    left = [one for one in items if one.key not in known]
+    rivals, skipped = rivals_of([one.layout for one in items]), list[Skipped]()
     with progress("scoring", len(items), "pictures") as advance:
-        for at in range(0, len(items), batch):  # whole batches, since captions compete within one
-            some = items[at : at + batch]
-            if any(one.key not in known for one in some):
-                rows = [row for row in _rows(some, clis_l, clis_i, skipped) if row["key"] not in known]
-                append(folder.path / SCORES, *rows)
-                for row in rows:
-                    on_row(row)
+        advance(len(items) - len(left))
+        for at in range(0, len(left), batch):
+            some = left[at : at + batch]
+            rows = list(_rows(some, clis_l, clis_i, rivals, skipped))
+            append(folder.path / SCORES, *rows)
+            for row in rows:
+                on_row(row)
             advance(len(some))
     return skipped
 
 
 def _rows(
-    items: Sequence[Item], clis_l: ClisL | None, clis_i: Scorer | None, skipped: list[Skipped]
+    items: Sequence[Item], clis_l: ClisL | None, clis_i: Scorer | None, rivals: Sequence[str], skipped: list[Skipped]
 ) -> Iterator[dict[str, Any]]:
     usable, pictures = [], []
     for one in items:
@@ -146,7 +148,7 @@ def _rows(
     layouts = [one.layout for one in usable]
     by_layout = [asdict(one) for one in clis_l.score(layouts)] if clis_l else [None] * len(usable)
     drawn = [at for at, picture in enumerate(pictures) if picture is not None]
-    seen = clis_i([pictures[at] for at in drawn], [layouts[at] for at in drawn]) if clis_i and drawn else []
+    seen = clis_i([pictures[at] for at in drawn], [layouts[at] for at in drawn], rivals) if clis_i and drawn else []
     by_image = dict(zip(drawn, seen, strict=True)) if seen else {}
     for at, (one, picture) in enumerate(zip(usable, pictures, strict=True)):
         yield {
