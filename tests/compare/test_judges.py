@@ -38,13 +38,15 @@ class Level:
         return {"level": images[:, self.channel].mean((1, 2))}
 
 
-def answer(folder: Path, number: int, *reds: int, scores: Any = None, product: Path | None = None) -> Answer:
+def answer(
+    folder: Path, number: int, *reds: int, scores: Any = None, product: Path | None = None, prompt: str = "a cup"
+) -> Answer:
     files = []
     for place, red in enumerate(reds):
         files.append(folder / f"{number}-{place}.png")
         Image.new("RGB", (6, 4), (red, 0, 0)).save(files[-1])
     return Answer(
-        attempt=number, pictures=tuple(files), title="cup", prompt="a cup", product=product, scores=scores or {}
+        attempt=number, pictures=tuple(files), title="cup", prompt=prompt, product=product, scores=scores or {}
     )
 
 
@@ -63,6 +65,30 @@ def test_scores_on_record_by_this_version_are_taken(tmp_path: Path) -> None:
     recorded = answer(tmp_path, 1, 0, scores={("level", "1"): {"level": 0.9}, ("level", "2"): {"level": 0.0}})
     other = answer(tmp_path, 2, 100, scores={("level", "2"): {"level": 1.0}})
     assert ByScore(level).prefer([Question(recorded, other)]) == [{"level": "first"}] and len(level.seen) == 1
+
+
+def test_both_sides_are_judged_against_one_text_in_either_order(tmp_path: Path) -> None:
+    """A run's prompt holds for a folder's picture, too; of two prompts neither does, but the title that both have."""
+    told, untold = answer(tmp_path, 1, 10, prompt="a cup at dawn"), answer(tmp_path, 2, 20, prompt="")
+    otherwise = answer(tmp_path, 3, 30, prompt="a cup in snow")
+    for one, other, text in ((told, untold, "a cup at dawn"), (told, otherwise, ""), (untold, untold, "")):
+        for asked in (Question(one, other), Question(other, one)):
+            level = Level()
+            ByScore(level).prefer([asked])
+            assert {prompt for _product, prompt in level.seen} == {text} and asked.wanted == (text or "cup")
+    with serving([said({"analysis": "", "accuracy": 1, "aesthetics": 1})]) as fake:
+        large(fake.url, tmp_path).prefer([Question(told, untold), Question(untold, told)])
+        assert all("a cup at dawn" in json.dumps(request) for request in fake.requests) and len(fake.requests) == 2
+
+
+def test_a_score_on_record_was_given_for_its_own_text(tmp_path: Path) -> None:
+    """A judge that reads the prompt looks anew under another one; one that does not need words does not."""
+    recorded = answer(tmp_path, 1, 0, scores={("level", "1"): {"level": 0.9}}, prompt="")
+    other = answer(tmp_path, 2, 100)
+    level, reader = Level(), Level()
+    reader.needs = frozenset({"text"})  # type: ignore[attr-defined]
+    assert ByScore(level).prefer([Question(recorded, other)]) == [{"level": "first"}] and len(level.seen) == 1
+    assert ByScore(reader).prefer([Question(recorded, other)]) == [{"level": "second"}] and len(reader.seen) == 2
 
 
 def test_a_judge_of_products_sees_it_where_it_stands(tmp_path: Path) -> None:

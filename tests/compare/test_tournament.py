@@ -138,6 +138,44 @@ def test_people_count_once_each_and_not_when_set_aside(ledger: Ledger) -> None:
     assert by_people(ledger, [one, made(ledger, [1])]).matches == []
 
 
+def test_what_was_said_of_a_picture_that_has_been_replaced_does_not_count(ledger: Ledger, tmp_path: Path) -> None:
+    places = [tmp_path / "one", tmp_path / "other"]
+    for red, place in zip((200, 100), places, strict=True):
+        place.mkdir()
+        for key in "abc":
+            Image.new("RGB", (4, 4), (red, 0, 0)).save(place / f"{key}.png")
+    by_judge(ledger, [read_side(ledger, place) for place in places], Reds())
+    ledger.compare(1, 4, "ann", "overall", "left")
+    ledger.compare(2, 5, "ann", "overall", "left")
+    Image.new("RGB", (4, 4), (255, 0, 0)).save(places[1] / "a.png")
+    sides = [read_side(ledger, place) for place in places]
+    found = by_judge(ledger, sides, Reds())
+    (match,), (best, _last) = found.matches, found.rankings["overall"]
+    assert match.wins.counts == {"win": 2, "similar": 0, "lose": 1} and match.coverage == 1 and best.comparisons == 3
+    (match,) = by_people(ledger, sides).matches
+    assert match.wins.counts == {"win": 1, "similar": 0, "lose": 0} and match.coverage == 1 / 3
+
+
+def test_people_are_counted_on_what_two_runs_deliver_in_whichever_slot(ledger: Ledger) -> None:
+    """Of two runs with a rejected and a kept attempt in each of two slots, what was said of kept ones counts, each
+    person's last word, whichever side was left."""
+    attempts = []
+    for _run in range(2):
+        run = ledger.start_run("ads", {}, 0)
+        brief = ledger.add_brief(run, "cup", {})
+        for slot in (0, 1):
+            for kept in (False, True):
+                image = Image.new("RGB", (4, 4), (run, slot, kept))
+                attempts.append(ledger.record_attempt(brief, slot, 1 + kept, 0, image))
+                ledger.pick(brief, slot, attempts[-1], kept, "as told")
+    rejected, one, _, _, _, _, _, other = attempts
+    ledger.compare(rejected, other, "bo", "overall", "right")
+    ledger.compare(one, other, "ann", "overall", "right")
+    ledger.compare(other, one, "ann", "overall", "right")
+    found = by_people(ledger, [read_side(ledger, "1"), read_side(ledger, "2")])
+    assert found.matches[0].wins.counts == {"win": 1, "similar": 0, "lose": 0} and found.kept == 1
+
+
 def test_what_cannot_be_compared_is_refused(ledger: Ledger) -> None:
     one, other = made(ledger, [1]), made(ledger, [1], ["z"])
     for sides, message in (([one], "two or more"), ([one, one], "twice"), ([one, other], "brief in common")):

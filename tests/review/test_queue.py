@@ -185,6 +185,54 @@ def test_a_repeated_pair_is_shown_the_other_way_round(ledger: Ledger) -> None:
     assert again.pair_id == before.pair_id and again.swapped != before.swapped
 
 
+def briefs_of(ledger: Ledger, keys: int, tries: int, name: str = "brief") -> list[int]:
+    """A run of so many briefs, of each of which the last try was kept. Returns the kept ones."""
+    run, kept = ledger.start_run("ads", {}, 0), []
+    for key in range(keys):
+        brief = ledger.add_brief(run, f"{name} {key}", {"title": "cup"})
+        for number in range(1, tries + 1):
+            attempt = ledger.record_attempt(brief, 0, number, 0, Image.new("RGB", (4, 4), (run, key, number)))
+            ledger.pick(brief, 0, attempt, number == tries, "as told")
+        kept.append(attempt)
+    catch_up(ledger)
+    return kept
+
+
+def sides(ledger: Ledger) -> list[tuple[int, int]]:
+    with reading(ledger) as connection:
+        return [(one.left_attempt, one.right_attempt) for one in connection.execute(select(Pair).order_by(Pair.id))]
+
+
+def test_two_runs_are_compared_by_what_each_delivers(ledger: Ledger) -> None:
+    """Eight briefs: a run with four rejected tries of each before the one that it kept, and one without. Of the two
+    runs only kept ones are compared, and first; with rejected ones go tries of their own run, which rank nothing."""
+    first, second = briefs_of(ledger, 8, 5), briefs_of(ledger, 8, 1)
+    compare_all(ledger, "Ada", 24)
+    across = [pair for pair in sides(ledger) if pair[1] >= second[0]]
+    assert sorted(across) == list(zip(first, second, strict=True)) and sides(ledger)[:5] == across[:5]
+
+
+def test_the_few_briefs_that_two_runs_share_are_found_among_many_that_stand_alone(ledger: Ledger) -> None:
+    briefs_of(ledger, 120, 1, "alone")
+    first, second = briefs_of(ledger, 3, 1), briefs_of(ledger, 3, 1)
+    rules = replace(PLAIN, votes=1)
+    assert [len(compare_all(ledger, f"person {number}", 1, rules)) for number in range(4)] == [1, 1, 1, 0]
+    assert sorted(sides(ledger)) == list(zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["label", "compare"])
+def test_a_desk_holds_nothing_of_runs_that_are_not_asked_about_any_more(ledger: Ledger, kind: str) -> None:
+    """As after a restart with another --run."""
+    fill(ledger, [0.5, 0.6], runs=4)
+    old, new = replace(PLAIN, runs=(1, 2)), replace(PLAIN, runs=(3, 4))
+    before = draw(ledger, "Ada", kind, 2, old)
+    after = draw(ledger, "Ada", kind, 2, new)
+    with reading(ledger) as connection:
+        pairs = {one.id: one.left_attempt for one in connection.execute(select(Pair))}
+    assert all((ask.attempt_id or pairs[ask.pair_id]) > 4 for ask in after) and len(after) == 2
+    assert {ask.outcome for ask in rows(ledger, Ask.id.in_([ask.id for ask in before]))} == {"lapsed"}
+
+
 def test_undo_asks_the_same_again(ledger: Ledger) -> None:
     fill(ledger, [0.5, 0.6])
     (ask,) = draw(ledger, "Ada")

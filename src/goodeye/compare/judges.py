@@ -14,7 +14,7 @@ from goodeye.images import open_image, shrunk, to_tensor
 from goodeye.judging.files import make_judges
 from goodeye.judging.large import BadAnswer, LargeModel, Server, cache_folder, server_from
 from goodeye.judging.pixels import on_white
-from goodeye.judging.protocol import Context, Judge, check_scores
+from goodeye.judging.protocol import Context, Judge, check_scores, needs_of
 from goodeye.judging.ranker import AXES, BRIEF_AXES, brief_ranked, prompts_version, ranked
 from goodeye.modelset import Models
 
@@ -26,10 +26,28 @@ LONG_SIDE = 1024  # larger pictures are made smaller first
 
 @dataclass(frozen=True)
 class Question:
-    """Two answers to one brief, in the order in which they are shown."""
+    """Two answers to one brief, in the order in which they are shown. Both are judged against one title and one prompt,
+    in either order: that of who has a prompt (a folder of pictures has none); the title alone where two prompts differ,
+    since neither picture was made for the other's."""
 
     first: Answer
     second: Answer
+
+    @property
+    def title(self) -> str:
+        """What both show, in words."""
+        return min((self.first, self.second), key=lambda one: (not one.prompt, one.attempt)).title
+
+    @property
+    def prompt(self) -> str:
+        """What was asked of both; "" where they were asked different things, or nothing."""
+        asked = {one.prompt for one in (self.first, self.second) if one.prompt}
+        return asked.pop() if len(asked) == 1 else ""
+
+    @property
+    def wanted(self) -> str:
+        """What was asked for, in words."""
+        return self.prompt or self.title
 
 
 class PairJudge(Protocol):
@@ -52,14 +70,14 @@ class PairJudge(Protocol):
 class ByScore:
     """A judge of single pictures as a judge of pairs: the higher mean over a row is better on the judge's main axis.
 
-    Each picture is scored once, alone, so no order can sway it. placed: puts a product on the canvas, for judges that
-    look at it; without it they need scores on record.
+    Each picture is scored alone, once for each text that it is asked about, so no order can sway it. placed: puts a
+    product on the canvas, for judges that look at it; without it they need scores on record.
     """
 
     judge: Judge
     placed: Placed | None = None
     ordered: bool = field(default=False, init=False)
-    known: dict[int, float] = field(default_factory=dict, init=False)
+    known: dict[tuple[int, str, str], float] = field(default_factory=dict, init=False)
 
     @property
     def name(self) -> str:
@@ -77,25 +95,28 @@ class ByScore:
         """Raises BadInput for a picture that cannot be read, and for a brief that lacks what the judge needs."""
         said: list[dict[str, Preferred | None]] = []
         for one in questions:
-            ahead = self._score(one.first) - self._score(one.second)
+            ahead = self._score(one.first, one) - self._score(one.second, one)
             if not self.judge.axes[0].higher_is_better:
                 ahead = -ahead
             said.append({self.axes[0]: "first" if ahead > 0 else "second" if ahead < 0 else "similar"})
         return said
 
-    def _score(self, answer: Answer) -> float:
-        if answer.attempt not in self.known:
-            recorded = answer.scores.get((self.name, self.version), {}).get(self.axes[0])
-            self.known[answer.attempt] = self._look(answer) if recorded is None else recorded
-        return self.known[answer.attempt]
+    def _score(self, answer: Answer, asked: Question) -> float:
+        key = answer.attempt, asked.title, asked.prompt
+        if key not in self.known:
+            prompt_counts = "text" in needs_of(self.judge)
+            same = answer.title == asked.title and (answer.prompt == asked.prompt or not prompt_counts)
+            recorded = answer.scores.get((self.name, self.version), {}).get(self.axes[0]) if same else None
+            self.known[key] = self._look(answer, asked) if recorded is None else recorded
+        return self.known[key]
 
     @torch.no_grad()
-    def _look(self, answer: Answer) -> float:
+    def _look(self, answer: Answer, asked: Question) -> float:
         scores = []
         for file in answer.pictures:
             pixels = to_tensor(shrunk(open_image(file), LONG_SIDE))
             pixels = on_white(pixels[None])[0] if len(pixels) == 4 else pixels
-            context = Context(self._product(answer, pixels), answer.title, answer.prompt)
+            context = Context(self._product(answer, pixels), asked.title, asked.prompt)
             found = check_scores(self.judge, self.judge.score(pixels[None], [context]), 1)
             scores.append(float(found[self.axes[0]][0]))
         return sum(scores) / len(scores)
@@ -140,9 +161,9 @@ class ByLargeModel:
         for one in questions:
             both = [[open_image(file) for file in side.pictures] for side in (one.first, one.second)]
             try:
-                said.append({**ask(self.model, one.first.wanted, both[0], both[1])})
+                said.append({**ask(self.model, one.wanted, both[0], both[1])})
             except BadAnswer as error:
-                self.failures.append(f"{one.first.wanted}: {error}")
+                self.failures.append(f"{one.wanted}: {error}")
                 said.append(dict.fromkeys(self.axes))
         return said
 

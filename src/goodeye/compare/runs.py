@@ -6,7 +6,7 @@ from pathlib import Path
 
 from goodeye.compare.judges import PairJudge
 from goodeye.compare.report import summary, write_report
-from goodeye.compare.sides import Side, ledger_of, read_side
+from goodeye.compare.sides import Side, ledger_of, read_sides
 from goodeye.compare.tournament import Tournament, by_judge, by_people
 from goodeye.ledger.ledger import Ledger
 from goodeye.progress import progress
@@ -48,7 +48,7 @@ def compare_runs(
     once is not asked again. seed: of the intervals. Raises BadInput as its parts do.
     """
     with Ledger.open(ledger_of(runs, ledger), images) as opened:
-        sides = [read_side(opened, run) for run in runs]
+        sides = read_sides(opened, runs)
         found = []
         if judge is not None:
             made = judge(sides)

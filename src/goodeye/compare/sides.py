@@ -1,15 +1,19 @@
 """What is set against each other: the pictures of runs, or of folders, by brief."""
 
 import json
+import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from goodeye.errors import BadInput
+from goodeye.ledger.begun import run_of, stored_ledger
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import AttemptRow, BriefRow, RunRow
+from goodeye.ledger.sql import storable
 from goodeye.ledger.store import SUFFIXES, encode_file
 
 CONFIG = "config.json"  # of a run folder: it names the run and its ledger
@@ -32,11 +36,6 @@ class Answer:
     product: Path | None
     scores: Mapping[tuple[str, str], Mapping[str, float]]
 
-    @property
-    def wanted(self) -> str:
-        """What was asked for, in words."""
-        return self.prompt or self.title
-
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
@@ -48,31 +47,49 @@ class Side:
 
 
 def ledger_of(places: Sequence[str | Path], given: str | None = None) -> str | None:
-    """The ledger that all named run folders are on; `given` goes before. Raises BadInput where they are on several."""
+    """The ledger that all named run folders are on; `given` goes before. None where they name none, or a database with
+    a password, which is not written down: GOODEYE_LEDGER must name that. Raises BadInput where it does not, and where
+    they are on several."""
     if given is not None:
         return given
     named = {str(config["ledger"]) for place in places if (config := _config(Path(place)))}
     if len(named) > 1:
         raise BadInput(f"the runs are on {len(named)} ledgers: {', '.join(sorted(named))}. Compare runs of one ledger.")
-    return next(iter(named), None)
+    stored = next(iter(named), "")
+    found = stored_ledger(stored)
+    if stored and found is None and not os.environ.get("GOODEYE_LEDGER"):
+        raise BadInput(f"The runs are on the ledger {stored}. Name it again with its password, in GOODEYE_LEDGER.")
+    return found
+
+
+def read_sides(ledger: Ledger, places: Sequence[str | Path]) -> list[Side]:
+    """Each place's side; folders of one name are told apart by their whole paths."""
+    sides = [read_side(ledger, place) for place in places]
+    names = Counter(side.name for side in sides)
+    return [
+        replace(side, name=str(Path(place).resolve())) if names[side.name] > 1 and Path(place).exists() else side
+        for side, place in zip(sides, places, strict=True)
+    ]
 
 
 def read_side(ledger: Ledger, place: str | Path) -> Side:
     """The side that a run folder, a folder of pictures, or the number of a run on the ledger names.
 
     A folder of pictures is put on the ledger as a run of its own, once; a picture that changed is a new attempt. Its
-    briefs are the file names without ending, in lower case with dashes. Raises BadInput for what is none of them.
+    briefs are the file names without ending, in lower case with dashes; what is in it now counts. Raises BadInput for
+    what is none of them, and for a run's folder whose run is on another ledger.
     """
     path, words = Path(place), str(place)
+    present: Collection[str] | None = None
     if config := _config(path):
-        run = ledger.run(int(config["run"]))
+        run = run_of(ledger, path, config)
     elif re.fullmatch(r"[1-9][0-9]{0,17}", words) and not path.exists():
         run = ledger.run(int(words))
     elif path.is_dir():
-        run = _taken_in(ledger, path)
+        run, present = _taken_in(ledger, path)
     else:
         raise BadInput(f"{words} is neither a run's folder, a folder of pictures, nor a run's number. Name one.")
-    answers = _answers(ledger, run)
+    answers = {key: one for key, one in _answers(ledger, run).items() if present is None or key[0] in present}
     if not answers:
         raise BadInput(f"{words} (run {run.id}) has no pictures to compare. Name another run.")
     return Side(name=f"{run.id}" if config is None and not path.exists() else path.name, run=run.id, answers=answers)
@@ -121,23 +138,42 @@ def _answer(ledger: Ledger, row: AttemptRow, brief: BriefRow) -> Answer:
     )
 
 
-def _taken_in(ledger: Ledger, folder: Path) -> RunRow:
-    """The run that a folder of pictures is, with whatever is new in it recorded."""
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in (*SUFFIXES.values(), ".jpeg"))
-    if not files:
-        raise BadInput(f"{folder} holds no PNG, JPEG or WebP pictures and no {CONFIG} of a run. Name another folder.")
+def _taken_in(ledger: Ledger, folder: Path) -> tuple[RunRow, Collection[str]]:
+    """The run that a folder of pictures is, with whatever is new in it recorded, and the keys of what is there now."""
+    files = _files(folder)
+    shas = {key: encode_file(_bytes(file), str(file)).sha256 for key, file in files.items()}
     command = {"folder": str(folder.resolve())}
     known = next((run.id for run in ledger.runs(FOLDER_JOB) if run.command == command), None)
     run = known if known is not None else ledger.start_run(FOLDER_JOB, command, seed=0)
-    newest = {row.brief_key: row for row in ledger.attempts(run)}
-    for file in files:
-        key = re.sub(r"[\W_]+", "-", file.stem.lower()).strip("-") or file.stem
-        data = file.read_bytes()
-        before = newest.get(key)
-        if before is not None and before.image_sha == encode_file(data, str(file)).sha256:
+    with ledger.on_record(run):
+        newest = {row.brief_key: row for row in ledger.attempts(run)}
+        for key, file in files.items():
+            before = newest.get(key)
+            if before is not None and before.image_sha == shas[key]:
+                continue
+            brief = ledger.add_brief(run, key, {"title": key.replace("-", " ")})
+            number = before.number + 1 if before else 1
+            ledger.record_attempt(brief, 0, number, 0, _bytes(file), detail={"path": str(file.resolve())})
+    return ledger.run(run), files.keys()
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """The folder's pictures by the briefs that they answer, without hidden ones, such as macOS puts beside each."""
+    found: dict[str, Path] = {}
+    for file in sorted(folder.iterdir()):
+        if file.name.startswith(".") or file.suffix.lower() not in (*SUFFIXES.values(), ".jpeg") or file.is_dir():
             continue
-        brief = ledger.add_brief(run, key, {"title": key.replace("-", " ")})
-        number = before.number + 1 if before else 1
-        ledger.record_attempt(brief, 0, number, 0, data, detail={"path": str(file.resolve())})
-    ledger.finish_run(run)
-    return ledger.run(run)
+        key = storable(re.sub(r"[\W_]+", "-", file.stem.lower()).strip("-") or file.stem)
+        if key in found:
+            raise BadInput(f"{found[key]} and {file} both answer the brief {key}. Move or rename one of them.")
+        found[key] = file
+    if not found:
+        raise BadInput(f"{folder} holds no PNG, JPEG or WebP pictures and no {CONFIG} of a run. Name another folder.")
+    return found
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{file} cannot be read: {error.strerror}. Check its permissions, or move it away.") from error

@@ -118,6 +118,7 @@ def by_judge(
     """
     check_sides(sides)
     where = (Comparison.judge == judge.name, Comparison.version == judge.version)
+    current = _current(sides)
     there = {(one.left, one.right, one.axis, one.swapped) for one in said(ledger, sides, *where)}
     orders = (False, True) if judge.ordered else (False,)
     asked = kept = 0
@@ -138,7 +139,8 @@ def by_judge(
                         store_comparison(connection, *both, judge.name, axis, choice, swapped, version=judge.version)
         asked, kept = asked + len(new), kept + len(some) - len(new)
         on_asked(len(some))
-    outcomes = _of_both_orders(said(ledger, sides, *where), judge.ordered)
+    found = [one for one in said(ledger, sides, *where) if frozenset((one.left, one.right)) in current]
+    outcomes = _of_both_orders(found, judge.ordered)
     return _tournament(
         sides,
         outcomes,
@@ -154,10 +156,15 @@ def by_judge(
 
 
 def by_people(ledger: Ledger, sides: Sequence[Side], seed: int = 0) -> Tournament:
-    """Ranks runs by what people chose in `goodeye review`, those set aside left out; each one's last word on a pair."""
+    """Ranks runs by what people chose in `goodeye review`, those set aside left out; each one's last word on a pair.
+
+    What two runs deliver for one brief counts, in whichever slots; what one of them has replaced since does not.
+    """
     check_sides(sides)
+    brief = {answer.attempt: key for side in sides for (key, _slot), answer in side.answers.items()}
     words = said(ledger, sides, Comparison.person.is_not(None), Comparison.person.not_in(ASIDE))
-    found = list({(one.person, one.left, one.right, one.axis): one for one in words}.values())
+    words = [one for one in words if one.left in brief and brief[one.left] == brief.get(one.right)]
+    found = list({(one.person, frozenset((one.left, one.right)), one.axis): one for one in words}.values())
     outcomes = [_Outcome(one, _outcome(one.choice), False) for one in found]
     axes = sorted({one.axis for one in found})
     return _tournament(sides, outcomes, axes, by=PEOPLE, version="", ordered=False, seed=seed, kept=len(found))
@@ -181,6 +188,11 @@ def pairs(sides: Sequence[Side]) -> list[tuple[Answer, Answer]]:
             both = one.answers[key], other.answers[key]
             found.append((min(both, key=lambda side: side.attempt), max(both, key=lambda side: side.attempt)))
     return found
+
+
+def _current(sides: Sequence[Side]) -> set[frozenset[int]]:
+    """The pairs by their attempts: what was said of a picture that has been replaced since does not count."""
+    return {frozenset((left.attempt, right.attempt)) for left, right in pairs(sides)}
 
 
 def common(one: Side, other: Side) -> list[Key]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from goodeye.errors import BadInput
 from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.rows import RunRow
 from goodeye.runfolder import RunFolder
 
 ON_RECORD = ("ledger", "run")  # of a config: where the run is on record, which changes nothing in it
@@ -16,6 +17,23 @@ def told_of(folder: RunFolder) -> dict[str, Any]:
     """What the folder's run is a function of; empty where it holds none. Raises BadInput where that is damaged."""
     config = folder.config() if folder.holds_a_run() else {}
     return {name: value for name, value in config.items() if name not in ON_RECORD}
+
+
+def stored_ledger(stored: str) -> str | None:
+    """The ledger that a config names, to be opened again; None where it names none, or a database with a password,
+    which is not written down, so that it must be named anew."""
+    return stored if stored and "***" not in stored else None
+
+
+def run_of(book: Ledger, place: Path, config: Mapping[str, Any], job: str | None = None) -> RunRow:
+    """The run of the folder whose config that is. Raises BadInput where the ledger has none of that number, or another
+    one. A run of ads has its command under that name, beside what came of it; of others all else is the command."""
+    told = config.get("command", {name: value for name, value in config.items() if name not in ON_RECORD})
+    found = next((one for one in book.runs(job) if one.id == config["run"] and one.command == told), None)
+    if found is None:
+        was = str(config.get("ledger", "")) or "another ledger"
+        raise BadInput(f"{place} is on the ledger {was}, and not on {book.where}. Name that one with --ledger.")
+    return found
 
 
 @contextmanager
@@ -29,19 +47,13 @@ def begun(
     where the ledger does not have the run.
     """
     before = folder.config() if folder.holds_a_run() else {}
-    stored = str(before.get("ledger", ""))
-    if not ledger and "://" not in stored:  # a database's password is not written down
-        ledger = stored
-    with Ledger.open(ledger) as book:
+    with Ledger.open(ledger or stored_ledger(str(before.get("ledger", "")))) as book:
         if "run" not in before:
             run = book.start_run(job, told, seed)
             where = book.where if "://" in book.where else str(Path(book.where).resolve())
             folder.begin({**told, "ledger": where, "run": run})
         else:
-            run = int(before["run"])
-            if not any(one.id == run and one.command == told for one in book.runs(job)):
-                was = f"the ledger {stored}" if stored else "another ledger"
-                raise BadInput(f"{folder.path} is on {was}, and not on {book.where}. Name that one with --ledger.")
+            run = run_of(book, folder.path, before, job).id
             book.resume_run(run)
         with book.on_record(run):
             yield book, run

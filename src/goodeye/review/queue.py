@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Select, and_, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, exists, func, insert, or_, select, true, update
 from sqlalchemy.orm import aliased
 
 from goodeye.ledger.asks import Ask, Item, Pair
@@ -20,7 +20,17 @@ AXES = {"search": ("accuracy", "aesthetic")}  # a job's axes, asked apart; other
 OVERALL = ("overall",)
 MOST_HELD = 8  # things on one person's desk at once
 NEAREST_OF = 8  # pairs drawn, of which the one with the nearest scores is asked
+MOST_PARTNERS = 50  # of an attempt at one brief, among which chance decides
+MOST_PASSED = 10_000  # attempts looked through for one with a partner, where those drawn at random have none
 WINDOW = 300  # looked through at first, so that thousands which a person has done are not looked at each time
+
+IS_KEPT = Item.picked.concat("") == "kept"  # as a sum, so that no index of all that was kept is taken
+ASKABLE = (  # attempts with a picture that nobody flagged, with their briefs
+    select(Item, Attempt.brief_id, Attempt.slot, Attempt.image_sha, Brief.key)
+    .join(Attempt, Attempt.id == Item.attempt_id)
+    .join(Brief, Brief.id == Attempt.brief_id)
+    .where(Item.flags == 0, Attempt.image_sha.is_not(None))
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +85,15 @@ def axes_of(job: str) -> tuple[str, ...]:
 
 
 def _renew(connection: Connection, person: str, kind: Kind, rules: Rules) -> list[int]:
-    """What is on the person's desk; whatever lay there too long and has its votes by now is taken away."""
+    """What is on the person's desk. Whatever lay there too long and has its votes by now is taken away, and what is of
+    other runs than those that are asked about."""
     mine = select(Ask).where(Ask.person == person, Ask.outcome == "", Ask.kind == kind).order_by(Ask.id)
     kept = []
+    asked_about = set(connection.scalars(mine.with_only_columns(Ask.id).where(_of_runs(rules))))
     for ask in connection.execute(mine).all():
         late = ask.handed < now() - rules.lease
-        if late and ask.repeat_of is None and not _lacks_votes(connection, ask, rules):
+        done = late and ask.repeat_of is None and not _lacks_votes(connection, ask, rules)
+        if done or ask.id not in asked_about:
             connection.execute(update(Ask).where(Ask.id == ask.id).values(outcome="lapsed"))
             continue
         if late:
@@ -162,7 +175,7 @@ def _draw_repeat(
     query = (
         select(Ask.id, Ask.attempt_id, Ask.pair_id, Ask.swapped)
         .where(Ask.person == person, Ask.outcome == "answered", Ask.kind == kind, Ask.answered <= recent)
-        .where(Ask.repeat_of.is_(None), ~exists().where(again.repeat_of == Ask.id))
+        .where(_of_runs(rules), Ask.repeat_of.is_(None), ~exists().where(again.repeat_of == Ask.id))
         .order_by(func.random())
         .limit(1)
     )
@@ -199,10 +212,21 @@ def _in_runs(side: Any, rules: Rules) -> Any:
     return exists().where(Item.attempt_id == side, Item.run_id.in_(rules.runs))
 
 
+def _of_runs(rules: Rules) -> Any:
+    """That an ask is about attempts of the runs that are asked about."""
+    if not rules.runs:
+        return true()
+    sides = [_in_runs(side, rules) for side in (Pair.left_attempt, Pair.right_attempt)]
+    return or_(_in_runs(Ask.attempt_id, rules), exists().where(Pair.id == Ask.pair_id, *sides))
+
+
 def _new_pair(connection: Connection, rules: Rules, chance: random.Random) -> int | None:
     drawn = [pair for pair in (_some_pair(connection, rules, chance) for _ in range(NEAREST_OF)) if pair]
+    if not drawn and (found := _left_over(connection, rules, chance)):
+        drawn = [found]
     if not drawn:
         return None
+    drawn = [pair for pair in drawn if pair[0].run_id != pair[1].run_id] or drawn
     by_chance = chance.random() < rules.random_share
     left, right = drawn[0] if by_chance else min(drawn, key=lambda pair: abs(pair[0].score - pair[1].score))
     if left.attempt_id > right.attempt_id:
@@ -219,40 +243,92 @@ def _new_pair(connection: Connection, rules: Rules, chance: random.Random) -> in
 
 
 def _some_pair(connection: Connection, rules: Rules, chance: random.Random) -> tuple[Any, Any] | None:
-    """An attempt drawn at random and a partner: of the same brief in another run, else of the same brief."""
+    """A pair at the brief of an attempt drawn at random, of one that was kept there if any was."""
     start = chance.getrandbits(63)
     mine = [Item.run_id == chance.choice(rules.runs)] if rules.runs else []
-    anyone = select(Item).where(Item.flags == 0, Item.shuffle > NEVER, *mine).order_by(Item.shuffle).limit(1)
-    first = connection.execute(anyone.where(Item.shuffle >= start)).first() or connection.execute(anyone).first()
+    anyone = select(Item.attempt_id).where(Item.flags == 0, Item.shuffle > NEVER, *mine).order_by(Item.shuffle).limit(1)
+    drawn = connection.scalar(anyone.where(Item.shuffle >= start)) or connection.scalar(anyone)
+    first = connection.execute(ASKABLE.where(Item.attempt_id == drawn)).first()
     if first is None:
         return None
-    query = select(Brief.key, Brief.id, Attempt.image_sha).join(Attempt, Attempt.brief_id == Brief.id)
-    brief = connection.execute(query.where(Attempt.id == first.attempt_id)).one()
-    if brief.image_sha is None:
-        return None
+    at_brief = ASKABLE.where(Attempt.brief_id == first.brief_id, IS_KEPT)
+    kept = connection.execute(at_brief.order_by(Item.shuffle).limit(MOST_PARTNERS)).all()
+    return _pair_of(connection, chance.choice(kept or [first]), rules, chance)
+
+
+def _pair_of(connection: Connection, first: Any, rules: Rules, chance: random.Random) -> tuple[Any, Any] | None:
+    """An attempt and its partner: of the same brief in another run, else of the same brief."""
     runs: Any = rules.runs or select(Run.id)
-    same = select(Brief.id).where(Brief.run_id.in_(runs), Brief.key == brief.key, Brief.job == first.job)
-    others = [one for one in connection.scalars(same) if one != brief.id]
-    for one in [*chance.sample(others, len(others)), brief.id]:
-        if partners := _partners(connection, first, brief.image_sha, one):
+    same = select(Brief.id).where(Brief.run_id.in_(runs), Brief.key == first.key, Brief.job == first.job)
+    others = [one for one in connection.scalars(same) if one != first.brief_id]
+    for one in [*chance.sample(others, len(others)), first.brief_id]:
+        if partners := _partners(connection, first, one):
             return first, chance.choice(partners)
     return None
 
 
-def _partners(connection: Connection, first: Any, image_sha: str, brief_id: int) -> Sequence[Any]:
-    """Up to 50 attempts at a brief to set beside this one, of other pixels, and not yet paired with it; kept ones if
-    there are. A row of several pictures may begin with the same one as another row."""
-    mine_left = and_(Pair.left_attempt == first.attempt_id, Pair.right_attempt == Item.attempt_id)
-    mine_right = and_(Pair.left_attempt == Item.attempt_id, Pair.right_attempt == first.attempt_id)
-    paired = exists().where(or_(mine_left, mine_right))
-    query: Select[Any] = (
-        select(Item)
-        .join(Attempt, Attempt.id == Item.attempt_id)
-        .where(Attempt.brief_id == brief_id, Item.attempt_id != first.attempt_id, Attempt.image_sha.is_not(None))
-        .where(or_(Attempt.image_sha != image_sha, exists().where(Shown.attempt_id == Attempt.id)))
-        .where(Item.flags == 0, ~paired)
+def _partners(connection: Connection, first: Any, brief_id: int) -> Sequence[Any]:
+    """Up to 50 attempts at a brief to set beside this one, of other pixels, and not yet paired with it. Of two runs
+    those that each delivers are compared, of the same slot if there are such; within one, kept ones come first. A row
+    of several pictures may begin with the same one as another row."""
+    across = brief_id != first.brief_id
+    if across and not connection.scalar(
+        select(_delivered(Item, first.brief_id)).where(Item.attempt_id == first.attempt_id)
+    ):
+        return []
+    query = (
+        ASKABLE.where(Attempt.brief_id == brief_id, Item.attempt_id != first.attempt_id)
+        .where(or_(Attempt.image_sha != first.image_sha, exists().where(Shown.attempt_id == Attempt.id)))
+        .where(~_paired(first.attempt_id, Item.attempt_id), *([_delivered(Item, brief_id)] if across else []))
         .order_by(Item.shuffle)
-        .limit(50)
+        .limit(MOST_PARTNERS)
     )
     found = connection.execute(query).all()
-    return [one for one in found if one.picked == "kept"] or found
+    return [one for one in found if (one.slot == first.slot if across else one.picked == "kept")] or found
+
+
+def _left_over(connection: Connection, rules: Rules, chance: random.Random) -> tuple[Any, Any] | None:
+    """A pair where those drawn at random had none: of the next attempt in the random order that has a partner."""
+    start = chance.getrandbits(63)
+    mine = [Item.run_id.in_(rules.runs)] if rules.runs else []
+    walk = select(Item.attempt_id, Item.shuffle).where(Item.flags == 0, Item.shuffle > NEVER, *mine)
+    walk = walk.order_by(Item.shuffle).limit(MOST_PASSED)
+    for part in (walk.where(Item.shuffle >= start).subquery(), walk.subquery()):
+        having = select(part.c.attempt_id).where(_has_partner(part.c.attempt_id, rules))
+        if found := connection.scalar(having.order_by(part.c.shuffle).limit(1)):
+            first = connection.execute(ASKABLE.where(Item.attempt_id == found)).one()
+            return _pair_of(connection, first, rules, chance)
+    return None
+
+
+def _has_partner(attempt: Any, rules: Rules) -> Any:
+    """That `_pair_of` has a pair of the attempt."""
+    mine, home, item = aliased(Attempt), aliased(Brief), aliased(Item)
+    theirs, there, other = aliased(Attempt), aliased(Brief), aliased(Item)
+    runs: Any = rules.runs or select(Run.id)
+    differs = or_(theirs.image_sha != mine.image_sha, exists().where(Shown.attempt_id == theirs.id))
+    delivered = and_(_delivered(item, home.id), _delivered(other, there.id))
+    query = (
+        select(other.attempt_id)
+        .select_from(mine)
+        .join(item, item.attempt_id == mine.id)
+        .join(home, home.id == mine.brief_id)
+        .join(there, and_(there.run_id.in_(runs), there.key == home.key, there.job == home.job))
+        .join(theirs, theirs.brief_id == there.id)
+        .join(other, other.attempt_id == theirs.id)
+        .where(mine.id == attempt, theirs.id != mine.id, mine.image_sha.is_not(None), theirs.image_sha.is_not(None))
+        .where(other.flags == 0, differs, ~_paired(mine.id, theirs.id), or_(there.id == home.id, delivered))
+    )
+    return query.exists()
+
+
+def _delivered(item: Any, brief_id: Any) -> Any:
+    """That an attempt at the brief was kept, or none was."""
+    tried, one = aliased(Attempt), aliased(Item)
+    kept = exists().where(tried.brief_id == brief_id, one.attempt_id == tried.id, one.picked.concat("") == "kept")
+    return or_(item.picked == "kept", ~kept)
+
+
+def _paired(one: Any, other: Any) -> Any:
+    either = and_(Pair.left_attempt == one, Pair.right_attempt == other)
+    return exists().where(or_(either, and_(Pair.left_attempt == other, Pair.right_attempt == one)))
