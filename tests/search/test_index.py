@@ -1,6 +1,7 @@
 """Exact and approximate search, adding, removing, near-duplicates, and files that survive a kill."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,6 +99,39 @@ def test_lists_grow_without_new_centroids(sealed):
     index_of(folder, more, [f"n{row}" for row in range(2500)])
     assert Index(folder).card.sealed == 5500 and np.array_equal(centroids(), before)
     assert len(list(folder.glob("ivf-*.faiss"))) == 1
+
+
+def test_lists_that_grow_after_removals_look_at_few_and_still_find(sealed):
+    folder, vectors = sealed
+    first = Index(folder).card
+    remove(folder, [str(row) for row in range(1200)])
+    random = np.random.default_rng(3)
+    more = vectors[random.integers(0, 3000, 2500)] + 0.02 * random.normal(size=(2500, 32))
+    more = (more / np.linalg.norm(more, axis=1, keepdims=True)).astype(np.float32)
+    index_of(folder, more, [f"n{row}" for row in range(2500)])
+    index = Index(folder)
+    assert index.card.sealed == 5500 and index.card.recall >= 0.97 and index.card.nprobe <= 4 * first.nprobe
+    everything = np.concatenate([vectors, more])
+    left = np.arange(1200, 5500)
+    queries = everything[left[::70]] + 0.1 * random.normal(size=(62, 32)).astype(np.float32)
+    found = index.search(queries, 10)[1]
+    assert found.min() >= 1200 and recall(found, left[best(everything[left], queries, 10)]) >= 0.95
+
+
+def test_lists_of_which_every_row_was_removed(sealed):
+    folder, _ = sealed
+    remove(folder, [str(row) for row in range(3000)])
+    with writing(folder) as writer:
+        writer.card = replace(writer.card, sealed=0)
+        writer.finish()
+    assert len(Index(folder)) == 0 and (Index(folder).search(units(2, 32), 3)[1] == -1).all()
+
+
+def test_no_more_lists_are_looked_at_than_there_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "EXACT", 500)
+    monkeypatch.setattr(build, "WANTED", 1.1)  # never reached
+    index = Index(index_of(tmp_path / "i", units(600, 16)))
+    assert index.card.nprobe == index._ivf.nlist == 48  # 2 sqrt(600): no power of two
 
 
 def test_near_duplicates_form_groups_that_do_not_chain(tmp_path):

@@ -169,7 +169,8 @@ class Index:
             raise BadInput(f"{path} is missing or damaged. Make the index again.") from error
 
     @cached_property
-    def _selector(self) -> Any:
+    def selector(self) -> Any:
+        """For faiss: the rows that were not removed; None where all may be found."""
         import faiss
 
         return faiss.IDSelectorNot(faiss.IDSelectorBatch(self.removed)) if len(self.removed) else None
@@ -178,7 +179,7 @@ class Index:
         import faiss
 
         wanted = 2 * k + 10  # 8 bits a number misplace a few; the exact products put them right
-        parameters = faiss.SearchParametersIVF(nprobe=nprobe, sel=self._selector)
+        parameters = faiss.SearchParametersIVF(nprobe=nprobe, sel=self.selector)
         _, rows = self._ivf.search(queries, min(wanted, self.card.sealed), params=parameters)
         scores = np.einsum("qcd,qd->qc", self.vectors[rows], queries)
         scores[rows < 0] = -np.inf
@@ -200,7 +201,8 @@ def open_index(where: str | Path) -> Index:
 
 
 def exact(vectors: Vectors, queries: Vectors, k: int, start: int, removed: Ints) -> tuple[Vectors, Ints]:
-    """The k highest inner products among the rows from `start` that were not removed, by faiss, and their rows."""
+    """The k highest inner products among the rows from `start` that were not removed, by faiss, and their rows, highest
+    first."""
     import faiss
 
     gone = removed[np.searchsorted(removed, start) :]
@@ -209,7 +211,10 @@ def exact(vectors: Vectors, queries: Vectors, k: int, start: int, removed: Ints)
         return padded(np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64), k)
     scores, rows = faiss.knn(queries, vectors[start:], wanted, faiss.METRIC_INNER_PRODUCT)
     rows = rows + start
-    scores[np.isin(rows, gone)] = -np.inf
+    if len(gone):
+        scores[np.isin(rows, gone)] = -np.inf
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
     return padded(scores, rows, k)
 
 
