@@ -44,6 +44,40 @@ def test_a_row_is_trained_once_and_its_base_stays(lessons, tmp_path, monkeypatch
     assert train_row(learner, SMALL, tmp_path / "align" / "dpo").version == trained.version
 
 
+def test_a_row_that_was_trained_otherwise_is_not_taken_for_this_one(lessons, tmp_path):
+    clip = small_clip(WORDS)
+    learner, folder = Learner("base", clip, lessons, tmp_path, "showroom"), tmp_path / "align" / "dpo"
+    train_row(learner, SMALL, folder)
+    for other, why in ((replace(SMALL, steps=3), "steps 2, now 3"), (replace(SMALL, seed=7), "seed 0, now 7")):
+        with pytest.raises(BadInput, match=f"was trained with {why}. Use the old settings"):
+            train_row(learner, other, folder)
+    (tmp_path / "votes.csv").write_text(lessons.votes.read_text().replace("taught/", f"{lessons.taught}/") + "\n")
+    moved = Learner("base", clip, replace(lessons, votes=tmp_path / "votes.csv"), tmp_path, "showroom")
+    with pytest.raises(BadInput, match="was trained with lessons"):
+        train_row(moved, SMALL, folder)
+
+
+def test_pictures_and_votes_of_another_place_are_not_taken_for_those_of_the_same_name(lessons, tmp_path):
+    clip, random = small_clip(WORDS), np.random.default_rng(1)
+    for number in range(20):
+        save_picture(tmp_path / "taught" / f"{number:02}.png", random.integers(0, 255, 3))
+    votes = [f"taught/{number:02}.png,{6 - number % 7},{1 + number % 7}" for number in range(20)]
+    (tmp_path / "votes.csv").write_text("\n".join(["image,up,down", *votes, ""]))
+    others = Lessons(taught=tmp_path / "taught", votes=tmp_path / "votes.csv")
+
+    def learned(told, out):
+        learner = Learner("base", clip, told, tmp_path / out, "showroom")
+        return np.array(learner.taught.vectors), learner.head
+
+    before = learned(lessons, "one")
+    for found, alone in zip(learned(others, "one"), learned(others, "fresh"), strict=True):
+        assert np.array_equal(found, alone)
+    for found, first in zip(learned(lessons, "one"), before, strict=True):
+        assert np.array_equal(found, first)
+    (tmp_path / "more.csv").write_text(others.votes.read_text().replace(",6,1", ",0,7"))
+    assert not np.allclose(learned(replace(others, votes=tmp_path / "more.csv"), "one")[1], learned(others, "one")[1])
+
+
 def test_a_row_is_a_run_a_model_or_an_adapter(tmp_path):
     base, other = small_clip(WORDS), small_clip(WORDS)
     with torch.no_grad():

@@ -125,6 +125,22 @@ def test_what_stands_in_for_a_large_model_answers_every_method():
         assert clip.tokenizer.unk_token_id not in clip.tokenizer(made.text)["input_ids"]
 
 
+def test_another_seed_in_the_same_folder_finds_what_it_finds_in_a_fresh_one(tmp_path):
+    def made(out, seed):
+        ground = W.ground(tmp_path / out, seed=seed, queries=2, taught=1, recall=2, plain=2)
+        tables = [path.read_text() for path in (ground.hpir, ground.captions, ground.votes, ground.plain)]
+        shown = [*ground.gallery.rglob("*.png"), *ground.taught.rglob("*.png")]
+        return ground, tables, {f"{path.parent.name}/{path.name}": path.read_bytes() for path in shown}
+
+    first, tables, pictures = made("one", 1)
+    _, other_tables, other_pictures = made("one", 2)
+    assert (other_tables, other_pictures) == made("fresh", 2)[1:]
+    written = {path: path.stat().st_mtime_ns for path in first.gallery.rglob("*.png")}
+    again, same_tables, same_pictures = made("one", 1)
+    assert (again.gallery, same_tables, same_pictures) == (first.gallery, tables, pictures)
+    assert written == {path: path.stat().st_mtime_ns for path in first.gallery.rglob("*.png")}  # nothing is made again
+
+
 def test_photographs_are_taken_once(tmp_path):
     contents = W.draw_contents(9, 1)
     shots = W.shoot(tmp_path / "p", contents, 2, seed=9, captions=True)

@@ -1,11 +1,16 @@
 """What a proof of search learns from, and how a row of it is trained: taste, then the model itself by `align`."""
 
-from dataclasses import dataclass, replace
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from goodeye.errors import BadInput
 from goodeye.judging.clip import Clip
+from goodeye.runfolder import RunFolder
 from goodeye.search.adapt import adapted
 from goodeye.search.align import Align, align
 from goodeye.search.build import index_pictures
@@ -31,6 +36,7 @@ ROW = Align(
     watched=0,
     guard=False,
 )  # ours: how a row is trained in the showroom's small world (docs/lab.md)
+TOLD = "row.json"  # in a row's run folder: all that the row is a function of
 QUERIES = 1000  # pseudo-queries that a row is trained on, at most
 
 
@@ -55,8 +61,9 @@ class Learner:
         self.out = out / "indexes" / f"{name}-{clip.version}"
 
     def index(self, source: Path) -> Index:
-        """The index of a folder or table of pictures by this model; made once."""
-        folder = self.out / source.stem
+        """The index of a folder or table of pictures by this model; made once. Another place has another index, since
+        pictures are known by their full paths."""
+        folder = self.out / f"{source.stem}-{_digest(str(source.resolve()))}"
         index_pictures(source, folder, self.clip, self.models, duplicates=0)
         return Index(folder)
 
@@ -71,16 +78,24 @@ class Learner:
     @cached_property
     def head(self) -> Vector:
         """w of the taste, [D]."""
-        path = self.out / "taste.safetensors"
+        path = self.taught.folder / f"taste-{_digest(self.lessons.votes.read_bytes())}.safetensors"
         if not path.exists():
             fit_taste(self.taught.folder, self.lessons.votes, out=path)
         return load_head(path, self.taught.card).weight.numpy()
+
+    @property
+    def told(self) -> str:
+        """A digest of captions and votes: 8 digits."""
+        captions = [list(captions_of(index).values()) for index in (self.taught, self.plain) if index is not None]
+        return _digest(json.dumps([captions, self.lessons.votes.read_text()]))
 
 
 def train_row(learner: Learner, config: Align, folder: Path, resume: bool = True, count: int = QUERIES) -> Clip:
     """The model after `config.method` on the lessons, its run in `folder`; trained once. Queries are what the taught
     captions name first, and lists are those of the queries as they are: the lexicon's words gain nothing in the
-    showroom. A batch has no more pairs than there are captioned pictures."""
+    showroom. A batch has no more pairs than there are captioned pictures. Raises BadInput for a folder whose row is
+    trained otherwise."""
+    _claim(folder, {**asdict(config), "queries": count, "start": learner.clip.version, "lessons": learner.told})
     if not (folder / "clip" / "config.json").is_file():
         captioned = len(captions_of(learner.plain or learner.taught))
         start = save_clip(learner.clip, folder.parent / "start")
@@ -96,6 +111,20 @@ def train_row(learner: Learner, config: Align, folder: Path, resume: bool = True
             cpu=learner.clip.model.device.type == "cpu",
         )
     return Clip.from_pretrained(folder / "clip", learner.clip.model.device)
+
+
+def _claim(folder: Path, told: Mapping[str, Any]) -> None:
+    run = RunFolder(folder)
+    if not (folder / TOLD).exists() and not run.holds_a_run():
+        run.write_json(TOLD, told)
+    before = run.read_json(TOLD)
+    changed = [f"{name} {before.get(name)}, now {value}" for name, value in told.items() if before.get(name) != value]
+    if changed:
+        raise BadInput(f"{folder} was trained with {', '.join(changed)}. Use the old settings, or another folder.")
+
+
+def _digest(told: str | bytes) -> str:
+    return hashlib.sha256(told.encode() if isinstance(told, str) else told).hexdigest()[:8]
 
 
 def load_row(folder: Path, like: Clip) -> Clip:

@@ -240,19 +240,20 @@ def ground(
     """All that a proof of search stands on, written below `folder`: unseen contents to search among, HPIR with 30 votes
     on each row, captioned scenes for recall, and what `lessons` writes.
 
-    taught, plain: as `lessons` has them. The same call goes on where it was stopped.
+    taught, plain: as `lessons` has them. The same call goes on where it was stopped; all is named by what it is a
+    function of, so that another seed or count never finds the files of this one.
     """
-    folder = Path(folder)
-    contents = draw_contents(FRESH + seed, queries)
-    gallery = shoot(folder / "gallery", contents, 10, FRESH + seed, captions=False)
-    panel = Raters(30, FRESH + seed)
-    write_hpir(folder / "hpir.json", contents, gallery, panel)
+    folder, fresh = Path(folder), FRESH + seed
+    contents = draw_contents(fresh, queries)
+    gallery = shoot(folder / f"gallery-{fresh}-{queries}", contents, 10, fresh, captions=False)
+    hpir = folder / f"hpir-{fresh}-{queries}.json"
+    write_hpir(hpir, contents, gallery, Raters(30, fresh))
     learned = lessons(folder, TAUGHT + seed, taught=taught, plain=plain)
-    judge = RowJudge(contents, gallery, FRESH + seed)
+    judge = RowJudge(contents, gallery, fresh)
     return Ground(
         gallery=gallery.folder,
-        hpir=folder / "hpir.json",
-        captions=_captioned(folder / "captions.csv", "captioned", recall, FRESH + 500_000 + seed),
+        hpir=hpir,
+        captions=_captioned(folder, "captioned", recall, fresh + 500_000),
         taught=learned.taught,
         votes=learned.votes,
         plain=learned.plain,
@@ -264,10 +265,11 @@ def ground(
 def lessons(folder: Path, seed: int, *, taught: int = 240, plain: int = 4000) -> Lessons:
     """What is learned from: `taught` contents, ten pictures each, well and badly photographed, with captions and nine
     people's votes; and `plain` scenes with captions, such as the showroom's CLIP was trained on (0: none)."""
-    lesson = shoot(folder / "taught", draw_contents(seed, taught), 10, seed, captions=True)
-    rate(lesson, Raters(9, seed, noise=0.06), folder / "votes.csv")
-    scenes = _captioned(folder / "plain.csv", "plain", plain, seed + 500_000) if plain else None
-    return Lessons(taught=lesson.folder, votes=folder / "votes.csv", plain=scenes)
+    lesson = shoot(folder / f"taught-{seed}-{taught}", draw_contents(seed, taught), 10, seed, captions=True)
+    votes = folder / f"votes-{seed}-{taught}.csv"
+    rate(lesson, Raters(9, seed, noise=0.06), votes)
+    scenes = _captioned(folder, "plain", plain, seed + 500_000) if plain else None
+    return Lessons(taught=lesson.folder, votes=votes, plain=scenes)
 
 
 def write_hpir(path: Path, contents: Sequence[Content], shots: Shots, raters: Raters) -> None:
@@ -307,16 +309,17 @@ def _row(
     return row
 
 
-def _captioned(table: Path, pictures: str, count: int, seed: int) -> Path:
+def _captioned(folder: Path, name: str, count: int, seed: int) -> Path:
     """Plain scenes with their whole captions; returns the table."""
+    table = folder / f"{name}-{seed}-{count}.csv"
     if table.exists():
         return table
     lines = ["image,caption"]
     for made in S.render_many([S.sample(seed, index, S.CLASSES[:1]) for index in range(count)], batch=SAMPLES):
         for image, caption in zip(made.image, made.captions, strict=True):
-            name = f"{pictures}/{len(lines) - 1:04d}.png"
-            save_png(to_pil(image), table.parent / name)
-            lines.append(f'{name},"{caption}"')
+            picture = f"{table.stem}/{len(lines) - 1:04d}.png"
+            save_png(to_pil(image), folder / picture)
+            lines.append(f'{picture},"{caption}"')
     write_bytes(table, "\n".join([*lines, ""]).encode())
     return table
 
