@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 from tiny_editor import save_triplets
 
 from goodeye.edit import latents
@@ -55,6 +56,14 @@ def test_a_stopped_call_goes_on_and_others_begin_anew(models, triplets, tmp_path
     assert len(calls) == 7  # all of it was there
     encoded(triplets[:4], models, 32, tmp_path / "other")
     assert len(calls) == 9
+
+
+def test_other_pictures_under_the_same_keys_are_encoded_anew(models, triplets, tmp_path):
+    before = encoded(triplets, models, 32, tmp_path / "kept").rows.copy()
+    Image.new("RGB", (32, 32), (0, 200, 0)).save(tmp_path / "data" / "c" / "20_1.png")
+    after = encoded(triplets, models, 32, tmp_path / "kept").rows
+    assert (after == encoded(triplets, models, 32, tmp_path / "other").rows).all()
+    assert [(one == two).all() for one, two in zip(after, before, strict=True)] == [True, True, False, True, True]
 
 
 def test_what_cannot_be_opened_is_named_and_where_nothing_can_it_is_told(models, triplets, tmp_path):

@@ -1,12 +1,15 @@
 """Training both stages for a few steps on a tiny random model: conditions dropped as published, resumed to the bit."""
 
 import json
+import re
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline, UNet2DConditionModel
-from tiny_editor import save_editor, save_triplets
+from PIL import Image
+from tiny_editor import save_editor, save_triplets, tiny_unet
 
 from goodeye.cli import main
 from goodeye.edit.config import Train
@@ -143,6 +146,30 @@ def test_a_killed_run_goes_on_to_the_same_weights(toml, data, tmp_path, monkeypa
         assert one == other
 
 
+@pytest.mark.parametrize(("changed", "named"), [("pictures", "data"), ("editor", "weights.editor"), ("vae", ".vae")])
+def test_a_run_goes_on_neither_on_other_pictures_nor_on_other_weights(toml, data, tmp_path, changed, named):
+    root, folder = tmp_path / "data", tmp_path / "set"
+    shutil.copytree(data, root)
+    shutil.copytree(toml.parent, folder)
+    vae = opened(toml).vae
+    vae.save_pretrained(folder / "vae")
+    words = toml.read_text().replace(str(toml.parent), str(folder))
+    words = re.sub(r"^vae = .*$", f"vae = {json.dumps(str(folder / 'vae'))}", words, flags=re.MULTILINE)
+    (folder / "editor.toml").write_text(words)
+    config = replace(TINY, steps=1, held=0)
+    run(root, folder / "editor.toml", tmp_path / "out", config)
+    run(root, folder / "editor.toml", tmp_path / "out", config, resume=True)
+    if changed == "pictures":
+        Image.new("RGB", (32, 32), (0, 0, 250)).save(root / "t05" / "5_1.png")
+    else:
+        network = tiny_unet() if changed == "editor" else vae
+        with torch.no_grad():
+            next(network.parameters()).add_(0.1)
+        network.save_pretrained(folder / changed)
+    with pytest.raises(BadInput, match=rf"other settings \({named}|other settings \(weights{named}"):
+        run(root, folder / "editor.toml", tmp_path / "out", config, resume=True)
+
+
 def test_stage_1_loads_in_plain_diffusers(toml, data, tmp_path):
     done = run(data, toml, tmp_path / "out", replace(TINY, stage=1, steps=2))
     assert not (tmp_path / "out" / "rewards").exists() and done.steps == 2
@@ -222,8 +249,6 @@ def test_bad_settings_are_told(toml, data, tmp_path, change, message):
 
 
 def test_the_command_skips_what_is_gone_and_leaves_out_what_is_missing(toml, data, tmp_path, capsys):
-    import shutil
-
     root = tmp_path / "data"
     shutil.copytree(data, root)
     said = json.loads((root / "rewards.json").read_text())

@@ -1,6 +1,5 @@
 """The latents of triplets, encoded once and kept on disk, for trainings that neither cut nor mirror pictures."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from torch import Tensor
 from goodeye.atomic import write_bytes
 from goodeye.diffusion import vae
 from goodeye.edit.pairs import Cut, alike
-from goodeye.edit.triplets import Triplet
+from goodeye.edit.triplets import Triplet, digest_of
 from goodeye.errors import BadInput
 from goodeye.images import to_tensor
 from goodeye.judging.protocol import fingerprint
@@ -30,11 +29,13 @@ ARRAY, STATE = "latents.npy", "latents.json"
 @dataclass(frozen=True)
 class Latents:
     """rows: [N, 2, C, h, w] in float16, a triplet's edited picture as the denoiser has it (scaled), and its original
-    not scaled, as InstructPix2Pix shows it. at: key -> row. gone: key -> why its pictures cannot be opened."""
+    not scaled, as InstructPix2Pix shows it. at: key -> row. gone: key -> why its pictures cannot be opened. digest: of
+    the triplets."""
 
     rows: np.ndarray
     at: dict[str, int]
     gone: dict[str, str] = field(default_factory=dict)
+    digest: str = ""
 
     def pair(self, keys: Sequence[str]) -> tuple[Tensor, Tensor]:
         """The edited pictures' latents and the originals', [B, C, h, w] each."""
@@ -46,13 +47,12 @@ class Latents:
 def encoded(triplets: Sequence[Triplet], models: "Models", size: int, folder: str | Path) -> Latents:
     """The triplets' latents at `size` pixels from `folder`, where what is not there yet is made first.
 
-    A killed call goes on where it was; other triplets, another VAE or size begin anew. Raises BadInput where no triplet
-    can be opened.
+    A killed call goes on where it was; other triplets (`digest_of`), another VAE or size begin anew. Raises BadInput
+    where no triplet can be opened.
     """
     root, network = Path(folder), models.vae
     root.mkdir(parents=True, exist_ok=True)
-    told = hashlib.sha256(json.dumps([[one.key, one.instruction] for one in triplets]).encode()).hexdigest()[:16]
-    about = {"triplets": told, "vae": fingerprint(network, ""), "size": size}
+    about = {"triplets": digest_of(triplets), "vae": fingerprint(network, ""), "size": size}
     state = _state(root / STATE, about)
     side = size // 2 ** (len(network.config.block_out_channels) - 1)
     shape = (len(triplets), 2, network.config.latent_channels, side, side)
@@ -69,7 +69,7 @@ def encoded(triplets: Sequence[Triplet], models: "Models", size: int, folder: st
     at = {one.key: row for row, one in enumerate(triplets) if one.key not in state["gone"]}
     if not at:
         raise BadInput(f"no triplet can be opened. {next(iter(state['gone'].values()), 'There is none.')}")
-    return Latents(rows, at, state["gone"])
+    return Latents(rows, at, state["gone"], about["triplets"])
 
 
 def _state(file: Path, about: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ trained (ours). A run folder holds config.json, metrics.jsonl, checkpoints/, edi
 editor.toml, a model set with what was trained.
 """
 
-import hashlib
 import json
 import random
 from collections.abc import Iterable, Mapping
@@ -29,8 +28,9 @@ from goodeye.edit.generate import Conditioner, TextCondition, for_editing, pictu
 from goodeye.edit.latents import encoded
 from goodeye.edit.module import Rewarded, RewardModule
 from goodeye.edit.pairs import Pairs, with_rewards
-from goodeye.edit.triplets import Triplet, usable
+from goodeye.edit.triplets import Triplet, digest_of, usable
 from goodeye.errors import BadInput
+from goodeye.judging.protocol import fingerprint
 from goodeye.random_set import as_toml
 from goodeye.tables import Skipped
 from goodeye.training.loop import Loop, Modules, fit
@@ -106,7 +106,13 @@ def train(
     step = EditStep(models, condition or TextCondition(models), config)
     asked = {name: value for name, value in asdict(config).items() if name not in LOOPED}
     asked |= {} if cache is None else {"flip": False, "zoom": 1.0}
-    about = {"job": "edit train", "train": asked, "models": models.model_set.name, "data": _digest(learned)}
+    about = {
+        "job": "edit train",
+        "train": asked,
+        "models": models.model_set.name,
+        "weights": _weights(networks["editor"], models),
+        "data": _digest(learned, digest_of(learned) if latents is None else latents.digest),
+    }
 
     def watch(number: int) -> Mapping[str, float]:
         return {"held_loss": step.held(networks, replace(pairs, triplets=held, flip=False, zoom=1.0))}
@@ -263,9 +269,16 @@ def _split(triplets: list[Triplet], config: Train) -> tuple[list[Triplet], list[
     return [triplets[at] for at in sorted(order)], learned
 
 
-def _digest(triplets: list[Triplet]) -> str:
+def _digest(triplets: list[Triplet], pictures: str) -> str:
+    """pictures: what `digest_of` gives of these triplets, or of all of those that latents are kept of."""
     told = [[one.key, one.instruction, one.rewards.to_json() if one.rewards else None] for one in triplets]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
+    return fingerprint(pictures, json.dumps(told))
+
+
+def _weights(editor: nn.Module, models: "Models") -> dict[str, str]:
+    """What the training stands upon, as it is at its start; a text encoder where the set has one."""
+    encoder = {"text_encoder": fingerprint(models.text_encoder)} if "text_encoder" in models.model_set.roles else {}
+    return {"editor": fingerprint(editor), "vae": fingerprint(models.vae), **encoder}
 
 
 def _save(networks: Mapping[str, nn.Module], models: "Models", config: Train, out: Path) -> Path:

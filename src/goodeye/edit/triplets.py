@@ -5,6 +5,7 @@ clip-filtered Parquet files, RewardEdit's JSON beside such folders, and our own 
 tables; a triplet that cannot be used becomes a `Skipped`, and the others go on.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from goodeye.edit.rewards import AXES, Rewards, from_json
 from goodeye.errors import BadInput
 from goodeye.images import to_pil, to_tensor
 from goodeye.judging.pixels import on_white
+from goodeye.progress import track
 from goodeye.tables import PICTURES, Cell, Skipped
 
 REWARDS, SEEDS, TABLE = "rewards.json", "seeds.json", "triplets.parquet"
@@ -125,6 +127,27 @@ def usable(read: Iterable[Triplet | Skipped], skipped: list[Skipped]) -> Iterato
             skipped.append(one)
         else:
             yield one
+
+
+def digest_of(triplets: Sequence[Triplet]) -> str:
+    """16 hex digits that change with keys, instructions and the bytes of original and edited pictures.
+
+    Bytes, and not path, size and time: triplets that were copied, or rendered again alike, are the same ones, and a
+    file's time says nothing of a row in a Parquet file. It costs one reading of all pictures. One that cannot be read
+    counts as none.
+    """
+    digest = hashlib.sha256()
+    for one in track(triplets, "reading triplets", unit="triplets"):
+        told = [one.key, one.instruction, _sha(one.original), _sha(one.edited)]
+        digest.update(json.dumps(told).encode())
+    return digest.hexdigest()[:16]
+
+
+def _sha(picture: Picture) -> str:
+    try:
+        return hashlib.sha256(picture.read()).hexdigest()
+    except BadInput:
+        return ""
 
 
 # --- folders
