@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import types
 
 import pyarrow.parquet as pq
@@ -201,6 +202,44 @@ def test_stopped_and_resumed(models, photographs, tmp_path, monkeypatch):
     assert read == job.rows and {r["image"] for r in read} == {r["image"] for r in whole.rows} and len(read) == 9
     with pytest.raises(BadInput, match="other judges"):
         judge_files(photographs, ["clip", "rfnet"], models, out=out, resume=True, title="a mug")
+
+
+def test_what_is_asked_with_other_words_is_judged_anew(models, tmp_path, monkeypatch):
+    for number in range(3):
+        Image.new("RGB", (64, 64), (200, 40 * number, 40)).save(tmp_path / f"{number}.png")
+    out, table = tmp_path / "scores.parquet", tmp_path / "ads.csv"
+    table.write_text("image,prompt\n0.png,a mug\n1.png,a photograph\n2.png,a mug\n")
+    judge_files([table], ["clip"], models, out=out)
+    table.write_text("image,prompt\n0.png,a mug\n1.png,a mug\n2.png,a mug\n")
+    judge_batch, seen = files._judge_batch, []
+
+    def counts(batch, judges):
+        seen.extend(loaded.picture.name for loaded in batch)
+        return judge_batch(batch, judges)
+
+    monkeypatch.setattr(files, "_judge_batch", counts)
+    resumed = judge_files([table], ["clip"], models, out=out, resume=True)
+    assert seen == [str(tmp_path / "1.png")]
+    fresh = {row["image"]: row["clip.similarity"] for row in judge_files([table], ["clip"], models).rows}
+    assert {row["image"]: row["clip.similarity"] for row in resumed.rows} == pytest.approx(fresh, abs=1e-6)
+    seen.clear()
+    judge_files([tmp_path / "0.png"], ["clip"], models, out=out, resume=True, prompt="a mug")
+    assert not seen and pq.read_table(out).num_rows == 3  # what is not asked for this time stays
+    judge_files([tmp_path / "0.png"], ["clip"], models, out=out, resume=True, prompt="a mug", title="a red mug")
+    judge_files(
+        [tmp_path / "0.png"], ["clip"], models, out=out, resume=True, prompt="a mug", product=tmp_path / "1.png"
+    )
+    assert seen == [str(tmp_path / "0.png")] * 2
+
+
+def test_a_file_that_does_not_say_what_was_asked_is_not_gone_on_with(models, tmp_path):
+    Image.new("RGB", (64, 64), (200, 40, 40)).save(tmp_path / "mug.png")
+    out, given = tmp_path / "scores.parquet", {"prompt": "a mug", "resume": True}
+    job = judge_files([tmp_path / "mug.png"], ["clip"], models, out=out, **given)
+    about = json.dumps({"versions": job.versions}).encode()
+    pq.write_table(pq.read_table(out).replace_schema_metadata({b"goodeye": about}), out)
+    with pytest.raises(BadInput, match="does not say by which title, prompt and product"):
+        judge_files([tmp_path / "mug.png"], ["clip"], models, out=out, **given)
 
 
 def test_the_table_for_a_terminal(models, photographs):

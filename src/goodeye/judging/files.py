@@ -1,6 +1,7 @@
 """`goodeye judge`: scores picture files, folders and tables of pictures, in batches."""
 
 import difflib
+import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -57,18 +58,26 @@ class Picture:
         text: set[Need] = {"text"} if self.prompt.strip() or self.title.strip() else set()
         return frozenset(text | ({"product"} if self.product is not None else set()))
 
+    @property
+    def told(self) -> str:
+        """A digest of what it is judged by: its name, its words, and its product's name."""
+        told = [self.name, self.title, self.prompt, self.product.name if self.product else None]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
+
 
 @dataclass(frozen=True)
 class Judged:
     """One row a picture, in the order given: image, judge.axis as numbers, and of a judge that inspects judge.label and
     judge.failures in words.
 
-    A picture that could not be judged is in `skipped` and not in `rows`. versions: judge -> version.
+    A picture that could not be judged is in `skipped` and not in `rows`. versions: judge -> version. told: image ->
+    `Picture.told`.
     """
 
     rows: list[dict[str, Value]]
     skipped: list[Skipped] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
+    told: dict[str, str] = field(default_factory=dict)
 
 
 def judge_files(
@@ -90,15 +99,18 @@ def judge_files(
     product, title, prompt; `title`, `prompt` and `product` stand in where a picture has none of its own. clip needs a
     prompt or a title, rfnet the product as it stands in the picture, aesthetic a head (`aesthetic_head`).
     out: a Parquet file, written every minute, at the end and when stopped; with `resume`, what it holds is not done
-    again. Raises BadInput for what makes the whole job impossible; a single bad picture is skipped and reported.
+    again, but for pictures that come with another title, prompt or product. Raises BadInput for what makes the whole
+    job impossible; a single bad picture is skipped and reported.
     """
     _require_sense(paths, batch_size, out, resume)
     judges = make_judges(names, models, aesthetic_head)
     versions = {judge.name: judge.version for judge in judges}
     pictures, skipped = find_pictures(paths, title, prompt, Path(product) if product else None)
-    done = {str(row["image"]): row for row in _known(Path(out), versions)} if out and resume else {}
+    before = _known(Path(out), versions) if out and resume else Judged([])
+    told = before.told | {picture.name: picture.told for picture in pictures}
+    done = {name: row for row in before.rows if before.told.get(name := str(row["image"])) == told.get(name)}
     pictures, unfit = _fit([picture for picture in pictures if picture.name not in done], judges)
-    result = Judged([], skipped + unfit, versions)
+    result = Judged([], skipped + unfit, versions, told)
     order = {name: number for number, name in enumerate([*done, *(picture.name for picture in pictures)])}
     try:
         _judge_all(pictures, judges, batch_size, done, result, Path(out) if out else None)
@@ -224,7 +236,7 @@ def _judge_all(
                 done[loaded.picture.name] = {"image": loaded.picture.name, **row}
             advance(len(batch))
             if out and time.monotonic() - saved > SAVE_EVERY:
-                write_parquet(Judged(list(done.values()), versions=result.versions), out)
+                write_parquet(replace(result, rows=list(done.values())), out)
                 saved = time.monotonic()
 
 
@@ -308,31 +320,36 @@ def _verdict_fields(judge: Judge, verdict: Verdict) -> dict[str, Value]:
 
 
 def write_parquet(judged: Judged, path: str | Path) -> None:
-    """One row a picture; the judges' versions in the schema's metadata. Whole or not there."""
+    """One row a picture; in the schema's metadata the judges' versions, and what each picture was judged by. Whole or
+    not there."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     table = pa.Table.from_pylist(judged.rows)
-    table = table.replace_schema_metadata({"goodeye": json.dumps({"versions": judged.versions})})
+    table = table.replace_schema_metadata({"goodeye": json.dumps({"versions": judged.versions, "told": judged.told})})
     with whole_file(path) as temporary:
         pq.write_table(table, temporary)
 
 
-def _known(path: Path, versions: dict[str, str]) -> list[dict[str, Value]]:
+def _known(path: Path, versions: dict[str, str]) -> Judged:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not path.exists():
-        return []
+        return Judged([])
     try:
         table = pq.read_table(path)
-        judged_by = json.loads((table.schema.metadata or {}).get(b"goodeye", b"{}")).get("versions")
+        about = json.loads((table.schema.metadata or {}).get(b"goodeye", b"{}"))
     except (pa.ArrowException, ValueError) as error:
         raise BadInput(f"{path} is not a table of scores. Choose another file, or do not resume.") from error
-    if judged_by != versions:
+    if about.get("versions") != versions:
         raise BadInput(f"{path} holds scores by other judges or versions. Choose another file, or do not resume.")
-    rows: list[dict[str, Value]] = table.to_pylist()
-    return rows
+    if "told" not in about:
+        raise BadInput(
+            f"{path} does not say by which title, prompt and product its pictures were judged: an older version wrote "
+            "it. Choose another file, or do not resume."
+        )
+    return Judged(table.to_pylist(), versions=versions, told=about["told"])
 
 
 def score_table(judged: Judged, limit: int = 100) -> Table:
