@@ -71,6 +71,37 @@ def test_stopped_and_resumed_is_as_never_stopped(tmp_path, monkeypatch):
         fit_rfnet(samples, tiny_training(epochs=3, evaluations=6, lr=1e-5), run_dir=tmp_path / "part", resume=True)
 
 
+def test_a_run_does_not_go_on_with_other_rows_of_the_same_count(tmp_path):
+    samples, config = toy_samples(16), tiny_training(epochs=2)
+    first = fit_rfnet(samples, config, run_dir=tmp_path)
+    others = {
+        "labels": (samples.labels + 1) % 2,
+        "titles": samples.titles[::-1],
+        "images": samples.images.flip(0),
+    }
+    for name, other in others.items():
+        with pytest.raises(BadInput, match="data was"):
+            changed = type(samples)(**{**vars(samples), name: other})
+            model, tokenizer = build_rfnet(samples.titles, config, classes=5, image_size=32)
+            fit_rfnet(changed, config, model=model, tokenizer=tokenizer, run_dir=tmp_path, resume=True)
+    same = samples.subset(range(16))  # the same rows, told in another way
+    assert torch.equal(weights(fit_rfnet(same, config, run_dir=tmp_path, resume=True).model), weights(first.model))
+    with pytest.raises(BadInput, match="data was"):
+        fit_rfnet(samples.subset([*range(1, 16), 0]), config, run_dir=tmp_path, resume=True)
+
+
+def test_a_run_that_was_begun_before_its_data_was_told_goes_on(tmp_path):
+    samples, config = toy_samples(16), tiny_training(epochs=2)
+    first = fit_rfnet(samples, config, run_dir=tmp_path)
+    path = tmp_path / "config.json"
+    told = json.loads(path.read_text())
+    del told["about"]["data"]
+    path.write_text(json.dumps(told))
+    again = fit_rfnet(samples, config, run_dir=tmp_path, resume=True)
+    assert torch.equal(weights(again.model), weights(first.model))
+    fit_rfnet(samples, config, run_dir=tmp_path, resume=True)
+
+
 def test_titles_reach_the_model_by_row():
     samples = toy_samples(9)
     model, tokenizer = build_rfnet(samples.titles, tiny_training(), image_size=32)

@@ -1,5 +1,6 @@
 """Contrastive training on captioned pictures of one's own: what is skipped, what is learned, what is saved."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -43,6 +44,21 @@ def test_colours_are_learned_from_captions_and_what_cannot_be_used_is_named(fold
     assert (similar.argmax(1) == torch.arange(5)).sum() >= 4
     again = pretrain([folder], small_clip(WORDS, seed=6), tmp_path / "run", config=SMALL, resume=True, cpu=True)
     assert again.steps == 30  # fresh weights come from the seed, so that another start is the same run
+
+
+def test_a_run_does_not_go_on_with_other_captions_or_pictures_of_the_same_count(folder, tmp_path):
+    config, place = replace(SMALL, steps=2), tmp_path / "pictures"
+    shutil.copytree(folder, place)
+    pretrain([place], small_clip(WORDS), tmp_path / "run", config=config, cpu=True)
+    (place / "red0.txt").write_text("a crimson cup")
+    with pytest.raises(BadInput, match="data was"):
+        pretrain([place], small_clip(WORDS), tmp_path / "run", config=config, resume=True, cpu=True)
+    (place / "red0.txt").write_text("a red cup")
+    assert pretrain([place], small_clip(WORDS), tmp_path / "run", config=config, resume=True, cpu=True).steps == 2
+    (place / "red0.png").rename(place / "red9.png")
+    (place / "red0.txt").rename(place / "red9.txt")
+    with pytest.raises(BadInput, match="data was"):
+        pretrain([place], small_clip(WORDS), tmp_path / "run", config=config, resume=True, cpu=True)
 
 
 def test_fresh_weights_begin_at_the_papers_temperature(folder, tmp_path):

@@ -22,6 +22,7 @@ from goodeye.judging.rfnet import CLASSES, RFNet, encode_titles
 from goodeye.judging.samples import Samples, as_inputs, mirrored
 from goodeye.judging.titles import title_tokenizer
 from goodeye.training.loop import Loop, fit, shuffled
+from goodeye.training.told import told_data
 
 # Encoders for training from nothing at about 128 pixels. Ours.
 SMALL_RESNET = {"embedding_size": 24, "hidden_sizes": [32, 64, 96, 128], "depths": [1, 1, 1, 1], "layer_type": "basic"}
@@ -135,7 +136,8 @@ def fit_rfnet(
     classes that occur. beside: a module that learns along and is thrown away afterwards; called with the trunk's
     pooled tokens [N, width], the image's tokens [N, L, width] and the batch (with the samples' facts), it gives
     losses by name. run_dir: gets config.json, metrics.jsonl and checkpoints/, from which the same call with
-    resume=True goes on; without it nothing is kept. Raises BadInput where there are no samples.
+    resume=True goes on; without it nothing is kept. Raises BadInput where there are no samples, and for a run of other
+    ones.
     """
     if not len(samples):
         raise BadInput("there is nothing to train on. Give labelled pictures.")
@@ -171,7 +173,7 @@ def fit_rfnet(
             data,
             loop,
             folder,
-            about={"training": asdict(config), "samples": len(samples), **(about or {})},
+            about={"training": asdict(config), "samples": len(samples), **_told(folder, samples), **(about or {})},
             evaluate=evaluate if held_out is not None and len(held_out) else None,
             resume=resume,
             cpu=device == "cpu",
@@ -179,6 +181,14 @@ def fit_rfnet(
         )
     _arrange(model, torch.contiguous_format)
     return Fitted(model.eval(), tokenizer, result.last, result.seconds)
+
+
+def _told(folder: str | Path, samples: Samples) -> dict[str, str]:
+    """Labels, titles, and the middle line of each image: enough to know the samples by, and read in no time."""
+    lines = samples.images[:, :, samples.images.shape[2] // 2]
+    lines = lines if samples.rows is None else lines[samples.rows]
+    rows = [samples.label_tensor().tolist(), titles_of(samples)]
+    return told_data(folder, rows, lines.contiguous().numpy().tobytes())
 
 
 class _Learner(nn.Module):

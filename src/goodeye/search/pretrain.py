@@ -21,6 +21,7 @@ from goodeye.search.source import Item, find_items
 from goodeye.search.towers import Pairs, fit_towers, is_main, recall_of, save_clip
 from goodeye.tables import Skipped
 from goodeye.training.loop import Loop, shuffled
+from goodeye.training.told import told_data
 
 if TYPE_CHECKING:
     from goodeye.judging.clip import Clip
@@ -107,7 +108,7 @@ def pretrain(
     them), and writes it to out/clip.
 
     Pictures without a caption, or that cannot be read, are skipped and named. Raises BadInput where too few are left,
-    Diverged where the loss is not finite.
+    and for a run on others or on other captions; Diverged where the loss is not finite.
     """
     config, out = config or Pretrain(), Path(out)
     config.check()
@@ -138,6 +139,7 @@ def pretrain(
         return recall_of(torch.from_numpy(images), torch.from_numpy(texts), torch.arange(len(kept)))
 
     asked = asdict(config)
+    rows = [(item.name, item.caption) for item in items]
     about = {"job": "search pretrain", "start": before, "pictures": len(learned), "fresh": asked["fresh"]}
     done = fit_towers(
         clip,
@@ -146,7 +148,7 @@ def pretrain(
         out,
         queue=config.queue,
         settled=(400 if config.fresh else 0) if config.settled is None else config.settled,
-        about={**about, "batch": config.batch, "held": held},
+        about={**about, "batch": config.batch, "held": held, **told_data(out, rows)},
         evaluate=evaluate,
         resume=resume,
         cpu=cpu,
