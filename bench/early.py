@@ -28,10 +28,11 @@ from common import finish, new_parser
 
 from goodeye.ads.brief import Brief
 from goodeye.ads.early import RULE, Rule, calibrate
+from goodeye.ads.maker import strided
 from goodeye.ads.recurrent import Restart
 from goodeye.ads.results import AVAILABLE
 from goodeye.ads.rollout import Placed
-from goodeye.ads.trajectories import Recorder, Tape, candidates, record_all, setting_of, strided
+from goodeye.ads.trajectories import Recorder, Tape, candidates, record_all, setting_of
 from goodeye.ads.workshop import Job, Made, Ready, Workshop
 from goodeye.images import to_tensor
 from goodeye.judging.diversity import Features, pixel_spread

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from goodeye.ads.calibrate import Calibration, calibrate, is_bad
@@ -72,7 +73,7 @@ def test_the_threshold_is_the_loosest_that_the_votes_hold(models):
     assert made.threshold == 0.4 and (made.passed, made.bad) == (240, 4)
     assert (made.votes, made.products, made.max_bad, made.confidence) == (400, 90, 0.05, 0.95)
     assert made.maker.judge == "rfnet" and made.maker.judge_version == models.rfnet.version
-    assert made.maker.models == "tiny"
+    assert made.maker.generator == "tiny"
     assert found.file == Path("goodeye-promise.json") and found.skipped == []
     assert "Promise: At most 5 % of passed pictures are bad, at 95 % confidence, from 400 votes of 2" in found.summary()
 
@@ -255,6 +256,24 @@ def test_pictures_of_other_models_and_unfinished_ones_do_not_count(models, run, 
         calibrate("book", models=twin, **EASY)
 
 
+def test_pictures_by_other_weights_or_another_stride_do_not_count(models, run, tiny_set, tmp_path):
+    """The name of a model set stays when its weights, or how it samples, become others."""
+    result = run()
+    with Ledger.open("book") as book:
+        book.vote(result.attempts[0].id, "ann", "available")
+    with pytest.raises(BadInput, match="by a stride of 1, not 2. Name the models and the stride that made it"):
+        calibrate("book", models=models, stride=2, **EASY)
+    again = run(out="strided", ledger="strided-book", stride=2)
+    with Ledger.open("strided-book") as book:
+        book.vote(again.attempts[0].id, "ann", "available")
+    assert calibrate("strided-book", models=models, stride=2, **EASY).calibration.maker.stride == 2
+    other = Models(resolve(str(tiny_set)))
+    with torch.no_grad():
+        next(other.unet.parameters()).mul_(1.5)
+    with pytest.raises(BadInput, match="by the generator's version [0-9a-f]{12}, not [0-9a-f]{12}"):
+        calibrate("book", models=other, **EASY)
+
+
 def replace_label(result, book, brief: int) -> int:
     """An attempt that was stopped early, as a run with such a rule records it."""
     verdict = Verdict("early", "1", "stopped", {"available": 0.9}, ["stopped after 1 of 2 steps"])
@@ -302,7 +321,8 @@ def test_a_run_without_a_promise_states_none(run):
     [
         ({}, {"promise": 0.1}, "at most 5 % bad, not 10 %"),
         ({"judge_version": "old"}, {}, "for the judge's version old, and this run has"),
-        ({"models": "sd15"}, {}, "for the models sd15, and this run has tiny"),
+        ({"generator": "sd15"}, {}, "for the models sd15, and this run has tiny"),
+        ({"stride": 2}, {}, "for a stride of 2, and this run has 1"),
         ({"generator_version": "before"}, {}, "for the generator's version before, and"),
         ({}, {"threshold": 0.3}, "promise or threshold, not both"),
         ({}, {"inspector": Other()}, "for the judge rfnet, and this run has none"),

@@ -360,6 +360,25 @@ def test_a_resumed_run_keeps_its_command(run, products):
         run(["other.png"], out="ads", resume=True)
 
 
+def test_a_run_is_not_gone_on_with_by_another_generator(run, products, tiny_set):
+    """One brief would get attempts of two generators, and config.json would tell of the first alone."""
+    run([products], out="ads")
+    named = StandIn()
+    named.name = "another"
+    with pytest.raises(BadInput, match="was begun with the judge none, and it is another now. Put that back to go on"):
+        run(out="ads", resume=True, inspector=named)
+    guided = tiny_set.with_name("guided.toml")
+    guided.write_text(tiny_set.read_text().replace("[settings]", "[settings]\ncontrol_scale = 0.5"))
+    with pytest.raises(BadInput, match="begun with the setting control_scale = 1.0, and it is 0.5 now"):
+        run(out="ads", resume=True, models=Models(resolve(str(guided))))
+    other = Models(resolve(str(tiny_set)))
+    with torch.no_grad():
+        next(other.vae.parameters()).mul_(1.5)
+    with pytest.raises(BadInput, match="begun with the generator's version"):
+        run(out="ads", resume=True, models=other)
+    assert run(out="ads", resume=True).summary()
+
+
 def test_resume_without_a_run_begins_one(run, products):
     assert len(run([products], want=1, attempts=1, out="ads", resume=True).slots) == 3
 

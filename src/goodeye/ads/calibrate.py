@@ -20,13 +20,14 @@ import torch
 
 import goodeye
 from goodeye.ads.canvas import place
+from goodeye.ads.maker import OF_JUDGE, Maker, difference, maker_of, strided
 from goodeye.ads.results import AVAILABLE, STOPPED
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
 from goodeye.images import open_image, to_tensor
 from goodeye.judging.files import judge_files
 from goodeye.judging.promise import Counts, Promise, check_promise, counts_of, promise, refusal
-from goodeye.judging.protocol import Context, fingerprint
+from goodeye.judging.protocol import Context
 from goodeye.judging.rfnet import class_number
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import AttemptRow, BriefRow, RunRow
@@ -40,16 +41,6 @@ if TYPE_CHECKING:
 
 PROMISE = "goodeye-promise.json"
 LABELS = "available, bad, one of the judge's classes, or 1 (available) to 6"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Maker:
-    """What a promise holds for: the judge, and the generator whose pictures were voted on; names and fingerprints."""
-
-    judge: str
-    judge_version: str
-    models: str
-    generator_version: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,13 +80,12 @@ class Calibration:
                 f"The promise on file is of at most {_percent(self.max_bad)} bad, not {_percent(max_bad)}. "
                 f"Ask for {self.max_bad:g}, or make another by `goodeye ads calibrate VOTES --max-bad {max_bad:g}`."
             )
-        for name, what in _TOLD.items():
-            promised, given = getattr(self.maker, name), getattr(maker, name)
-            if promised != given:
-                raise BadInput(
-                    f"The promise was made for {what} {promised}, and this run has {given or 'none'}. "
-                    "Make one for this run by `goodeye ads calibrate VOTES`."
-                )
+        if other := difference(self.maker, maker):
+            what, promised, given = other
+            raise BadInput(
+                f"The promise was made for {what} {promised}, and this run has {given}. "
+                "Make one for this run by `goodeye ads calibrate VOTES`."
+            )
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, with the promise in words."""
@@ -124,14 +114,6 @@ class Calibration:
             raise BadInput(f"{path} cannot be read: {error.strerror}. Check the path.") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadInput(f"{path} is not a promise. Make one by `goodeye ads calibrate VOTES`.") from error
-
-
-_TOLD = {
-    "judge": "the judge",
-    "judge_version": "the judge's version",
-    "models": "the models",
-    "generator_version": "the generator's version",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +171,7 @@ def calibrate(
     out: str | Path = PROMISE,
     images: str | Path | None = None,
     runs: Collection[int] = (),
+    stride: int | None = None,
     batch: int = 16,
     device: str = "cpu",
 ) -> Calibrated:
@@ -197,10 +180,11 @@ def calibrate(
     votes: a table (CSV, Parquet) with the columns image and label and, where there are any, product (the cut-out as it
     stands in the picture), title, available (a score; it spares scoring), version (of the judge that gave it) and
     chosen, as `goodeye ledger export --format csv` writes it; or a
-    ledger, by folder or URL, of which the votes on the model set's pictures are taken, but for pictures that were put
-    before people because a judge was in doubt of them (`goodeye.ledger.sample`). A label is available, bad, a class or
-    1 to 6; what most say of a picture counts, a tie as bad. images: the folder of the ledger's pictures. runs: only of
-    these runs of the ledger.
+    ledger, by folder or URL, of which the votes on pictures by this generator are taken (its weights, and how it
+    samples), but for pictures that were put before people because a judge was in doubt of them
+    (`goodeye.ledger.sample`). A label is available, bad, a class or 1 to 6; what most say of a picture counts, a tie as
+    bad. images: the folder of the ledger's pictures. runs: only of these runs of the ledger. stride: of the sampler
+    that made the pictures, if not the model set's own.
 
     The promise is written to `out`; where the votes hold none, nothing is written and `refusal` says why. Raises
     BadInput where there are no votes, or nothing can be scored.
@@ -211,11 +195,12 @@ def calibrate(
     if runs and not is_ledger(votes):
         raise BadInput(f"--run is of a ledger's runs, and {votes} is none. Leave it away.")
     loaded = opened(models, device)
+    maker = maker_of(loaded, strided(loaded.model_set.settings, stride), loaded.rfnet)
     if Path(votes).suffix.lower() in TABLES:
         found = _of_table(Path(votes), loaded, batch)
     else:
         with Ledger.open(votes, images, create=False) as ledger:
-            found = _of_ledger(ledger, loaded, batch, runs)
+            found = _of_ledger(ledger, loaded, maker, batch, runs)
     if not found.voted:
         why = f" First: {found.skipped[0].message}" if found.skipped else ""
         if found.in_doubt:
@@ -231,21 +216,11 @@ def calibrate(
         return Calibrated(
             file=file, calibration=None, refusal=refused, counts=counts, skipped=found.skipped, in_doubt=found.in_doubt
         )
-    calibration = _calibration(made, found, maker_of(loaded, loaded.rfnet), str(votes))
+    calibration = _calibration(made, found, maker, str(votes))
     content = {**calibration.as_json(), "counts": asdict(counts)}
     write_bytes(file, (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
     return Calibrated(
         file=file, calibration=calibration, refusal="", counts=counts, skipped=found.skipped, in_doubt=found.in_doubt
-    )
-
-
-def maker_of(models: Models, inspector: object) -> Maker:
-    """The judge and the generator of a run. The inspector needs a name and a version, as judges have them."""
-    return Maker(
-        judge=str(getattr(inspector, "name", "")),
-        judge_version=str(getattr(inspector, "version", "")),
-        models=models.model_set.name,
-        generator_version=fingerprint(models.unet, models.controlnet, models.vae),
     )
 
 
@@ -387,8 +362,8 @@ def _product_of(row: Row) -> str:
 # The ledger
 
 
-def _of_ledger(ledger: Ledger, models: Models, batch: int, runs: Collection[int]) -> _Found:
-    """The attempts of this model set that people voted on, less those that were chosen for a judge's doubt; the last
+def _of_ledger(ledger: Ledger, models: Models, maker: Maker, batch: int, runs: Collection[int]) -> _Found:
+    """The attempts by this generator that people voted on, less those that were chosen for a judge's doubt; the last
     vote of each person counts."""
     judge, skipped, date = models.rfnet, list[Skipped](), datetime.fromtimestamp(0, UTC)
     known: list[tuple[AttemptRow, BriefRow, bool]] = []
@@ -404,7 +379,7 @@ def _of_ledger(ledger: Ledger, models: Models, batch: int, runs: Collection[int]
                 continue
             name = f"vote {vote.id} on attempt {vote.attempt_id}"
             try:
-                _require_ours(run, models, name)
+                _require_ours(run, maker, name)
                 said[vote.attempt_id].append(is_bad(vote.label, name))
                 date = max(date, vote.created)
             except BadInput as error:
@@ -433,11 +408,16 @@ def _by(verdict: Any, judge: "RFNetJudge") -> bool:
     return (verdict.judge, verdict.version) == (judge.name, judge.version)
 
 
-def _require_ours(run: RunRow, models: Models, name: str) -> None:
-    """Raises BadInput where the run's pictures were made by another model set."""
-    made_by = _set_name(str(run.command.get("models", "")))
-    if made_by != models.model_set.name:
-        raise BadInput(f"{name} is on a picture by the models {made_by}, not {models.model_set.name}. Name those.")
+def _require_ours(run: RunRow, maker: Maker, name: str) -> None:
+    """Raises BadInput where the run's pictures were made by another generator, or sampled otherwise. A run that does
+    not say by which weights (one that was imported) is known by its model set's name."""
+    ours = {key: value for key, value in asdict(maker).items() if key not in OF_JUDGE}
+    theirs = run.command.get("maker") or {"generator": _set_name(str(run.command.get("models", "")))}
+    if other := difference(theirs, ours):
+        what, made_by, wanted = other
+        raise BadInput(
+            f"{name} is on a picture by {what} {made_by}, not {wanted}. Name the models and the stride that made it."
+        )
 
 
 def _set_name(reference: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from goodeye.ads.maker import Maker, difference
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
 from goodeye.modelset import starts_of
@@ -38,18 +39,10 @@ class Trajectory(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What a rule holds for: judge and generator (names and fingerprints), how it samples, when a picture passes."""
+class Setting(Maker):
+    """What a rule holds for: what makes and inspects, and when a picture passes."""
 
-    judge: str
-    judge_version: str
-    generator: str
-    generator_version: str
-    sampler: str
-    steps: int
-    guidance_scale: float
     threshold: float
-    stride: int = 1
 
     @property
     def evaluations(self) -> int:
@@ -108,13 +101,12 @@ class Rule:
 
     def require(self, setting: Setting) -> None:
         """Raises BadInput where a run is not what the rule was calibrated for: its promise would not hold."""
-        ours, theirs = asdict(self.setting), asdict(setting)
-        for name, what in _TOLD.items():
-            if ours[name] != theirs[name]:
-                raise BadInput(
-                    f"The early-stopping rule was calibrated for {what} {ours[name]}, and this run has {theirs[name]}. "
-                    "Calibrate one for this run with `goodeye ads early`."
-                )
+        if other := difference(self.setting, setting):
+            what, ours, theirs = other
+            raise BadInput(
+                f"The early-stopping rule was calibrated for {what} {ours}, and this run has {theirs}. "
+                "Calibrate one for this run with `goodeye ads early`."
+            )
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -146,17 +138,6 @@ class Rule:
 
 
 RULE = "early.json"
-_TOLD = {
-    "judge": "the judge",
-    "judge_version": "the judge's version",
-    "generator": "the models",
-    "generator_version": "the generator's version",
-    "sampler": "the sampler",
-    "steps": "a number of steps of",
-    "guidance_scale": "a guidance scale of",
-    "threshold": "the threshold",
-    "stride": "a stride of",
-}
 
 
 def allowed(good: int, share: float, confidence: float) -> int:

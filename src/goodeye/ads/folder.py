@@ -9,6 +9,7 @@ from goodeye.ads.brief import Brief
 from goodeye.ads.calibrate import Calibration
 from goodeye.ads.cutout import Remover
 from goodeye.ads.early import Rule
+from goodeye.ads.maker import Maker
 from goodeye.ads.recurrent import Restart
 from goodeye.errors import BadInput
 from goodeye.runfolder import CONFIG, RunFolder
@@ -70,7 +71,8 @@ class Command:
 class Begun:
     """A run that has begun: its id in the ledger, where that is, the command, and the briefs as first read.
 
-    early, promise: the rule and the promise as they were when the run began, whatever becomes of their files.
+    early, promise: the rule and the promise as they were when the run began, whatever becomes of their files. maker,
+    settings: what makes and inspects, and the model set's settings; a resumed run must have the same.
     """
 
     run: int
@@ -81,8 +83,10 @@ class Begun:
     problems: Sequence[Skipped]
     early: Rule | None = None
     promise: Calibration | None = None
+    maker: Maker
+    settings: Mapping[str, Any]
 
-    def save(self, folder: RunFolder, settings: Mapping[str, Any], version: str) -> None:
+    def save(self, folder: RunFolder, version: str) -> None:
         """Writes briefs.json, then config.json: once that is there, the run can be resumed."""
         folder.write_json(
             BRIEFS,
@@ -97,8 +101,9 @@ class Begun:
                 "run": self.run,
                 "ledger": self.ledger,
                 "command": asdict(self.command),
+                "maker": asdict(self.maker),
                 "threshold": self.threshold,
-                "settings": dict(settings),
+                "settings": dict(self.settings),
                 "early": self.early.as_json() if self.early else None,
                 "promise": self.promise.as_json() if self.promise else None,
             }
@@ -119,6 +124,8 @@ class Begun:
                 problems=[Skipped(**problem) for problem in listed["problems"]],
                 early=Rule.from_json(config["early"]) if config.get("early") else None,
                 promise=Calibration.from_json(config["promise"]) if config.get("promise") else None,
+                maker=Maker(**config["maker"]),
+                settings=dict(config["settings"]),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise folder.damaged(CONFIG, BRIEFS) from error

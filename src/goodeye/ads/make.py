@@ -4,6 +4,7 @@ Every attempt goes to the ledger as it is made. What is in the ledger and in the
 run needs, so the process may be killed at any moment.
 """
 
+import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,13 +15,13 @@ from time import monotonic
 
 import goodeye
 from goodeye.ads.brief import PRODUCTS, read_briefs
-from goodeye.ads.calibrate import PROMISE, Calibration, maker_of
+from goodeye.ads.calibrate import PROMISE, Calibration
 from goodeye.ads.cutout import Remover
-from goodeye.ads.early import Rule
+from goodeye.ads.early import Rule, Setting
 from goodeye.ads.folder import BRIEFS, Begun, Command
+from goodeye.ads.maker import Maker, difference, maker_of, strided
 from goodeye.ads.report import grid, write_contact_sheets, write_report
 from goodeye.ads.results import AttemptResult, BriefResult, Result, SlotResult, slot_results, why
-from goodeye.ads.trajectories import setting_of, strided
 from goodeye.ads.workshop import Made, Workshop
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
@@ -108,6 +109,7 @@ def make(
         begun = Begun.load(folder)
         begun = replace(begun, command=going_on(begun.command, command))
         studio = _studio(models, begun.command, inspector)
+        _require_same(folder, studio, begun)
         _require_promise_for(studio, begun.promise, begun.command.promise)
         _require_rule_for(studio, begun.early, begun.threshold)
         with Ledger.open(_where_it_was(begun.ledger, ledger)) as book, book.on_record(begun.run):
@@ -127,7 +129,7 @@ def make(
     passing = made.threshold if made else studio.settings.threshold if threshold is None else threshold
     _require_rule_for(studio, rule, passing)
     with Ledger.open(_place(ledger)) as book:
-        run = book.start_run(JOB, asdict(command), seed)
+        run = book.start_run(JOB, {**asdict(command), "maker": asdict(studio.maker)}, seed)
         with book.on_record(run):
             begun = Begun(
                 run=run,
@@ -138,8 +140,10 @@ def make(
                 problems=problems,
                 early=rule,
                 promise=made,
+                maker=studio.maker,
+                settings=asdict(studio.settings),
             )
-            begun.save(folder, asdict(studio.settings), goodeye.__version__)
+            begun.save(folder, goodeye.__version__)
             return _run(begun, studio, folder, book, progress)
 
 
@@ -150,27 +154,45 @@ class _Studio:
     models: Models
     settings: Settings
     inspector: Inspector
+    maker: Maker
 
 
 def _studio(models: str | Path | Models, command: Command, inspector: Inspector | None) -> _Studio:
     """Loads what the run needs now, so that what cannot be loaded is said before the run begins."""
     loaded = opened(command.models if isinstance(models, str | Path) else models, command.device)
     loaded.require(*GENERATOR)
-    return _Studio(
-        models=loaded, settings=strided(loaded.model_set.settings, command.stride), inspector=inspector or loaded.rfnet
-    )
+    settings, judge = strided(loaded.model_set.settings, command.stride), inspector or loaded.rfnet
+    return _Studio(models=loaded, settings=settings, inspector=judge, maker=maker_of(loaded, settings, judge))
+
+
+def _require_same(folder: RunFolder, studio: _Studio, begun: Begun) -> None:
+    """Raises BadInput where the run was begun with another judge, other weights or other settings: one brief would get
+    attempts of two generators."""
+    if other := difference(begun.maker, studio.maker):
+        what, before, now = other
+        raise BadInput(
+            f"{folder.path} was begun with {what} {before}, and it is {now} now. "
+            "Put that back to go on, or name another folder with --out."
+        )
+    before, now = (json.loads(json.dumps(settings)) for settings in (begun.settings, asdict(studio.settings)))
+    if changed := [name for name in now if before.get(name) != now[name]]:
+        name = changed[0]
+        raise BadInput(
+            f"{folder.path} was begun with the setting {name} = {before.get(name)}, and it is {now[name]} now. "
+            "Put that back in the model set to go on, or name another folder with --out."
+        )
 
 
 def _require_rule_for(studio: _Studio, rule: Rule | None, threshold: float) -> None:
     """Raises BadInput where the rule was calibrated for another judge, generator or threshold."""
     if rule is not None:
-        rule.require(setting_of(studio.models, studio.settings, studio.inspector, threshold))
+        rule.require(Setting(**asdict(studio.maker), threshold=threshold))
 
 
 def _require_promise_for(studio: _Studio, made: Calibration | None, share: float | None) -> None:
     """Raises BadInput where the promise is of another share, or for another judge or generator."""
     if made is not None and share is not None:
-        made.require(maker_of(studio.models, studio.inspector), share)
+        made.require(studio.maker, share)
 
 
 def _place(ledger: str | Path | None) -> str:

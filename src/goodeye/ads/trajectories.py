@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,13 @@ from goodeye.ads.early import (
     check_steps,
 )
 from goodeye.ads.generate import advance_on_cores, drafts_of, pictures_on_cores
+from goodeye.ads.maker import maker_of, strided
 from goodeye.ads.results import AVAILABLE
 from goodeye.ads.workshop import Ready, prepare, shown
 from goodeye.atomic import append, mend, read_rows, write_bytes
 from goodeye.diffusion.batch import Prompts, attempt_seed, eight_bit, lay_out
 from goodeye.errors import BadInput
-from goodeye.judging.protocol import Inspector, fingerprint
+from goodeye.judging.protocol import Inspector
 from goodeye.modelset import Models, Settings, opened
 from goodeye.progress import Advance
 from goodeye.progress import progress as show_progress
@@ -139,13 +140,6 @@ def calibrate_early(
     return Calibration(rule=rule, file=tape.folder / RULE, problems=problems)
 
 
-def strided(settings: Settings, stride: int | None) -> Settings:
-    """The settings with this stride, if one is given. Raises BadInput for one that makes no sense."""
-    if stride is not None and stride < 1:
-        raise BadInput(f"stride is {stride}. Give 1 or more.")
-    return settings if stride is None else replace(settings, stride=stride)
-
-
 def _digest(briefs: Sequence[Brief]) -> str:
     """Changes with the products, their titles and prompts."""
     told = json.dumps([[brief.key, brief.title, brief.prompt] for brief in briefs])
@@ -159,17 +153,7 @@ def candidates(steps: int) -> list[int]:
 
 def setting_of(models: Models, settings: Settings, inspector: Inspector, threshold: float) -> Setting:
     """What a rule calibrated with these holds for. The inspector needs a name and a version, as judges have them."""
-    return Setting(
-        judge=str(getattr(inspector, "name", "")),
-        judge_version=str(getattr(inspector, "version", "")),
-        generator=models.model_set.name,
-        generator_version=fingerprint(models.unet, models.controlnet, models.vae),
-        sampler=settings.sampler,
-        steps=settings.steps,
-        stride=settings.stride,
-        guidance_scale=settings.guidance_scale,
-        threshold=threshold,
-    )
+    return Setting(**asdict(maker_of(models, settings, inspector)), threshold=threshold)
 
 
 @dataclass

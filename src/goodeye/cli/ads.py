@@ -244,6 +244,7 @@ def ads_calibrate(
     out: Path = Path("goodeye-promise.json"),
     images: Images = None,
     run: Annotated[tuple[int, ...], arg(metavar="RUN...")] = (),
+    stride: Annotated[int | None, optional("STEPS")] = None,
     batch: int = 16,
     device: Device = "cpu",
     json: Json = None,
@@ -256,6 +257,7 @@ def ads_calibrate(
         confidence: how surely that is to hold
         out: the promise's file, which `ads make --promise` reads
         run: of a ledger, only votes on these runs
+        stride: of the sampler that made the pictures; the model set's own if not given
         batch: pictures scored at once
     """
     from goodeye.ads.calibrate import calibrate
@@ -268,6 +270,7 @@ def ads_calibrate(
         out=out,
         images=images,
         runs=run,
+        stride=stride,
         batch=batch,
         device=device,
     )
