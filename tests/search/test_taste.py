@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 from tiny_clip import index_of, units
 
+from goodeye.cli import main
 from goodeye.errors import BadInput
 from goodeye.judging.aesthetic import AestheticHead
 from goodeye.search.index import Index, read_card
@@ -89,6 +90,20 @@ def test_votes_count_by_their_number(tmp_path):
     assert float(share) == pytest.approx((10 / 12 + 3 / 12) / 2, abs=0.02)  # (up + 1) / (up + down + 2)
 
 
+def test_pictures_that_nobody_voted_on_are_left_out_and_counted(tmp_path, capsys):
+    folder = index_of(tmp_path / "i", units(30, 4))
+    voted = {str(row): "9,1" if row % 2 else "2,8" for row in range(24)}
+    alone = fit_taste(folder, table(tmp_path / "v.csv", voted, "image,up,down"))
+    more = table(tmp_path / "m.csv", {**voted, **{str(row): "0,0" for row in range(24, 30)}}, "image,up,down")
+    fitted = fit_taste(folder, more, out=tmp_path / "mine.safetensors")
+    assert (alone.count, alone.unvoted, fitted.count, fitted.unvoted) == (24, 0, 24, 6)
+    assert (tmp_path / "mine.safetensors").read_bytes() == (folder / "taste.safetensors").read_bytes()
+    assert (fitted.rank, fitted.explained) == (alone.rank, alone.explained)
+    assert main(["search", "fit-taste", str(folder), str(more)]) == 0
+    said = capsys.readouterr()
+    assert "learned from 24 pictures;" in said.out and "6 pictures have no vote" in said.err
+
+
 @pytest.mark.parametrize(
     ("rows", "head", "words"),
     [
@@ -98,6 +113,7 @@ def test_votes_count_by_their_number(tmp_path):
         ({str(r): "nan" for r in range(20)}, "image,score", "not a finite number"),
         ({str(r): r for r in range(20)}, "image,stars", "has no column score \\(it has stars\\)"),
         ({str(r): "-1,2" for r in range(20)}, "image,up,down", "votes below 0"),
+        ({str(r): f"{r // 15},0" for r in range(20)}, "image,up,down", "has votes on 5 pictures"),
         ({str(r): r for r in range(20)}, "file,score", "no column named image"),
     ],
 )

@@ -45,10 +45,12 @@ def fit_ridge(
 ) -> Ridge:
     """Minimises sum_i sure_i (score_i - b - w . x_i)^2 + alpha |w|^2, b free.
 
-    vectors: [N, D]; scores: [N]; sure: [N], how much each counts (votes), 1 if not given. alpha is the one of `alphas`
-    with the least squared error when each picture is left out in turn, in closed form: e_i / (1 - h_i).
+    vectors: [N, D]; scores: [N]; sure: [N], how much each counts (votes, more than 0), 1 if not given. alpha is the one
+    of `alphas` with the least squared error when each picture is left out in turn, in closed form: e_i / (1 - h_i).
     """
     sure = np.ones(len(scores)) if sure is None else np.asarray(sure, dtype=float)
+    if (sure <= 0).any():
+        raise ValueError("a score that does not count is to be left out")
     x, y = np.asarray(vectors, dtype=float), np.asarray(scores, dtype=float)
     share = sure / sure.sum()
     centre, level = share @ x, float(share @ y)
@@ -73,11 +75,13 @@ def fit_ridge(
 
 @dataclass(frozen=True)
 class Fitted:
-    """What `fit_taste` did. rank: Spearman's correlation of scores and held-out predictions."""
+    """What `fit_taste` did. unvoted: pictures of the index on which nobody voted, which are left out. rank: Spearman's
+    correlation of scores and held-out predictions."""
 
     path: Path
     count: int
     missing: list[str]  # pictures with a score that the index does not have
+    unvoted: int
     alpha: float
     explained: float  # 1 - held-out squared error / variance
     rank: Interval
@@ -88,6 +92,7 @@ class Fitted:
             "head": str(self.path),
             "count": self.count,
             "missing": self.missing,
+            "unvoted": self.unvoted,
             "alpha": self.alpha,
             "explained": self.explained,
             "rank": list(self.rank),
@@ -123,6 +128,10 @@ def fit_taste(
             f"{table} scores {len(listed)} pictures, of which {folder} has {len(rows)}. Score at least {FEWEST} in it."
         )
     scores, sure = _scores([row for row, number in listed if number is not None], Path(table), column)
+    voted = sure > 0
+    if voted.sum() < FEWEST:
+        raise BadInput(f"{table} has votes on {voted.sum()} pictures of {folder}. Have at least {FEWEST} voted on.")
+    rows, scores, sure = rows[voted], scores[voted], sure[voted]
     if np.ptp(scores) == 0:
         raise BadInput(f"{table} gives all pictures the same score, so no taste can be learned. Give different ones.")
     fitted = fit_ridge(index.vectors[rows], scores, sure)
@@ -138,6 +147,7 @@ def fit_taste(
         path,
         len(rows),
         missing,
+        int((~voted).sum()),
         fitted.alpha,
         explained,
         bootstrap(pairs, lambda rows: spearman(*rows.T)),
