@@ -8,10 +8,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from sqlalchemy import update
 
 from exchange.world import attempts_of, fill, jpeg, votes_of
 from goodeye.exchange.formats import export, import_into
 from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.schema import Brief
 
 
 def verdicts_of(ledger: Ledger) -> set[tuple[object, ...]]:
@@ -77,6 +79,55 @@ def test_label_studios_own_export_is_read_and_its_oddities_named(other: Ledger, 
              "nothing is fetched", "is not below", "is not below")  # fmt: skip
     assert len(found.skipped) == len(words)
     assert all(word in one.message for word, one in zip(words, found.skipped, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("format", "name", "odd", "words"),
+    [
+        ("label-studio", "tasks.json", {"annotations": [{"result": ["x"]}]}, "not an object"),
+        ("label-studio", "tasks.json", {"annotations": {"a": 1}}, "not a list"),
+        ("label-studio", "tasks.json", {"annotations": [{"result": [{"type": "choices", "value": [1]}]}]}, "an object"),
+        ("label-studio", "tasks.json", {"predictions": [{"result": [{"value": {"choices": 3}}]}]}, "not a list"),
+        ("argilla", "records.json", {"responses": []}, "not an object"),
+        ("argilla", "records.json", {"responses": {"label": [1]}}, "not an object"),
+        ("argilla", "records.json", {"responses": {"beauty": 3}}, "not a list"),
+        ("argilla", "records.json", {"metadata": ["a"]}, "not an object"),
+        ("argilla", "records.json", {"suggestions": [1]}, "not an object"),
+    ],
+)
+def test_one_odd_row_does_not_end_the_import(
+    other: Ledger, tmp_path: Path, format: Any, name: str, odd: dict[str, Any], words: str
+) -> None:
+    (tmp_path / "x.jpg").write_bytes(jpeg(1))
+    said = {
+        "label-studio": {"annotations": [{"result": [{"type": "choices", "value": {"choices": ["available"]}}]}]},
+        "argilla": {"responses": {"label": [{"user_id": "ann", "value": "available"}]}},
+    }[format]
+    both = {"data": {"image": "x.jpg"}, "fields": {"image": "x.jpg"}}
+    (tmp_path / name).write_text(json.dumps([{**both, **odd, "id": 1}, {**both, **said, "id": 2}]))
+    found = import_into(other, format, tmp_path, person="ann")
+    assert found.votes == 1 and [one.name.split()[2] for one in found.skipped] == ["1"]
+    assert words in found.skipped[0].message, found.skipped
+
+
+@pytest.mark.parametrize("format", ["coco", "label-studio", "argilla", "csv"])
+def test_half_a_character_in_a_title_stops_neither_pages_nor_exports(
+    other: Ledger, ledger: Ledger, tmp_path: Path, format: Any
+) -> None:
+    """As JSON may write it, and as an older ledger may hold it. A whole character in two halves stays what it is."""
+    (tmp_path / "x.jpg").write_bytes(jpeg(1))
+    said = [{"result": [{"type": "choices", "value": {"choices": ["available"]}}]}]
+    task = {"data": {"image": "x.jpg", "title": "a\ud800 \ud83d\ude00", "run": "\udc00"}, "annotations": said}
+    (tmp_path / "tasks.json").write_text(json.dumps([task]))
+    for _twice in range(2):
+        found = import_into(other, "label-studio", tmp_path, person="ann\ud800")
+    assert (found.attempts, found.known) == (0, 1)
+    (brief,) = other.briefs(1)
+    assert brief.content["title"] == "a\\ud800 😀"
+    with other.transaction() as connection:
+        connection.execute(update(Brief).values(content={"title": "a\udcff"}))
+    assert export(other, format, tmp_path / "out").written == 1
+    assert import_into(ledger, format, tmp_path / "out").votes == 1
 
 
 def test_argilla_out_and_in_again(ledger: Ledger, other: Ledger, tmp_path: Path) -> None:

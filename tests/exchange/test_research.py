@@ -1,6 +1,7 @@
 """RF1M, HPIR and RewardEdit: our files are read by their readers, theirs by ours, and out and in again is the same."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,41 @@ def test_similar_has_no_place_in_hpir(other: Ledger, tmp_path: Path) -> None:
     other.compare(1, 2, "zoe", "accuracy", "similar")
     done = export(other, "hpir", tmp_path / "out")
     assert done.written == 1 and "1 votes that found both similar" in done.left_out[0].message
+
+
+def won(ledger: Ledger) -> Counter[tuple[str, str, str]]:
+    """The better row, the other one and the axis of each comparison."""
+    said = [(ledger.attempt(one.left_attempt), ledger.attempt(one.right_attempt), one) for one in ledger.comparisons()]
+    return Counter(
+        (left.image_sha, right.image_sha, one.axis)
+        if one.choice == "left"
+        else (right.image_sha, left.image_sha, one.axis)
+        for left, right, one in said
+    )
+
+
+def test_three_systems_of_one_query_come_back_with_all_their_pairs(
+    ledger: Ledger, other: Ledger, tmp_path: Path
+) -> None:
+    """Also where a person thought again with the sides turned: the last word counts, and one vote is one vote."""
+    rows = []
+    for system in range(3):
+        brief = ledger.add_brief(ledger.start_run("search", {}, 0), "q1", {"prompt": "a red shoe"})
+        rows.append(ledger.record_attempt(brief, 0, 1, 0, None, shown=[jpeg(10 * system + one) for one in (1, 2)]))
+    for left, right in ((0, 1), (0, 2), (1, 2)):
+        for axis in ("accuracy", "aesthetic"):
+            ledger.compare(rows[right], rows[left], "ann", axis, "left")
+            ledger.compare(rows[left], rows[right], "ann", axis, "left")
+            ledger.compare(rows[right], rows[left], "bo", axis, "left")
+    assert export(ledger, "hpir", tmp_path / "out").written == 3
+    found = import_into(other, "hpir", tmp_path / "out")
+    assert found.skipped == [] and found.comparisons == 12
+    shas = [ledger.attempt(row).image_sha for row in rows]
+    axes = ("accuracy", "aesthetic")
+    assert won(other) == Counter((one, two, axis) for one in shas for two in shas for axis in axes if one != two)
+    with Ledger.open(tmp_path / "third") as third:
+        export(other, "hpir", tmp_path / "again")
+        assert import_into(third, "hpir", tmp_path / "again").comparisons == 12
 
 
 def published(folder: Path) -> Path:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -134,6 +135,23 @@ def test_what_a_table_of_pictures_cannot_hold_is_said(ledger: Ledger, tmp_path: 
     assert done.written == 0 and len(done.left_out) == 3
     with pytest.raises(BadInput, match="not an empty folder"):
         export(ledger, "csv", tmp_path / "out")
+
+
+@pytest.mark.parametrize("format", ["csv", "coco", "label-studio", "argilla"])
+def test_votes_on_what_has_no_picture_are_named(ledger: Ledger, tmp_path: Path, format: Any) -> None:
+    run = ledger.start_run("ads", {}, 0)
+    brief = ledger.add_brief(run, "cup", {})
+    for number, image in ((1, picture(1)), (2, None), (3, None)):
+        attempt = ledger.record_attempt(brief, 0, number, 0, image)
+        if number < 3:
+            ledger.vote(attempt, "ann", "available")
+    done = export(ledger, format, tmp_path / "out", [run, run])
+    assert done.written == 1 and [one.name for one in done.left_out] == ["attempt 2"]
+
+
+def test_a_mistyped_source_leaves_no_ledger_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ledger", "import", str(tmp_path / "votse"), str(tmp_path / "new"), "--format", "csv"]) == 2
+    assert "votse does not exist" in capsys.readouterr().err and not (tmp_path / "new").exists()
 
 
 def test_the_commands(ledger: Ledger, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,15 +5,20 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from sqlalchemy import insert, select
 
 from goodeye.errors import BadInput
 from goodeye.ledger import schema
+from goodeye.ledger.asks import Item
 from goodeye.ledger.check import check
 from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.schema import Attempt, now
+from goodeye.review.items import catch_up
 from ledger.recorder import picture, record
 from ledger.test_ledger import assert_complete, finish, other_verdict, recorder
 
@@ -83,6 +88,38 @@ def test_postgres_sweep_waits_for_a_recording_process(ledger_on_postgres: Ledger
         assert sweeper.is_alive()
     sweeper.join()
     assert swept == [] and old.is_file()
+
+
+def test_times_are_told_in_utc_wherever_the_server_stands(postgres_url: str, tmp_path: Path) -> None:
+    import psycopg
+
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {postgres_url.rpartition('/')[2]} SET timezone = 'Asia/Tokyo'".encode())
+    with Ledger.open(postgres_url, tmp_path / "images") as ledger:
+        found = ledger.run(ledger.start_run("ads", {}, 0)).started
+    assert found.utcoffset() == timedelta(0) and abs(now() - found) < timedelta(minutes=1)
+
+
+def test_what_is_committed_late_is_taken_in_without_anything_newer(ledger_on_postgres: Ledger) -> None:
+    """An attempt of a smaller id appears after one of a larger has been seen."""
+    ledger = ledger_on_postgres
+    brief = ledger.add_brief(ledger.start_run("ads", {}, 0), "cup", {})
+    row = {"brief_id": brief, "slot": 0, "seed": 0, "evals": 0, "seconds": 0, "created": now(), "detail": {}}
+    with ledger.engine.begin() as slow:
+        slow.execute(insert(Attempt).values(number=1, **row))
+        with ledger.engine.begin() as quick:
+            quick.execute(insert(Attempt).values(number=2, **row))
+        catch_up(ledger)
+    catch_up(ledger)
+    with ledger.reading() as connection:
+        assert sorted(connection.scalars(select(Item.attempt_id))) == [1, 2]
+        before = connection.execute(select(Item)).all()
+    ledger.vote(1, "ann", "available")
+    catch_up(ledger)
+    assert catch_up(ledger) == 0
+    with ledger.reading() as connection:
+        after = connection.execute(select(Item)).all()
+    assert before != after and {one.attempt_id: one.votes for one in after} == {1: 1, 2: 0}
 
 
 def test_a_newer_ledger_on_postgres_is_refused(ledger_on_postgres: Ledger, postgres_url: str, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from sqlalchemy import select
 from goodeye.ledger.asks import Item
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import VerdictRow
+from goodeye.review import look
 from goodeye.review.items import catch_up, measured, reading
 from review.conftest import drawn, fill
 
@@ -39,6 +40,15 @@ def test_a_second_judge_and_new_attempts_are_taken_in(ledger: Ledger) -> None:
     assert item(ledger, first).priority == pytest.approx(before + 0.5)  # how far the judges are apart
     fill(ledger, [0.5])
     assert item(ledger, first + 1).score == 0.5
+
+
+def test_a_pick_that_replaces_another_is_seen_at_once(ledger: Ledger) -> None:
+    """As at the end of a run that keeps the best of what had been rejected."""
+    (attempt,) = fill(ledger, [0.1])
+    assert item(ledger, attempt).picked == "rejected"
+    ledger.pick(ledger.briefs(1)[0].id, 0, attempt, True, "the best of four")
+    catch_up(ledger)
+    assert item(ledger, attempt).picked == "kept" and look.runs(ledger)[0]["kept"] == 1
 
 
 def test_priority_adds_what_speaks_for_asking() -> None:

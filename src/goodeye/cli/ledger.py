@@ -109,10 +109,13 @@ def ledger_import(
     """
     from dataclasses import asdict
 
+    from goodeye.errors import BadInput
     from goodeye.exchange.formats import import_into
     from goodeye.ledger.ledger import Ledger
     from goodeye.progress import progress
 
+    if not source.exists():  # before a ledger is made
+        raise BadInput(f"{source} does not exist. Check the path.")
     with Ledger.open(place, images) as opened, progress("importing", unit="rows") as advance:
         done = import_into(opened, format, source, person=person, job=job, on_row=advance)
     complain_of("goodeye ledger import", done.skipped, "--json FILE names all of them")

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
-from goodeye.exchange.intake import Imported, Intake, chosen, moment, number, word
+from goodeye.exchange.intake import Imported, Intake, chosen, fields, listed, moment, number, word
 from goodeye.exchange.outlet import Exported, Outlet, Subject, read_json
 from goodeye.ledger.rows import VerdictRow
 from goodeye.tables import Cell
@@ -25,7 +25,7 @@ MAIN_AXIS = "available"
 
 def _subjects(outlet: Outlet) -> list[Subject]:
     """What people voted on, and what a judge labelled, with a picture."""
-    return [one for one in outlet.subjects() if one.attempt.image_sha and (one.votes or one.attempt.verdicts)]
+    return [one for one in outlet.pictured() if one.votes or one.attempt.verdicts]
 
 
 def _about(outlet: Outlet, one: Subject) -> dict[str, Any]:
@@ -141,9 +141,9 @@ def _import_task(intake: Intake, task: Any, folder: Path, name: str, person: str
         raise BadInput("it has no data. Export it as JSON, not as JSON_MIN.")
     data = task["data"]
     image = _picture(data.get("image"), folder, name)
-    said = [_verdict(one) for one in task.get("predictions") or [] if isinstance(one, dict)]
+    said = [_verdict(one) for one in listed(task.get("predictions"), "predictions") if isinstance(one, dict)]
     attempt = _attempt(intake, image, data, Path(image.name).stem, [one for one in said if one])
-    for count, given in enumerate(task.get("annotations") or [], start=1):
+    for count, given in enumerate(listed(task.get("annotations"), "annotations"), start=1):
         with intake.row(f"{name} annotation {count}"):
             label, axes = _said(given)
             who, seconds = _voter(given.get("completed_by"), person), number(given.get("lead_time") or 0, "lead_time")
@@ -158,10 +158,10 @@ def _said(given: Any) -> tuple[str, dict[str, float]]:
     if given.get("was_cancelled"):
         raise BadInput("it was skipped by who annotated, so there is no vote in it.")
     labels, axes = list[Any](), dict[str, float]()
-    for one in given["result"]:
-        kind, value = one.get("type"), one.get("value") or {}
+    for one in (fields(one, "result") for one in given["result"]):
+        kind, value = one.get("type"), fields(one.get("value"), "value")
         if kind == "choices":
-            labels += value.get("choices") or []
+            labels += listed(value.get("choices"), "choices")
         elif kind in ("number", "rating"):
             axes[str(one.get("from_name"))] = number(value.get(kind), f"the {kind} {one.get('from_name')}")
         else:
@@ -173,7 +173,8 @@ def _said(given: Any) -> tuple[str, dict[str, float]]:
 
 def _verdict(given: Mapping[str, Any]) -> VerdictRow | None:
     """A prediction with one choice; others say nothing that the ledger keeps."""
-    choices = [label for one in given.get("result") or [] for label in (one.get("value") or {}).get("choices") or []]
+    values = [fields(fields(one, "result").get("value"), "value") for one in listed(given.get("result"), "result")]
+    choices = [label for value in values for label in listed(value.get("choices"), "choices")]
     if len(choices) != 1:
         return None
     agent = str(given.get("model_version") or "prediction")
@@ -250,10 +251,10 @@ def import_argilla(intake: Intake, person: str) -> Imported:
 def _import_record(intake: Intake, record: Any, folder: Path, name: str, users: Mapping[str, str]) -> None:
     if not isinstance(record, dict) or not isinstance(record.get("fields"), dict):
         raise BadInput("it has no fields. Export the records as JSON.")
-    fields = record["fields"]
-    image = _picture(fields.get("image"), folder, name)
-    about = {**(record.get("metadata") or {}), **{key: fields.get(key) for key in ("title", "prompt")}}
-    said = (record.get("suggestions") or {}).get(LABEL)
+    shown = record["fields"]
+    image = _picture(shown.get("image"), folder, name)
+    about = {**fields(record.get("metadata"), "metadata"), **{key: shown.get(key) for key in ("title", "prompt")}}
+    said = fields(record.get("suggestions"), "suggestions").get(LABEL)
     verdicts = []
     if isinstance(said, dict) and isinstance(said.get("value"), str):
         result = [{"value": {"choices": [said["value"]]}}]
@@ -261,14 +262,18 @@ def _import_record(intake: Intake, record: Any, folder: Path, name: str, users: 
         verdicts = [verdict] if verdict else []
     attempt = _attempt(intake, image, about, str(record.get("id") or name), verdicts)
     axes: dict[str, dict[str, float]] = defaultdict(dict)
-    responses = record.get("responses") or {}
+    responses = fields(record.get("responses"), "responses")
     for question, given in responses.items():
-        for one in given if question != LABEL else ():
+        for one in listed(given, question) if question != LABEL else ():
             with intake.row(f"{name} {question}"):
-                axes[str(one.get("user_id"))][question] = number(one.get("value"), f"the answer to {question}")
-    for count, one in enumerate(responses.get(LABEL) or [], start=1):
+                response = fields(one, "response")
+                axes[str(response.get("user_id"))][question] = number(
+                    response.get("value"), f"the answer to {question}"
+                )
+    for count, one in enumerate(listed(responses.get(LABEL), LABEL), start=1):
         with intake.row(f"{name} response {count}"):
-            user = word(one.get("user_id"), "user_id")
-            label = word(one.get("value"), "value")
+            response = fields(one, "response")
+            user = word(response.get("user_id"), "user_id")
+            label, who = word(response.get("value"), "value"), word(users.get(user, user), f"name in {USERS}")
             run, why = str(about.get("run") or ""), chosen(about.get("chosen"))
-            intake.vote(attempt, users.get(user, user), label, axes[user], run=run, chosen=why)
+            intake.vote(attempt, who, label, axes[user], run=run, chosen=why)

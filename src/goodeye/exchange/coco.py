@@ -1,11 +1,12 @@
 """COCO: pictures with boxes of named things, and the votes on them beside."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from goodeye.errors import BadInput
-from goodeye.exchange.intake import Imported, Intake, chosen, moment, number, word
+from goodeye.exchange.intake import Imported, Intake, chosen, fields, listed, moment, number, word
 from goodeye.exchange.outlet import Exported, Outlet, Subject, read_json
 from goodeye.ledger.schema import Image
 from goodeye.ledger.sql import portions
@@ -20,7 +21,7 @@ def export_coco(outlet: Outlet) -> Exported:
     Boxes are {"name": …, "bbox": [x, y, width, height]} in pixels. Votes stand beside each image, under a key that
     readers of COCO leave alone.
     """
-    subjects = [one for one in outlet.subjects() if one.attempt.image_sha]
+    subjects = list(outlet.pictured())
     sizes = _sizes(outlet, [one.attempt.image_sha for one in subjects])
     names = sorted({str(box["name"]) for one in subjects for box in _boxes(one)})
     categories = {name: place for place, name in enumerate(names, start=1)}
@@ -75,24 +76,37 @@ def _sizes(outlet: Outlet, shas: Sequence[str]) -> dict[str, tuple[int, int]]:
 
 
 def import_coco(intake: Intake, person: str) -> Imported:
-    """An annotation file, or a folder with instances.json; pictures are looked for beside it and in images/."""
+    """An annotation file, or a folder with instances.json; pictures are looked for beside it and in images/.
+
+    A picture of which an annotation cannot be used waits until that is mended: one on record keeps its boxes as they
+    are.
+    """
     file = intake.source / FILE if intake.source.is_dir() else intake.source
     data = read_json(file, dict, "an object with images, annotations and categories")
-    names = {one.get("id"): str(one.get("name")) for one in _listed(data, "categories", file)}
-    boxes: dict[Any, list[dict[str, Any]]] = {one.get("id"): [] for one in _listed(data, "images", file)}
+    names = {_id(one.get("id")): str(one.get("name")) for one in _listed(data, "categories", file)}
+    boxes: dict[Any, list[dict[str, Any]]] = {_id(one.get("id")): [] for one in _listed(data, "images", file)}
+    wanted = Counter(_id(one.get("image_id")) for one in _listed(data, "annotations", file))
     for count, given in enumerate(_listed(data, "annotations", file), start=1):
         with intake.row(f"{file.name} annotation {given.get('id', count)}"):
-            if given.get("image_id") not in boxes:
+            image, category = _id(given.get("image_id")), _id(given.get("category_id"))
+            if image not in boxes:
                 raise BadInput(f"its image {given.get('image_id')!r} is not among the images. Correct image_id.")
-            if given.get("category_id") not in names:
+            if category not in names:
                 raise BadInput(f"its category {given.get('category_id')!r} is not listed. Correct category_id.")
             kept = {name: given[name] for name in _KEPT if name in given}
-            box = {"name": names[given["category_id"]], "bbox": _bbox(given.get("bbox")), **kept}
-            boxes[given["image_id"]].append(box)
+            boxes[image].append({"name": names[category], "bbox": _bbox(given.get("bbox")), **kept})
     for count, given in enumerate(data["images"], start=1):
         with intake.row(f"{file.name} image {given.get('id', count)}"):
-            _import_image(intake, given, boxes[given.get("id")], file.parent, person)
+            image = _id(given.get("id"))
+            if len(boxes[image]) < wanted[image]:
+                raise BadInput("not all of its annotations can be used. Correct those, and import it again.")
+            _import_image(intake, given, boxes[image], file.parent, person)
     return intake.done()
+
+
+def _id(given: Any) -> Any:
+    """An id to find things by; what is none is written out, so that it stands for itself alone."""
+    return given if isinstance(given, str | int | float) else repr(given)
 
 
 def _import_image(
@@ -102,7 +116,7 @@ def _import_image(
     path = next((place for place in (folder / name, folder / "images" / name) if place.is_file()), folder / name)
     things = ", ".join(dict.fromkeys(str(box["name"]) for box in boxes))
     content = {key: str(given[key]) for key in ("title", "prompt") if given.get(key)} or {"title": things}
-    votes, why = [_vote(vote, person) for vote in given.get("votes") or []], chosen(given.get("chosen"))
+    votes, why = [_vote(vote, person) for vote in listed(given.get("votes"), "votes")], chosen(given.get("chosen"))
     key = str(given.get("brief") or Path(name).stem)
     attempt = intake.attempt(key, content, path, detail={"boxes": list(boxes)})
     for vote in votes:
@@ -113,7 +127,7 @@ def _vote(given: Any, person: str) -> tuple[Any, ...]:
     if not isinstance(given, dict):
         raise BadInput("a vote is no object. Write person and label.")
     who, label = word(given.get("person") or person, "person"), word(given.get("label"), "label")
-    axes = {str(axis): number(score, f"the axis {axis}") for axis, score in (given.get("axes") or {}).items()}
+    axes = {axis: number(score, f"the axis {axis}") for axis, score in fields(given.get("axes"), "axes").items()}
     return who, label, axes, number(given.get("seconds") or 0, "seconds"), moment(given.get("created"))
 
 

@@ -19,6 +19,7 @@ from goodeye.exchange.research import (
 )
 from goodeye.exchange.tables import export_csv, export_preferences, import_csv, import_preferences
 from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.sql import storable
 
 Name = Literal["csv", "rf1m", "hpir", "rewardedit", "preferences", "coco", "label-studio", "argilla"]
 
@@ -67,7 +68,7 @@ def import_into(
     is in `skipped`, with its name and the reason, and the rest goes on. Raises BadInput where nothing can be used.
     """
     chosen = _of(format)
-    return chosen.take(Intake(ledger, Path(source), format, job or chosen.job, on_row), person)
+    return chosen.take(Intake(ledger, Path(source), format, job or chosen.job, on_row), storable(person))
 
 
 def _of(format: Name) -> Format:

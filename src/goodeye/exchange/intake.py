@@ -113,6 +113,8 @@ class Intake:
         number: without one, the same picture at the same slot is the same attempt. Raises BadInput for a picture that
         cannot be read, and for a number under which another one is on record.
         """
+        if max(abs(seed), abs(slot), abs(number or 0)) >= 2**63:
+            raise BadInput("its slot, number or seed is too large to be kept. Correct it.")
         image = None if picture is None else read(picture)
         row = [read(one) for one in shown]
         sha = _sha(image if image is not None else next(iter(row), None))
@@ -235,7 +237,7 @@ def number(words: Any, what: str) -> float:
     """A finite number. Raises BadInput."""
     try:
         found = float(words)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = float("nan")
     if found != found or abs(found) == float("inf") or isinstance(words, bool):
         raise BadInput(f"{what} is {words!r}, not a number. Correct it.")
@@ -247,6 +249,20 @@ def chosen(words: Any) -> str:
     if words not in (None, "", RANDOM, UNSURE):
         raise BadInput(f"chosen is {words!r}. Write {RANDOM}, {UNSURE}, or nothing where nobody knows.")
     return words or ""
+
+
+def fields(given: Any, what: str) -> dict[str, Any]:
+    """An object by its names, empty where nothing is given. Raises BadInput."""
+    if given is not None and not isinstance(given, dict):
+        raise BadInput(f"its {what} is {str(given)[:60]}, not an object. Correct it.")
+    return given or {}
+
+
+def listed(given: Any, what: str) -> list[Any]:
+    """A list, empty where nothing is given. Raises BadInput."""
+    if given is not None and not isinstance(given, list):
+        raise BadInput(f"its {what} is {str(given)[:60]}, not a list. Correct it.")
+    return given or []
 
 
 def word(words: Any, what: str) -> str:

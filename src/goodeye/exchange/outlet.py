@@ -1,6 +1,7 @@
 """Giving out what is on the ledger: attempts with their briefs, votes and comparisons, and copies of their pictures."""
 
 import json
+import re
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -13,9 +14,11 @@ from goodeye.errors import BadInput
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import AttemptRow, BriefRow, ComparisonRow, RunRow, VoteRow
 from goodeye.ledger.sample import RANDOM, UNSURE, chosen_in_doubt, fair_sample
+from goodeye.ledger.sql import storable, storable_data
 from goodeye.tables import Skipped
 
 PICTURES = "images"
+UNSTORABLE = re.compile(r"\\u(?:d[89a-f]|0000)", re.IGNORECASE)  # as JSON may write such; most files hold none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +45,11 @@ class Subject:
 
     @property
     def title(self) -> str:
-        return str(self.brief.content.get("title") or "")
+        return storable(str(self.brief.content.get("title") or ""))
 
     @property
     def prompt(self) -> str:
-        return str(self.brief.content.get("prompt") or "")
+        return storable(str(self.brief.content.get("prompt") or ""))
 
     @property
     def last_votes(self) -> list[VoteRow]:
@@ -69,7 +72,7 @@ class Outlet:
         """Of these runs, or of all. Raises BadInput for a folder that holds something, and for a run that is not."""
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise BadInput(f"{out} is not an empty folder. Name another one, so that nothing is mixed.")
-        found = [ledger.run(run) for run in runs] or ledger.runs()
+        found = [ledger.run(run) for run in dict.fromkeys(runs)] or ledger.runs()
         out.mkdir(parents=True, exist_ok=True)
         return cls(ledger, out, found)
 
@@ -82,6 +85,16 @@ class Outlet:
             briefs = {brief.id: brief for brief in self.ledger.briefs(run.id)}
             for row in self.ledger.attempts(run.id):
                 yield Subject(run=run, brief=briefs[row.brief_id], attempt=row, votes=votes[row.id])
+
+    def pictured(self) -> Iterator[Subject]:
+        """Those with a picture; of others the votes are noted as left out."""
+        for one in self.subjects():
+            if one.attempt.image_sha:
+                yield one
+            elif one.votes:
+                self.leave_out(
+                    f"attempt {one.attempt.id}", "has no picture, so its votes have nothing to stand beside."
+                )
 
     def compared(self) -> Iterator[tuple[ComparisonRow, Subject, Subject]]:
         """Every comparison of two attempts of the runs, with both."""
@@ -118,7 +131,8 @@ class Outlet:
 
     def write_json(self, name: str, data: Any) -> Path:
         """Writes a JSON file, whole or not at all."""
-        write_bytes(self.out / name, (json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        write_bytes(self.out / name, text.encode(errors="backslashreplace"))
         return self.out / name
 
     def done(self, written: int) -> Exported:
@@ -127,12 +141,16 @@ class Outlet:
 
 
 def read_json(path: Path, kind: type, what: str) -> Any:
-    """The content of a JSON file. Raises BadInput where it is none, or not a list or object as it should be."""
+    """The content of a JSON file. Raises BadInput where it is none, or not a list or object as it should be.
+
+    Halves of characters and zeros, which no database and no page takes, become the words in which JSON writes them.
+    """
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        data = storable_data(json.loads(text)) if UNSTORABLE.search(text) else json.loads(text)
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}. Check the path.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{path} is not JSON ({error}). Give {what}.") from error
     if not isinstance(data, kind):
         raise BadInput(f"{path} is not {what}. Give one.")

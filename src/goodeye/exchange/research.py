@@ -4,13 +4,15 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
-from goodeye.exchange.intake import Imported, Intake, chosen, moment, number, word
+from goodeye.exchange.intake import Imported, Intake, chosen, listed, moment, number, word
 from goodeye.exchange.outlet import Exported, Outlet, Subject, read_json
 from goodeye.judging import rf1m
 from goodeye.ledger.rows import HIGHEST, SCORED, Choice, ComparisonRow, VerdictRow, VoteRow
@@ -79,16 +81,17 @@ def import_rf1m(intake: Intake, person: str) -> Imported:
 
 def export_hpir(outlet: Outlet) -> Exported:
     """hpir.json, as `goodeye search hpir` reads it: of every pair of rows how many people chose which, on both axes."""
-    entries = []
-    for (left_id, right_id), said in _by_pair(outlet).items():
-        left, right = said[0][1], said[0][2]
-        words = [one for one, _left, _right in said]
+    entries, taken = [], set[str]()
+    for said in _by_pair(outlet):
+        _, left, right = said[0]
+        words = [one if one.left_attempt == left.attempt.id else _turned(one) for one, _left, _right in said]
         counts = {axis: _count(words, axis) for axis in HPIR_AXES}
         similar = sum(one.choice == "similar" for one in words)
         if similar:
             outlet.leave_out(f"{left.brief.key}", f"has {similar} votes that found both similar.")
         if not all(sum(votes) for votes in counts.values()):
-            outlet.leave_out(f"the pair of attempts {left_id} and {right_id}", "lacks votes on one of the axes.")
+            pair = f"the pair of attempts {left.attempt.id} and {right.attempt.id}"
+            outlet.leave_out(pair, "lacks votes on one of the axes.")
             continue
         rows = {
             name: [outlet.copy(sha) for sha in one.attempt.shown or [one.attempt.image_sha]]
@@ -96,22 +99,31 @@ def export_hpir(outlet: Outlet) -> Exported:
         }
         query = left.prompt or left.title or left.brief.key
         votes = {axis: {"votes": list(found)} for axis, found in counts.items()}
-        entries.append({"id": left.brief.key, "query": query, **rows, **votes})
+        named = (f"{left.brief.key}, pair {place}" if place > 1 else left.brief.key for place in count(1))
+        name = next(one for one in named if one not in taken)  # a query of three systems has three pairs
+        taken.add(name)
+        entries.append({"id": name, "query": query, **rows, **votes})
     outlet.write_json(HPIR, entries)
     return outlet.done(len(entries))
 
 
-def _by_pair(outlet: Outlet) -> dict[tuple[int, int], list[tuple[ComparisonRow, Subject, Subject]]]:
-    """The last word of each person on each axis of a pair; what judges said is not a vote."""
+def _by_pair(outlet: Outlet) -> list[list[tuple[ComparisonRow, Subject, Subject]]]:
+    """Of each pair the last word of each person on each axis, whichever was left; what judges said is not a vote."""
     last = {
-        (said.left_attempt, said.right_attempt, said.person, said.axis): (said, left, right)
+        (frozenset((said.left_attempt, said.right_attempt)), said.person, said.axis): (said, left, right)
         for said, left, right in outlet.compared()
         if said.person is not None and said.axis in HPIR_AXES
     }
     found = defaultdict(list)
-    for (left, right, _person, _axis), row in last.items():
-        found[left, right].append(row)
-    return found
+    for (pair, _person, _axis), row in last.items():
+        found[pair].append(row)
+    return list(found.values())
+
+
+def _turned(said: ComparisonRow) -> ComparisonRow:
+    """The same word on the pair in the other order."""
+    turned: dict[Choice, Choice] = {"left": "right", "right": "left", "similar": "similar"}
+    return replace(said, choice=turned[said.choice])
 
 
 def _count(words: Sequence[ComparisonRow], axis: str) -> tuple[int, int]:
@@ -122,10 +134,10 @@ def _count(words: Sequence[ComparisonRow], axis: str) -> tuple[int, int]:
 def import_hpir(intake: Intake, person: str) -> Imported:
     """A benchmark file, or a folder with hpir.json. Its votes have no names: voter 1, 2, … of each query, A's first."""
     file = intake.source / HPIR if intake.source.is_dir() else intake.source
-    for count, entry in enumerate(read_json(file, list, "a list of queries with two groups of pictures"), start=1):
-        name = f"{file.name} entry {count}"
+    for place, entry in enumerate(read_json(file, list, "a list of queries with two groups of pictures"), start=1):
+        name = f"{file.name} entry {place}"
         with intake.row(name):
-            _import_query(intake, entry, file.parent, str(count), person or "hpir voter")
+            _import_query(intake, entry, file.parent, str(place), person or "hpir voter")
     return intake.done()
 
 
@@ -135,13 +147,13 @@ def _import_query(intake: Intake, entry: Any, folder: Path, place: str, person: 
     query = word(entry.get("query"), "query")
     votes = {axis: _pair_of_counts(entry.get(axis), axis) for axis in HPIR_AXES}
     groups = {name: entry.get(name) for name in ("A", "B")}
-    for name, listed in groups.items():
-        if not isinstance(listed, list) or not listed or not all(isinstance(one, str) and one for one in listed):
+    for name, group in groups.items():
+        if not isinstance(group, list) or not group or not all(isinstance(one, str) and one for one in group):
             raise BadInput(f"group {name} is not a list of pictures. Name at least one.")
     key = str(entry.get("id", place))
     sides = []
-    for name, listed in groups.items():
-        cells = [Cell(one, path=folder / one) for one in listed or ()]
+    for name, group in groups.items():
+        cells = [Cell(one, path=folder / one) for one in group or ()]
         content = {"title": query, "prompt": query}
         sides.append(intake.attempt(key, content, cells[0], shown=cells, run=name, number=1))
     for axis, counts in votes.items():
@@ -151,11 +163,11 @@ def _import_query(intake: Intake, entry: Any, folder: Path, place: str, person: 
 
 
 def _pair_of_counts(given: Any, axis: str) -> tuple[int, int]:
-    listed = given.get("votes") if isinstance(given, dict) else None
-    right = isinstance(listed, list) and len(listed) == 2 and all(type(one) is int and one >= 0 for one in listed)
-    if not right or listed is None or not sum(listed):
+    counts = given.get("votes") if isinstance(given, dict) else None
+    right = isinstance(counts, list) and len(counts) == 2 and all(type(one) is int and one >= 0 for one in counts)
+    if not right or counts is None or not sum(counts):
         raise BadInput(f'{axis} has no votes. Write {{"votes": [for A, for B]}}, counts of people, not both 0.')
-    return listed[0], listed[1]
+    return counts[0], counts[1]
 
 
 # RewardEdit (edit paper): three scores with failure texts an edited picture
@@ -268,7 +280,7 @@ def _votes(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, dict[str, float
     """Who scored, all their scores of one moment, and the vote as it is written on its first axis."""
     found: dict[tuple[str, str], tuple[str, dict[str, float], Mapping[str, Any]]] = {}
     for axis, row in zip(PERSPECTIVES, rows, strict=True):
-        for vote in row.get(VOTES) or ():
+        for vote in listed(row.get(VOTES), VOTES):
             if not isinstance(vote, dict):
                 raise BadInput(f"a vote on {axis} is no object. Write person and score.")
             who = word(vote.get("person"), "person of a vote")

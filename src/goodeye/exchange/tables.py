@@ -33,7 +33,7 @@ def export_csv(outlet: Outlet) -> Exported:
     votes = [
         {**_attempt(outlet, one), "person": vote.person, "label": vote.label, "axes": json.dumps(vote.axes),
          "seconds": repr(vote.seconds), "created": vote.created.isoformat(), "chosen": outlet.chosen(vote.attempt_id)}
-        for one in outlet.subjects() for vote in one.votes if _has_picture(outlet, one)
+        for one in outlet.pictured() for vote in one.votes
     ]  # fmt: skip
     compared = [
         {**_side(outlet, "left", left), **_side(outlet, "right", right), "brief": left.brief.key, "title": left.title,
@@ -123,13 +123,6 @@ def _import_comparison(intake: Intake, words: Mapping[str, str], folder: Path) -
     swapped = words.get("swapped") == "True"
     run = words.get("left_run", "")
     intake.comparison(sides, who, axis, cast(Choice, choice), swapped, version=version, created=when, run=run)
-
-
-def _has_picture(outlet: Outlet, one: Subject) -> bool:
-    if one.attempt.image_sha:
-        return True
-    outlet.leave_out(f"attempt {one.attempt.id}", "has no picture, so its votes have nothing to stand beside.")
-    return False
 
 
 def _can_stand(outlet: Outlet, left: Subject, right: Subject) -> bool:

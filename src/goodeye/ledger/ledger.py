@@ -21,6 +21,7 @@ import goodeye
 from goodeye.errors import BadInput
 from goodeye.interrupts import uninterrupted
 from goodeye.ledger import schema
+from goodeye.ledger.asks import Item
 from goodeye.ledger.database import WRITING, no_ledger, plain_errors, postgres_engine, sqlite_engine, upgrade
 from goodeye.ledger.opinions import beside, comparisons_in, store_comparison, store_vote, votes_in
 from goodeye.ledger.rows import (
@@ -35,7 +36,17 @@ from goodeye.ledger.rows import (
     VoteRow,
 )
 from goodeye.ledger.schema import Attempt, Brief, Image, Pick, Run, Shown, Verdict
-from goodeye.ledger.sql import columns, insert_if_new, insert_row, of_run, portions, storable, upsert, without
+from goodeye.ledger.sql import (
+    columns,
+    insert_if_new,
+    insert_row,
+    of_run,
+    portions,
+    storable,
+    storable_data,
+    upsert,
+    without,
+)
 from goodeye.ledger.store import Encoded, Store, encode, encode_file, is_older, plain_os_errors
 
 DEFAULT_FOLDER = "goodeye-ledger"
@@ -183,7 +194,7 @@ class Ledger:
                 "run_id": run_id,
                 "key": key,
                 "job": job or connection.scalar(select(Run.job).where(Run.id == run_id)) or "",
-                "content": dict(content),
+                "content": storable_data(content),
                 "product_sha": self._name_file(connection, picture) if picture else None,
             }
             return insert_row(connection, Brief, values, known)
@@ -237,7 +248,7 @@ class Ledger:
                     "evals": evals,
                     "seconds": seconds,
                     "created": schema.now(),
-                    "detail": dict(detail or {}),
+                    "detail": storable_data(detail or {}),
                 }
                 found = insert_row(connection, Attempt, values, known)
                 for place, one in enumerate(row):
@@ -300,6 +311,8 @@ class Ledger:
                 raise ValueError(f"attempt {attempt_id} is not one at slot {slot} of brief {brief_id}")
             query = upsert(connection)(Pick).values(values)
             query = query.on_conflict_do_update(index_elements=keys, set_={"kept": kept, "why": why})
+            picked = "kept" if kept else "rejected"  # a later word is no new row, which the items would take in
+            connection.execute(update(Item).where(Item.attempt_id == attempt_id).values(picked=picked))
             return connection.execute(query.returning(Pick.id)).scalar_one()
 
     def picks(self, run_id: int) -> list[PickRow]:

@@ -28,7 +28,7 @@ def now() -> datetime:
 
 
 class Moment(TypeDecorator[datetime]):
-    """A time with its zone. SQLite forgets the zone, so every time is stored and read as UTC."""
+    """A time in UTC. SQLite forgets the zone, and PostgreSQL tells times in the zone that the server is set to."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -37,9 +37,9 @@ class Moment(TypeDecorator[datetime]):
         return None if value is None else value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None or value.tzinfo is not None:
-            return value
-        return value.replace(tzinfo=UTC)
+        if value is None:
+            return None
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 class Base(DeclarativeBase):

@@ -51,3 +51,12 @@ def insert_row(connection: Connection, table: type[Base], values: Mapping[str, A
 def storable(words: str) -> str:
     """Text that any database takes: bytes of a file name that are no letters are written out."""
     return words.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
+
+def storable_data(data: Any) -> Any:
+    """What JSON holds, with every text made `storable`."""
+    if isinstance(data, str):
+        return storable(data)
+    if isinstance(data, Mapping):
+        return {storable_data(name): storable_data(value) for name, value in data.items()}
+    return [storable_data(one) for one in data] if isinstance(data, list | tuple) else data

@@ -126,7 +126,8 @@ class Review:
     def page(self, name: str, seat: Seat | None = None, /, **values: Any) -> HTMLResponse:
         """A page from its template; whatever is not markup of ours is escaped."""
         values = {"here": name.partition(".")[0], "seat": seat} | values
-        return HTMLResponse(self.pages.get_template(name).render(**values))
+        text = self.pages.get_template(name).render(**values)
+        return HTMLResponse(text.encode(errors="backslashreplace"))  # halves of characters may be on record
 
 
 def create_app(ledger: Ledger, settings: Settings | None = None) -> FastAPI:

@@ -85,15 +85,25 @@ def _take_in(ledger: Ledger, source: str) -> int:
     with reading(ledger) as connection:
         upto = connection.scalar(select(Mark.upto).where(Mark.source == source)) or 0
         new = connection.execute(select(row, attempt).where(row > upto).order_by(row).limit(PORTION)).all()
-        if not new:
+        last = connection.dialect.name == "postgresql" and len(new) < PORTION
+        late = _late(connection, row, attempt, upto) if last else set()
+        if not new and not late:
             return 0
-        back = LOOK_BACK if connection.dialect.name == "postgresql" else 0
-        late = connection.scalars(select(attempt).where(row > upto - back, row <= upto)).all() if back else []
     with writing(ledger) as connection:
         refresh(connection, {*late, *(one[1] for one in new)})
-        ahead = update(Mark).where(Mark.source == source, Mark.upto < new[-1][0]).values(upto=new[-1][0])
-        connection.execute(ahead)
+        if new:
+            ahead = update(Mark).where(Mark.source == source, Mark.upto < new[-1][0]).values(upto=new[-1][0])
+            connection.execute(ahead)
     return len(new)
+
+
+def _late(connection: Connection, row: Any, attempt: Any, upto: int) -> set[int]:
+    """The attempts of the last rows taken in whose items lack something: a row may appear after one of a larger id."""
+    ids = set(connection.scalars(select(attempt).where(row > upto - LOOK_BACK, row <= upto)))
+    have = {
+        one["attempt_id"]: one for one in connection.execute(select(Item).where(Item.attempt_id.in_(ids))).mappings()
+    }
+    return {one["attempt_id"] for one in _items(connection, sorted(ids)) if one != have.get(one["attempt_id"])}
 
 
 def refresh(connection: Connection, attempts: Iterable[int]) -> None:
