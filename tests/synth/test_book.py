@@ -61,6 +61,16 @@ def test_an_unknown_score_is_no_number(tmp_path, ledger):
         assert attempt.image_sha and book.ledger.picks(book.run)[0].why == "its score is unknown"
 
 
+def test_a_later_version_of_a_judge_is_heard_where_a_kill_lost_its_verdict(tmp_path, ledger):
+    scored, choice = row(tmp_path, two("a000007"), 65.0), Choice("a000007-2", True, (0,))
+    with book_of(tmp_path / "run") as book:
+        book.scored(scored)
+    with opened(tmp_path / "run", TOLD, ledger, 3, {"clis_i": "eye 2", "clis_l": "real 1"}) as again:
+        again.picked([scored], [choice])
+        said = [(one.judge, one.version) for one in again.ledger.attempts(again.run)[0].verdicts]
+    assert said == [("clis_i", "eye 1"), ("clis_l", "real 1"), ("clis_i", "eye 2")]
+
+
 def test_layouts_that_are_called_alike_are_told_apart():
     assert brief_key(two("a000000")) == brief_key(two("a000000")) != brief_key(two("a000000", "leaf", "cherry"))
 

@@ -1,6 +1,7 @@
 """Exported sets as others read them: boxes inside, ids once, categories known; and questions with one answer."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,6 +63,55 @@ def test_the_set_loads_in_faster_coco_eval_and_its_own_labels_are_all_found(exam
     assert len(truth.imgs) == 12 and len(truth.anns) == 18 and found.stats[0] == pytest.approx(1.0)
 
 
+def test_lvis_names_its_pictures_as_mmdetection_and_detectron2_look_for_them(examples, tmp_path):
+    export(examples, tmp_path / "set", ["lvis"])
+    for one in json.loads((tmp_path / "set" / "lvis.json").read_text())["images"]:
+        by_mmdetection = one["coco_url"].replace("http://images.cocodataset.org/", "")
+        by_detectron2 = "/".join(one["coco_url"].split("/")[-2:])
+        assert by_mmdetection == by_detectron2 == one["file_name"] and (tmp_path / "set" / by_mmdetection).is_file()
+
+
+def test_exported_again_the_folder_holds_this_set_and_what_others_put_there(examples, tmp_path):
+    out = tmp_path / "set"
+
+    def there():
+        return {file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()}
+
+    for formats in (["coco", "lvis", "yolo", "qa"], ["yolo"], ["qa"], ["lvis"]):
+        export(examples, out, formats)
+        for mine in ("images/mine.png", "labels/mine.txt", "images/000099.png", "mine.json"):
+            (out / mine).write_bytes(b"{}")
+        export(examples[:3], out, ["yolo"])
+        names = {"images": ".png", "labels": ".txt"}
+        made = {f"{of}/{n:06d}{end}" for of, end in names.items() for n in (1, 2, 3)} | {"data.yaml", "README.md"}
+        assert there() == made | {"images/mine.png", "labels/mine.txt", "images/000099.png", "mine.json"}
+        export(examples[:2], out, ["coco"])
+        assert {name for name in there() if "0000" in name} == {
+            "images/000001.png",
+            "images/000002.png",
+            "images/000099.png",
+        }
+
+
+def test_a_box_without_a_pixel_is_left_out_and_named(examples, tmp_path):
+    speck = thing("leaf", (0.6, 0.3, 0.01, 0.4))  # 0.64 pixels wide
+    first = replace(examples[1].layout, things=(examples[1].layout.things[0], speck))
+    lost = replace(examples[2].layout, things=(speck,))
+    given = [replace(examples[1], layout=first), replace(examples[2], layout=lost, labels=(0,)), examples[3]]
+    skipped = []
+    counts = export(given, tmp_path / "set", skipped=skipped)
+    assert counts == {"images": 2, "annotations": 3, "categories": {"cherry": 2, "leaf": 1}}
+    assert [one.message.split("/")[-1].split(" has")[0] for one in skipped] == ["p1.png: leaf-1", "p2.png: leaf-1"]
+
+
+def test_the_area_of_polygons_is_theirs(examples, tmp_path):
+    triangle, square = [10, 10, 20, 10, 10, 20], [30, 30, 34, 30, 34, 34, 30, 34]
+    one = replace(examples[0], labels=(0,), segmentations={"cherry-1": [triangle, square]})
+    export([one], tmp_path / "set", ["coco"])
+    (annotation,) = json.loads((tmp_path / "set" / "coco.json").read_text())["annotations"]
+    assert annotation["area"] == 50 + 16
+
+
 def test_lvis_says_how_frequent_categories_are(examples, tmp_path):
     export(examples, tmp_path / "set", ["lvis"])
     data = json.loads((tmp_path / "set" / "lvis.json").read_text())
@@ -76,7 +126,8 @@ def test_yolo_counts_classes_from_zero_in_shares(examples, tmp_path):
     lines = (tmp_path / "set" / "labels" / "000002.txt").read_text().splitlines()
     assert [line.split()[0] for line in lines] == ["0", "1"]
     assert [float(word) for word in lines[0].split()[1:]] == pytest.approx([0.225, 0.5, 0.25, 0.4], abs=1e-3)
-    assert '0: "cherry"\n  1: "leaf"' in (tmp_path / "set" / "data.yaml").read_text()
+    told = (tmp_path / "set" / "data.yaml").read_text()
+    assert '0: "cherry"\n  1: "leaf"' in told and "path:" not in told  # without it Ultralytics takes the YAML's folder
 
 
 def test_ids_are_those_of_the_set_to_join_and_others_are_unknown(examples, tmp_path):
@@ -152,3 +203,16 @@ def test_what_has_two_answers_is_not_asked():
     assert rows_of(layout, (0, 1), "where") == rows_of(layout, (0, 1), "relation") == []
     assert [answer for _, answer in rows_of(layout, (0, 1), "count")] == ["2"]
     assert questions(layout, (0,), "a.png") == []  # the other mug was not confirmed, and may be there or not
+
+
+def test_a_thing_is_asked_for_only_by_what_no_other_is():
+    """A red mug, a shiny red one and a plain one: of "the mug" there are three, of "the red mug" two."""
+    words = [("red",), ("shiny", "red"), ()]
+    mugs = [thing("mug", (0.3 * at, 0.2, 0.2, 0.4), at + 1, word) for at, word in enumerate(words)]
+    book = thing("book", (0.1, 0.7, 0.5, 0.2))
+    relations = [Relation(mug.key, "on", "book-1") for mug in mugs]
+    layout = Layout(key="a", things=(*mugs, book), relations=tuple(relations))
+    asked = rows_of(layout, range(4), "where") + rows_of(layout, range(4), "relation")
+    assert len(asked) == 3 and all("shiny red mug" in one or "mug" not in one for one, _ in asked)
+    both = replace(layout, relations=(relations[1], Relation("mug-2", "near", "book-1")))
+    assert rows_of(both, range(4), "relation") == []  # it stands to the book in two ways

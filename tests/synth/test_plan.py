@@ -117,3 +117,8 @@ def test_concepts_are_read_and_unknown_ones_told(tmp_path, real_priors):
         read_concepts(tmp_path / "none.txt")
     with pytest.raises(BadInput, match="1 to 20 things"):
         Planning(things=(3, 2))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_concept(tmp_path):
+    (tmp_path / "c.txt").write_bytes("mug: red\n".encode("utf-8-sig"))
+    assert read_concepts(tmp_path / "c.txt") == {"mug": ("red",)}

@@ -5,17 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tiny_world import ColourClip, drawn, two
 
 from goodeye.cli import main
 from goodeye.errors import BadInput
-from goodeye.images import save_png, to_pil
+from goodeye.images import open_image, save_png, to_pil, to_tensor
 from goodeye.ledger.ledger import Ledger
 from goodeye.synth import score as S
-from goodeye.synth.clis_i import RegionScorer
+from goodeye.synth.clis_i import ImageScore, RegionScorer, ThingScore
 from goodeye.synth.clis_l import ClisL
+from goodeye.synth.draw import draw_all
 from goodeye.synth.export import export
-from goodeye.synth.layout import write_layouts
+from goodeye.synth.layout import read_layouts, write_layouts
 from goodeye.synth.look import write_page
 from goodeye.synth.pick import Picking
 from goodeye.synth.plan import plan
@@ -146,6 +148,95 @@ def test_real_labelled_pictures_are_read_with_their_boxes(coco128):
     items = S.read_set(coco128)
     assert len(items) > 100 and all(one.file.is_file() for one in items)
     assert len({one.key for one in items}) == len(items)
+
+
+def labelled(folder, boxes):
+    """A COCO file of pictures and the boxes of their dogs, in pixels of 640 x 480."""
+    images, annotations = [], []
+    for number, (name, some) in enumerate(boxes.items(), start=1):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (640, 480), (number, 90, 90)).save(folder / name)
+        images.append({"id": number, "file_name": name, "width": 640, "height": 480})
+        annotations += [{"id": len(annotations), "image_id": number, "category_id": 1, "bbox": box} for box in some]
+    data = {"images": images, "categories": [{"id": 1, "name": "dog"}], "annotations": annotations}
+    (folder / "coco.json").write_text(json.dumps(data))
+    return folder / "coco.json"
+
+
+def all_dogs(pictures, layouts, rivals):
+    found = [tuple(ThingScore(thing.key, thing.category, 90.0) for thing in one.things) for one in layouts]
+    return [ImageScore(90.0, None, things) for things in found]
+
+
+def test_specks_and_crowded_pictures_are_left_out_and_named_and_the_others_exported(tmp_path):
+    good = [10, 10, 100, 100]
+    source = labelled(tmp_path, {"a.png": [good, [10, 10, 1, 30]], "b.png": [good], "c.png": [good] * 101})
+    skipped = []
+    S.score_set(S.read_set(source, skipped=skipped), tmp_path / "run", None, all_dogs, {})
+    assert ["a.png: the box of dog-2" in skipped[0].message, "c.png has 101 boxes" in skipped[1].message] == [
+        True,
+        True,
+    ]
+    S.pick_run(tmp_path / "run", Picking(duplicates=None))
+    counts = export(S.examples(tmp_path / "run"), tmp_path / "set")
+    assert counts == {"images": 2, "annotations": 2, "categories": {"dog": 2}}
+
+
+def test_a_scored_set_with_a_speck_is_exported_without_that_picture(tmp_path):
+    """As scored before specks were left out."""
+    source = labelled(tmp_path, {"a.png": [[10, 10, 100, 100]], "b.png": [[10, 10, 100, 100]]})
+    S.score_set(S.read_set(source), tmp_path / "run", None, all_dogs, {})
+    S.pick_run(tmp_path / "run", Picking(duplicates=None))
+    first, second = (tmp_path / "run" / S.SCORES).read_text().splitlines()
+    row = json.loads(first)
+    row["layout"]["things"][0]["box"][2] = 0.001
+    (tmp_path / "run" / S.SCORES).write_text(f"{json.dumps(row)}\n{second}\n")
+    skipped = []
+    assert [one.layout.key for one in S.examples(tmp_path / "run", skipped=skipped)] == ["b"]
+    assert "below 0.002" in skipped[0].message
+
+
+def test_pictures_of_one_name_in_two_folders_are_two(tmp_path):
+    source = labelled(tmp_path, {"x/0.png": [[10, 10, 100, 100]], "y/0.png": [[10, 10, 100, 100]]})
+    S.score_set(S.read_set(source), tmp_path / "run", None, all_dogs, {})
+    assert [one.kept for one in S.pick_run(tmp_path / "run", Picking(duplicates=None))] == [True, True]
+    with pytest.raises(BadInput, match="would be called 0"):
+        S.read_set(labelled(tmp_path / "twice", {"0.png": [[10, 10, 100, 100]], "0.webp": [[10, 10, 100, 100]]}))
+
+
+def test_a_picture_is_embedded_once_and_in_whatever_batch(world):
+    """Twelve of one size and one of another, which cannot be in one batch."""
+    scored(world)
+    save_png(Image.new("RGB", (30, 90), "red"), world / "images" / "00-1.png")
+    rows = [json.loads(line) for line in (world / "run" / S.SCORES).read_text().splitlines()]
+    rows[0]["size"] = [30, 90]
+    (world / "run" / S.SCORES).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    seen = []
+
+    class Seeing(ColourClip):
+        def embed_images(self, images):
+            seen.append(len(images))
+            return super().embed_images(images)
+
+    known = {}
+    first = S.pick_run(world / "run", Picking(), Seeing(), known)
+    assert sum(seen) == 24 and len(seen) < 24
+    assert S.pick_run(world / "run", Picking(), Seeing(), known) == first and sum(seen) == 24
+    for row in rows[:3]:
+        alone = ColourClip().embed_images(to_tensor(open_image(row["file"]))[None])[0].numpy()
+        assert np.allclose(known[row["key"]], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("call", ["draw", "score", "pick"])
+def test_no_batch_and_no_best_are_told(world, call):
+    with pytest.raises(BadInput, match="(batch|best).* 0"):
+        if call == "draw":
+            draw_all(lambda layouts, seeds: None, read_layouts(world / "l.jsonl"), world / "drawn", batch=0)
+        elif call == "score":
+            S.score_set(S.read_set(world / "l.jsonl", world / "images"), world / "run", None, Counting(), {}, batch=0)
+        else:
+            Picking(best=0)
+    assert not (world / "run").exists()
 
 
 def test_layouts_without_pictures_are_told(world):

@@ -44,6 +44,27 @@ def test_coco_with_captions(tmp_path):
     assert set(priors.pictures.tolist()) == {0}
 
 
+def test_captions_of_an_id_that_two_files_share_are_refused(tmp_path):
+    second = COCO | {"images": [{**COCO["images"][0], "file_name": "b.jpg"}]}
+    files = [write(tmp_path / "a.json", COCO), write(tmp_path / "b.json", second)]
+    said = write(tmp_path / "c.json", {"annotations": [{"image_id": 1, "caption": "The dog behind the bench"}]})
+    with pytest.raises(BadInput, match=r"different pictures, b\.jpg and a\.jpg, of the id 1"):
+        build_priors(files, [said])
+    assert set(build_priors(files).pictures.tolist()) == {0, 1}  # boxes alone: two pictures
+    assert set(build_priors([files[0]] * 2, [said]).pictures.tolist()) == {0}
+
+
+def test_lvis_own_files_name_their_pictures_by_address(tmp_path):
+    image = {
+        "id": 1,
+        "coco_url": "http://images.cocodataset.org/train2017/000000391895.jpg",
+        "width": 200,
+        "height": 100,
+    }
+    (one,) = read_coco(write(tmp_path / "i.json", COCO | {"images": [image]}))
+    assert one.file == "000000391895.jpg"
+
+
 def test_visual_genome(tmp_path):
     thing = {"x": 10, "y": 20, "w": 30, "h": 40}
     relationships = [

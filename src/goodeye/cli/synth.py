@@ -371,8 +371,10 @@ def synth_score(
     from goodeye.synth.book import CLIS_I, CLIS_L, drawn_by_us
     from goodeye.synth.pick import summary
     from goodeye.synth.score import pick_run, read_scores, read_set, score_set
+    from goodeye.tables import Skipped
 
-    items, loaded = read_set(source, images), opened(models, device)
+    left_out: list[Skipped] = []
+    items, loaded = read_set(source, images, left_out), opened(models, device)
     drawn = any(one.file is not None for one in items)
     if not (priors or drawn):
         raise BadInput("there are layouts alone, so there is only CLIS-L to score. Give --priors, or --images.")
@@ -393,9 +395,11 @@ def synth_score(
         choices = pick_run(out, picks.picking(most), loaded.clip if drawn and picks.duplicates else None)
         if book:
             book.picked(read_scores(out), choices)
-    complain_of("goodeye synth score", skipped, "")
+    skipped += left_out
+    complain_of("goodeye synth score", skipped, "--json FILE names all of them")
     say(summary(choices))
-    write_json(json, {"kept": [one.key for one in choices if one.kept], "choices": [vars(one) for one in choices]})
+    found = {"kept": [one.key for one in choices if one.kept], "choices": [vars(one) for one in choices]}
+    write_json(json, found | {"skipped": [vars(one) for one in skipped]})
     return BAD_INPUT if skipped else DONE
 
 
@@ -444,9 +448,13 @@ def synth_export(
     from goodeye.synth.export import export
     from goodeye.synth.score import examples, read_picks
     from goodeye.synth.sources import read_categories
+    from goodeye.tables import Skipped
 
     about = told_of(RunFolder(run)) | {"thresholds": read_picks(run)["picking"]}
-    counts = export(examples(run, boxes), out, formats, categories=read_categories(join) if join else None, about=about)
+    skipped: list[Skipped] = []
+    ids = read_categories(join) if join else None
+    counts = export(examples(run, boxes, skipped), out, formats, categories=ids, about=about, skipped=skipped)
+    complain_of("goodeye synth export", skipped, "--json FILE names all of them")
     say(f"{counts['images']} pictures with {counts['annotations']} labelled things are in {out}.")
-    write_json(json, counts)
-    return DONE
+    write_json(json, counts | {"skipped": [vars(one) for one in skipped]})
+    return BAD_INPUT if skipped else DONE

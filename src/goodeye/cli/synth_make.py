@@ -105,7 +105,7 @@ def synth_make(
         picking=picks.picking(), formats=formats, boxes=boxes,
     )  # fmt: skip
     made = make(wanted, out, means, config, ledger=ledger)
-    complain_of("goodeye synth make", made.unread, "")
+    complain_of("goodeye synth make", [*made.unread, *made.left_out], "see the scores in run/")
     if made.failed:
         complain("goodeye synth make", f"{made.failed} combinations could not be laid out; see {out}/run/failed.jsonl")
     counts = made.counts

@@ -61,7 +61,7 @@ class Book:
         """Which pictures are kept, and why; and what a kill has kept from the record until now. choices: of the rows,
         in their order."""
         known = self._known()
-        lost = [row for row in rows if not (one := known.get(_at(row))) or not one.verdicts]
+        lost = [row for row in rows if self._lost(row, known.get(_at(row)))]
         for row in lost:
             self.scored(row)
         known = self._known() if lost else known
@@ -71,6 +71,12 @@ class Book:
             why = choice.why or f"{len(choice.things)} of {len(row['layout']['things'])} things labelled"
             if said.get(attempt.id) != (choice.kept, why):
                 self.ledger.pick(attempt.brief_id, 1, attempt.id, choice.kept, why)
+
+    def _lost(self, row: Mapping[str, Any], attempt: AttemptRow | None) -> bool:
+        """Whether the picture is not on record, or not what one of this run's judges, in its version, said of it."""
+        said = {(one.judge, one.version) for one in attempt.verdicts} if attempt else set()
+        wanted = {(one.judge, one.version) for one in _verdicts(row, self.versions)}
+        return attempt is None or not wanted <= said
 
     def _known(self) -> dict[tuple[str, int], AttemptRow]:
         return {(one.brief_key, one.number): one for one in self.ledger.attempts(self.run)}

@@ -6,7 +6,6 @@ U-Net in diffusers' layout, or what GLIGEN adds to the set's own U-Net (`save_ad
 """
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from jaxtyping import Float
 from PIL.Image import Image
 from torch import Tensor
 
+from goodeye.atomic import whole_folder
 from goodeye.diffusion import vae
 from goodeye.diffusion.batch import Prompts, attempt_seed, eight_bit, noise_of
 from goodeye.diffusion.denoiser import Condition, mixed
@@ -108,16 +108,12 @@ def save_added(gated: Any, folder: str | Path, plain: Any, drawing: Drawing) -> 
     role layout_unet, whole or not at all."""
     from safetensors.torch import save_file
 
-    folder = Path(folder)
-    partial = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    added = {name: value.detach().to(torch.float16).contiguous() for name, value in gated.state_dict().items()}
-    save_file({name: value for name, value in added.items() if is_added(name)}, partial / ADDED)
+    weights = {name: value for name, value in gated.state_dict().items() if is_added(name)}
+    added = {name: value.detach().to(torch.float16).contiguous() for name, value in weights.items()}
     about = {"added_to": fingerprint(plain), **asdict(drawing)}
-    (partial / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    with whole_folder(folder) as partial:
+        save_file(added, partial / ADDED)
+        (partial / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
 def layout_unet(models: "Models") -> tuple[Any, Drawing]:
@@ -207,8 +203,10 @@ def draw_all(
 
     Files that are there are left, so a run that was stopped goes on. Each picture has its own seed, by its name and the
     run's. on_picture: called with the layout, the try, its picture and its share of the batch's seconds, before there
-    is a file. Returns how many were drawn.
+    is a file. Returns how many were drawn. Raises BadInput for tries or a batch below 1.
     """
+    if tries < 1 or batch < 1:
+        raise BadInput(f"tries is {tries} and batch {batch}. Give 1 or more of each.")
     wanted = [(one, number, Path(out) / f"{one.key}-{number}.png") for one in layouts for number in range(1, tries + 1)]
     left = [one for one in wanted if not one[2].exists()]
     with progress("drawing", len(wanted), "pictures") as advance:

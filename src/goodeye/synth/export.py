@@ -2,10 +2,11 @@
 
 import json
 import math
+import re
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,9 +14,12 @@ from goodeye.atomic import whole_file, write_bytes
 from goodeye.errors import BadInput
 from goodeye.synth.layout import Layout
 from goodeye.synth.qa import questions
+from goodeye.tables import Skipped
 
 Format = Literal["coco", "lvis", "yolo", "qa"]
 FORMATS: tuple[Format, ...] = get_args(Format)
+INFO = {"description": "made by goodeye synth"}
+YAML = "# made by goodeye synth, {} pictures\ntrain: images\nval: images\nnames:\n"  # no path: the file's own folder
 RARE, COMMON = 10, 100  # pictures: LVIS' r is up to 10, c up to 100, f above
 
 
@@ -38,20 +42,26 @@ def export(
     *,
     categories: Mapping[str, int] | None = None,
     about: Mapping[str, Any] | None = None,
+    skipped: list[Skipped] | None = None,
 ) -> dict[str, Any]:
     """Writes images/ and, by format, coco.json, lvis.json, labels/ with data.yaml, qa.jsonl; and README.md, the card.
 
     categories: names and ids of the set that this one is to join; those that occur, by name, if not given. about: what
-    the card says of how the set was made. Returns the counts. Raises BadInput for nothing to write, an unknown
-    category, a box without a pixel, and where a file cannot be read or written.
+    the card says of how the set was made. A label whose box has not a pixel is left out, and goes to `skipped`; a
+    picture without any label is, too. What an earlier export wrote into the folder and this one does not is removed.
+    Returns the counts. Raises BadInput for nothing to write, an unknown category, and where a file cannot be read or
+    written.
     """
     out, about = Path(out), about or {}
+    examples = _with_pixels(examples, [] if skipped is None else skipped)
     if not examples:
         raise BadInput("nothing was kept, so there is nothing to export. Lower a threshold.")
     ids = _ids(examples, categories)
     names = [f"{number:06d}{one.file.suffix.lower()}" for number, one in enumerate(examples, start=1)]
+    earlier = _written(out)
     for name, one in zip(names, examples, strict=True):
         _copy(one.file, out / "images" / name)
+    _remove(out, earlier, names, formats)
     coco = _coco(examples, names, ids)
     if "coco" in formats:
         _write_json(out / "coco.json", coco)
@@ -68,6 +78,65 @@ def export(
     counts = _counts(coco)
     write_bytes(out / "README.md", _card(counts, about).encode())
     return counts
+
+
+def _with_pixels(examples: Sequence[Example], skipped: list[Skipped]) -> list[Example]:
+    """Without labels whose boxes have not a pixel, and without pictures that have no other."""
+    found = []
+    for one in examples:
+        labels = []
+        for at in one.labels:
+            try:
+                pixels(one.layout.things[at].box, one.size, f"{one.file}: {one.layout.things[at].key}")
+                labels.append(at)
+            except BadInput as error:
+                skipped.append(Skipped(str(one.file), str(error)))
+        if labels:
+            found.append(replace(one, labels=tuple(labels)))
+    return found
+
+
+def _written(out: Path) -> dict[str, set[str]]:
+    """The pictures that an earlier export wrote into this folder, by its annotation file that names or counts them; of
+    a stranger's file none."""
+    found = dict[str, set[str]]()
+    for name in ("coco.json", "lvis.json"):
+        data = _json_of(out / name)
+        if isinstance(data, dict) and data.get("info") == INFO:
+            found[name] = {Path(one["file_name"]).name for one in data["images"]}
+    yaml = (out / "data.yaml").read_text(errors="replace") if (out / "data.yaml").is_file() else ""
+    if counted := re.match(re.escape(YAML).replace(r"\{\}", r"(\d+)"), yaml):
+        stems = {f"{number:06d}" for number in range(1, int(counted[1]) + 1)}
+        found["data.yaml"] = {file.name for file in (out / "images").glob("*") if file.stem in stems}
+    asked = (out / "qa.jsonl").read_text(errors="replace") if (out / "qa.jsonl").is_file() else ""
+    rows = [_json_of(line) for line in asked.splitlines()]
+    if rows and all(isinstance(row, dict) and {"id", "image", "kind", "things"} <= row.keys() for row in rows):
+        found["qa.jsonl"] = {Path(row["image"]).name for row in rows}
+    return found
+
+
+def _json_of(text: Path | str) -> Any:
+    """None for what is no JSON."""
+    try:
+        return json.loads(text if isinstance(text, str) else text.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def _remove(out: Path, earlier: Mapping[str, set[str]], names: Sequence[str], formats: Sequence[Format]) -> None:
+    """Of what an earlier export wrote: pictures that are not among `names`, their labels, and files of formats that are
+    not asked for now."""
+    of: dict[str, Format] = {"coco.json": "coco", "lvis.json": "lvis", "data.yaml": "yolo", "qa.jsonl": "qa"}
+    kept = {Path(name).stem for name in names} if "yolo" in formats else set()
+    old = [out / "images" / name for name in set().union(*earlier.values()) - set(names)]
+    old += [
+        out / "labels" / f"{Path(name).stem}.txt"
+        for name in earlier.get("data.yaml", ())
+        if Path(name).stem not in kept
+    ]
+    old += [out / name for name in earlier if of[name] not in formats]
+    for file in old:
+        file.unlink(missing_ok=True)
 
 
 def _ids(examples: Sequence[Example], categories: Mapping[str, int] | None) -> dict[str, int]:
@@ -106,7 +175,7 @@ def _coco(examples: Sequence[Example], names: Sequence[str], ids: Mapping[str, i
                 "area": _area(segmentation, bbox), "iscrowd": 0, **shape,
             })  # fmt: skip
     return {
-        "info": {"description": "made by goodeye synth"},
+        "info": INFO,
         "images": images,
         "annotations": annotations,
         "categories": [{"id": number, "name": name} for name, number in sorted(ids.items(), key=lambda one: one[1])],
@@ -123,19 +192,29 @@ def pixels(box: Sequence[float], size: tuple[int, int], where: str) -> list[floa
     right = round(min(1.0, box[0] + box[2]) * width, 2)
     bottom = round(min(1.0, box[1] + box[3]) * height, 2)
     if not (all(map(math.isfinite, box)) and right - left >= 1 and bottom - top >= 1):
-        raise BadInput(f"{where} has a box of less than a pixel in a picture of {width}x{height}. Leave it out.")
+        raise BadInput(f"{where} has a box of less than a pixel in a picture of {width}x{height}. It is left out.")
     return [left, top, round(right - left, 2), round(bottom - top, 2)]
 
 
 def _area(segmentation: Any, bbox: Sequence[float]) -> float:
-    """Of the mask where it is run lengths; else of the box."""
+    """Of run lengths and of polygons; else of the box."""
     if isinstance(segmentation, Mapping) and isinstance(segmentation.get("counts"), list):
         return float(sum(segmentation["counts"][1::2]))
+    if isinstance(segmentation, list | tuple) and segmentation:
+        return round(sum(map(_enclosed, segmentation)), 2)
     return round(bbox[2] * bbox[3], 2)
 
 
+def _enclosed(polygon: Sequence[float]) -> float:
+    """By the shoelace formula. polygon: x and y of each corner in turn."""
+    xs, ys = polygon[::2], polygon[1::2]
+    turned = zip(xs, ys, (*xs[1:], xs[0]), (*ys[1:], ys[0]), strict=True)
+    return abs(sum(x * below - right * y for x, y, right, below in turned)) / 2
+
+
 def _lvis(coco: Mapping[str, Any]) -> dict[str, Any]:
-    """As LVIS v1: how frequent categories are, and that nobody looked for what is not labelled."""
+    """As LVIS v1: how frequent categories are, and that nobody looked for what is not labelled. mmdetection and
+    detectron2 take a picture's file from its coco_url."""
     pictures = Counter(category for _, category in {(a["image_id"], a["category_id"]) for a in coco["annotations"]})
     things = Counter(a["category_id"] for a in coco["annotations"])
     categories = [
@@ -144,7 +223,8 @@ def _lvis(coco: Mapping[str, Any]) -> dict[str, Any]:
         for one in coco["categories"]
     ]  # fmt: skip
     images = [
-        {**one, "neg_category_ids": [], "not_exhaustive_category_ids": [], "coco_url": ""} for one in coco["images"]
+        {**one, "neg_category_ids": [], "not_exhaustive_category_ids": [], "coco_url": one["file_name"]}
+        for one in coco["images"]
     ]
     return {**coco, "images": images, "categories": categories}
 
@@ -164,7 +244,7 @@ def _yolo(coco: Mapping[str, Any], out: Path) -> None:
             lines.append(f"{place[one['category_id']]} " + " ".join(f"{value:.6f}" for value in shares) + "\n")
         write_bytes(out / "labels" / f"{Path(image['file_name']).stem}.txt", "".join(lines).encode())
     listed = "".join(f"  {place[one['id']]}: {json.dumps(one['name'])}\n" for one in coco["categories"])
-    write_bytes(out / "data.yaml", f"path: .\ntrain: images\nval: images\nnames:\n{listed}".encode())
+    write_bytes(out / "data.yaml", f"{YAML.format(len(coco['images']))}{listed}".encode())
 
 
 def _counts(coco: Mapping[str, Any]) -> dict[str, Any]:

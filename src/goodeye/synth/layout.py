@@ -138,7 +138,7 @@ def read_layouts(path: str | Path) -> list[Layout]:
     """The layouts of a JSON-lines file. Raises BadInput, naming the line, for whatever cannot be used."""
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read as layouts. Give a file with a JSON object a line.") from error
     found: dict[str, Layout] = {}

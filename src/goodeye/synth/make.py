@@ -24,7 +24,17 @@ from goodeye.synth.masks import Masker, segment_run
 from goodeye.synth.pick import Choice, Picking
 from goodeye.synth.plan import Concepts, Planning, plan
 from goodeye.synth.priors import Priors
-from goodeye.synth.score import PICKS, Scorer, examples, kept_rows, pick_run, read_scores, read_set, score_set
+from goodeye.synth.score import (
+    PICKS,
+    Embeddings,
+    Scorer,
+    examples,
+    kept_rows,
+    pick_run,
+    read_scores,
+    read_set,
+    score_set,
+)
 from goodeye.tables import Skipped
 
 if TYPE_CHECKING:
@@ -79,17 +89,19 @@ class Means:
 @dataclass(frozen=True, kw_only=True)
 class Made:
     """counts: of the exported set. drawn: pictures of all rounds. unread: drawn pictures that could not be read again.
-    failed: combinations that the large model could not lay out."""
+    failed: combinations that the large model could not lay out. left_out: labels that have not a pixel."""
 
     counts: dict[str, Any]
     choices: list[Choice]
     drawn: int
     unread: list[Skipped]
     failed: int
+    left_out: list[Skipped] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The numbers."""
-        return {**self.counts, "drawn": self.drawn, "unread": len(self.unread), "failed": self.failed}
+        numbers = {"drawn": self.drawn, "unread": len(self.unread), "failed": self.failed}
+        return {**self.counts, **numbers, "left_out": len(self.left_out)}
 
 
 def make(
@@ -113,11 +125,11 @@ def make(
         choices, unread = _rounds(concepts, run, means, config, told, book)
         if means.masker is not None:
             segment_run(run, kept_rows(run), means.masker, config.batch)
-        counts = export(
-            examples(run, config.boxes), out, config.formats, categories=means.categories, about=_card(means, config)
-        )
-    failed = len(read_rows(run / FAILED))
-    return Made(counts=counts, choices=choices, drawn=len(choices) + len(unread), unread=unread, failed=failed)
+        left_out, card = list[Skipped](), _card(means, config)
+        kept = examples(run, config.boxes, left_out)
+        counts = export(kept, out, config.formats, categories=means.categories, about=card, skipped=left_out)
+    failed, drawn = len(read_rows(run / FAILED)), len(choices) + len(unread)
+    return Made(counts=counts, choices=choices, drawn=drawn, unread=unread, failed=failed, left_out=left_out)
 
 
 def _rounds(
@@ -127,6 +139,7 @@ def _rounds(
     planned = _known(run)
     choices: list[Choice] = []
     unread: list[Skipped] = []
+    embedded: Embeddings = {}
     for letter in LETTERS[: config.rounds]:
         missing = config.images - sum(one.kept for one in choices)
         if not missing:
@@ -142,7 +155,7 @@ def _rounds(
         items = read_set(run / LAYOUTS, run / DRAWN)
         unread = score_set(items, run, means.clis_l, means.scorer, told, batch=config.batch, on_row=book.scored)
         picking = replace(config.picking, most=config.images)
-        choices = pick_run(run, picking, means.clip if picking.duplicates is not None else None)
+        choices = pick_run(run, picking, means.clip, embedded)
         book.picked(read_scores(run), choices)
     if not any(one.kept for one in choices):
         raise BadInput(

@@ -28,6 +28,11 @@ class Picking:
     duplicates: float | None = 0.97  # cosine from which a picture is too like one that is kept
     most: int | None = None  # pictures in all
 
+    def __post_init__(self) -> None:
+        for name in ("best", "quota", "most"):
+            if (asked := getattr(self, name)) is not None and asked < 1:
+                raise BadInput(f"{name} is {asked}. Keep 1 or more.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:

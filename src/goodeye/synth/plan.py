@@ -47,7 +47,7 @@ def read_concepts(path: str | Path) -> dict[str, tuple[str, ...]]:
     Raises BadInput where there are none.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read as concepts. Give a text file with one a line.") from error
     found: dict[str, tuple[str, ...]] = {}

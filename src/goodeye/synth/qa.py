@@ -1,7 +1,8 @@
 """Questions and answers for multimodal models, from what a layout knows (templates of the synth paper, in our words).
 
 Where a thing lies and what lies there; attributes and counts; how two things stand to each other. A question is asked
-only where it has one answer: of two red mugs neither is "the red mug".
+only where it has one answer: of two red mugs neither is "the red mug", and beside a red one
+no other is "the mug".
 """
 
 from collections import Counter
@@ -25,12 +26,13 @@ def questions(layout: Layout, labels: Sequence[int], image: str) -> list[dict[st
     asked: the others may be there or not.
     """
     things = [layout.things[at] for at in labels]
-    texts, kinds = Counter(one.text for one in things), Counter(one.category for one in things)
+    kinds = Counter(one.category for one in things)
     drawn = Counter(one.category for one in layout.things)
     whole = [one for one in things if drawn[one.category] == kinds[one.category]]  # none of the kind went unconfirmed
     rows = []
+    named = [one for one in whole if not any(_fits(one, other) for other in whole)]  # whose text means it alone
     for one in whole:
-        if texts[one.text] == 1:
+        if one in named:
             rows.append(_row(image, "where", WHERE, corners(one), [one], text=one.text))
             rows.append(_row(image, "what", WHAT, one.text, [one], box=corners(one)))
         if one.attributes and kinds[one.category] == 1:
@@ -38,12 +40,18 @@ def questions(layout: Layout, labels: Sequence[int], image: str) -> list[dict[st
     for kind in dict.fromkeys(one.category for one in whole):
         same = [one for one in whole if one.category == kind]
         rows.append(_row(image, "count", COUNT, str(len(same)), same, category=kind))
+    said = Counter((one.subject, one.object) for one in layout.relations)
     for subject, relation, other in layout.triplets():
-        if subject in whole and other in whole and texts[subject.text] == texts[other.text] == 1:
+        if subject in named and other in named and said[subject.key, other.key] == 1:
             rows.append(
                 _row(image, "relation", STANDS, relation, [subject, other], subject=subject.text, object=other.text)
             )
     return rows
+
+
+def _fits(one: Thing, other: Thing) -> bool:
+    """Whether what is said of one thing holds for the other, too: "the mug" where there is a red mug."""
+    return one.key != other.key and one.category == other.category and set(one.attributes) <= set(other.attributes)
 
 
 def corners(one: Thing) -> str:

@@ -4,8 +4,10 @@ What is kept is chosen anew from the scores at each call (`pick_run`), so thresh
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +22,7 @@ from goodeye.runfolder import RunFolder
 from goodeye.synth.clis_i import ImageScore, rivals_of
 from goodeye.synth.clis_l import ClisL
 from goodeye.synth.export import Example
-from goodeye.synth.layout import Layout, Thing, keys_of, layout_of, read_layouts
+from goodeye.synth.layout import MOST, Layout, Thing, keys_of, layout_of, read_layouts, wrong_with
 from goodeye.synth.masks import box_around, mask_of, read_masks
 from goodeye.synth.pick import Candidate, Choice, Picking, pick
 from goodeye.synth.sources import read_coco
@@ -29,6 +31,7 @@ from goodeye.tables import PICTURES, Skipped
 if TYPE_CHECKING:
     from goodeye.judging.clip import Clip
 
+Embeddings = dict[str, "np.ndarray[Any, Any]"]  # by a picture's key, [D]
 SCORES, PICKS = "scores.jsonl", "picks.json"
 # Of pictures as PIL, their layouts, and the run's captions that each one's own competes with.
 Scorer = Callable[[Sequence[Any], Sequence[Layout], Sequence[str]], list[ImageScore]]
@@ -45,16 +48,25 @@ class Item:
     segmentations: tuple[Any, ...] = ()
 
 
-def read_set(source: str | Path, images: str | Path | None = None) -> list[Item]:
+def read_set(source: str | Path, images: str | Path | None = None, skipped: list[Skipped] | None = None) -> list[Item]:
     """Items of a layouts file (.jsonl) with the folder of their pictures, or of a COCO instances file.
 
     A layout's pictures are those whose stem is its key, or its key and -NUMBER: some tries of one layout. Without a
-    folder layouts are scored alone. COCO's pictures lie in `images`, or beside the file. Raises BadInput for a layout
-    without a picture.
+    folder layouts are scored alone. COCO's pictures lie in `images`, or beside the file; a speck of a box, and a
+    picture with too many boxes, are left out and go to `skipped`. Raises BadInput for a layout without a picture, and
+    for two pictures of one name.
     """
     source = Path(source)
     if source.suffix != ".jsonl":
-        return _labelled(source, Path(images) if images else source.parent)
+        items = _labelled(source, Path(images) if images else source.parent, [] if skipped is None else skipped)
+    else:
+        items = _planned(source, images)
+    if twice := [key for key, count in Counter(one.key for one in items).items() if count > 1]:
+        raise BadInput(f"two pictures of {source} would be called {twice[0]}. Give each its own name.")
+    return items
+
+
+def _planned(source: Path, images: str | Path | None) -> list[Item]:
     layouts = read_layouts(source)
     if images is None:
         return [Item(key=one.key, group=one.key, layout=one) for one in layouts]
@@ -76,20 +88,27 @@ def _tries(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _labelled(source: Path, folder: Path) -> list[Item]:
+def _labelled(source: Path, folder: Path, skipped: list[Skipped]) -> list[Item]:
     items = []
     for one in read_coco(source):
-        if one.names:
-            parts = zip(keys_of(one.names), one.names, one.boxes, strict=True)
-            things = tuple(Thing(key=key, category=name, box=box) for key, name, box in parts)
+        things, shapes = list[Thing](), []
+        for key, name, box, shape in zip(keys_of(one.names), one.names, one.boxes, one.segmentations, strict=True):
+            if wrong := wrong_with(box):
+                skipped.append(Skipped(one.file, f"{one.file}: the box of {key} {wrong}. It is left out."))
+            else:
+                things.append(Thing(key=key, category=name, box=box))
+                shapes.append(shape)
+        if len(things) > MOST:
+            skipped.append(Skipped(one.file, f"{one.file} has {len(things)} boxes, over {MOST}. It is left out."))
+        elif things:
             file = next(
                 (f for f in (folder / one.file, folder / "images" / one.file) if f.is_file()), folder / one.file
             )
-            key = Path(one.file).stem
-            layout = Layout(key=key, things=things)
-            items.append(Item(key=key, group=key, layout=layout, file=file, segmentations=tuple(one.segmentations)))
+            key = Path(one.file).with_suffix("").as_posix()
+            layout = Layout(key=key, things=tuple(things))
+            items.append(Item(key=key, group=key, layout=layout, file=file, segmentations=tuple(shapes)))
     if not items:
-        raise BadInput(f"{source} has no boxes. Give a file with annotations.")
+        raise BadInput(f"{source} has no boxes that can be used. Give a file with annotations.")
     return items
 
 
@@ -116,8 +135,10 @@ def score_set(
     """Scores what out/scores.jsonl has not got yet, batch by batch. Returns the pictures that could not be read.
 
     config: what the scores depend on, and what the data card tells; a folder of another config is refused (BadInput).
-    on_row: called with each new row that is written.
+    on_row: called with each new row that is written. Raises BadInput for a batch below 1.
     """
+    if batch < 1:
+        raise BadInput(f"batch is {batch}. Give 1 or more.")
     folder = claim(out, config)
     mend(folder.path / SCORES)
     known = {row["key"] for row in read_rows(folder.path / SCORES)}
@@ -198,26 +219,37 @@ def candidates(rows: Sequence[dict[str, Any]]) -> list[Candidate]:
     return found
 
 
-def pick_run(run: str | Path, picking: Picking, clip: "Clip | None" = None) -> list[Choice]:
-    """Chooses from a run's scores and writes picks.json. clip: for the limit on near-duplicates."""
-    rows = read_scores(run)
-    embeddings = _embedded(rows, clip) if clip is not None and picking.duplicates is not None else None
+def pick_run(
+    run: str | Path, picking: Picking, clip: "Clip | None" = None, known: Embeddings | None = None
+) -> list[Choice]:
+    """Chooses from a run's scores and writes picks.json. clip: for the limit on near-duplicates. known: what the
+    pictures of earlier calls were embedded as, by key; those of this call are added."""
+    rows, known = read_scores(run), {} if known is None else known
+    embeddings = _embedded(rows, clip, known) if clip is not None and picking.duplicates is not None else None
     choices = pick(candidates(rows), picking, embeddings)
     RunFolder(Path(run)).write_json(PICKS, {"picking": asdict(picking), "choices": [asdict(one) for one in choices]})
     return choices
 
 
-def _embedded(rows: Sequence[dict[str, Any]], clip: "Clip", batch: int = 32) -> "np.ndarray[Any, Any] | None":
+def _embedded(
+    rows: Sequence[dict[str, Any]], clip: "Clip", known: Embeddings, batch: int = 8
+) -> "np.ndarray[Any, Any] | None":
+    """[N, D]; pictures of one size together."""
     import torch
+
+    def size(row: dict[str, Any]) -> list[int]:
+        return list(row["size"])
 
     if any(row["file"] is None for row in rows):
         return None
-    found = []
     with torch.no_grad():
-        for row in rows:
-            picture = to_tensor(open_image(row["file"]).convert("RGB"))
-            found.append(clip.embed_images(picture[None]).cpu().numpy())
-    return np.concatenate(found)
+        for _, some in groupby(sorted((row for row in rows if row["key"] not in known), key=size), size):
+            alike = list(some)
+            for part in (alike[at : at + batch] for at in range(0, len(alike), batch)):
+                pictures = torch.stack([to_tensor(open_image(row["file"]).convert("RGB")) for row in part])
+                found = clip.embed_images(pictures).cpu().numpy()
+                known.update(zip((row["key"] for row in part), found, strict=True))
+    return np.stack([known[row["key"]] for row in rows])
 
 
 def read_picks(run: str | Path) -> dict[str, Any]:
@@ -241,14 +273,23 @@ def kept_rows(run: str | Path) -> list[dict[str, Any]]:
     return kept
 
 
-def examples(run: str | Path, boxes: Literal["layout", "mask"] = "layout") -> list[Example]:
+def examples(
+    run: str | Path, boxes: Literal["layout", "mask"] = "layout", skipped: list[Skipped] | None = None
+) -> list[Example]:
     """The kept pictures of a run, for `export`, with the masks that are at hand.
 
-    boxes: the layout's, or those around the masks where there is one. Raises BadInput for layouts without pictures.
+    boxes: the layout's, or those around the masks where there is one. skipped: gets the pictures whose layout cannot be
+    used. Raises BadInput for them without it, and for layouts without pictures.
     """
     masks, made = read_masks(run), []
     for row in kept_rows(run):
-        layout = layout_of(row["layout"], f"{run} {row['key']}")
+        try:
+            layout = layout_of(row["layout"], f"{run} {row['key']}")
+        except BadInput as error:
+            if skipped is None:
+                raise
+            skipped.append(Skipped(str(row["key"]), f"{error} The picture is left out."))
+            continue
         keys = [thing.key for thing in layout.things]
         shapes = {key: shape for key, shape in zip(keys, row["segmentations"], strict=False) if shape}
         found = masks.get(row["key"], {})

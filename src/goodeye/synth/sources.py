@@ -50,7 +50,7 @@ def read_coco(path: str | Path, data: Any = None) -> list[Labelled]:
     try:
         categories = {one["id"]: str(one["name"]) for one in data["categories"]}
         found = {
-            one["id"]: Labelled(one["id"], str(one["file_name"]), (int(one["width"]), int(one["height"])), [], [], [])
+            one["id"]: Labelled(one["id"], _file_of(one), (int(one["width"]), int(one["height"])), [], [], [])
             for one in data["images"]
         }
         for one in data["annotations"]:
@@ -60,6 +60,11 @@ def read_coco(path: str | Path, data: Any = None) -> list[Labelled]:
         what = f"{type(error).__name__}: {error}"
         raise BadInput(f"{path} is no COCO instances file ({what}). Give images, annotations, categories.") from error
     return list(found.values())
+
+
+def _file_of(image: Mapping[str, Any]) -> str:
+    """LVIS' own files name no file_name, but an address that ends in the file."""
+    return str(image["file_name"] if image.get("file_name") else str(image["coco_url"]).rpartition("/")[2])
 
 
 def _add(picture: Labelled, name: str, bbox: Iterable[float], segmentation: Any) -> None:
@@ -90,12 +95,14 @@ def build_priors(
     most: int = 2000,
 ) -> Priors:
     """A store of files: COCO instances, Visual Genome's relationships.json (with image_data.json beside it), and
-    layouts (.jsonl). captions: COCO captions of the same images. layouts: others that are at hand. most: pairs of a
-    triplet.
+    layouts (.jsonl). captions: COCO captions of the same images, by their ids. layouts: others that are at hand. most:
+    pairs of a triplet.
 
-    Raises BadInput for a file that is none of these, or where nothing is related to anything.
+    Raises BadInput for a file that is none of these, for captions of an id that two files have for different pictures,
+    and where nothing is related to anything.
     """
     gather, pictures = Gather(), dict[Any, Labelled]()
+    twice = dict[Any, str]()  # ids that two files have for different pictures, with what to say
     add_layouts(gather, layouts)
     for source in map(Path, sources):
         if source.suffix == ".jsonl":
@@ -106,11 +113,16 @@ def build_priors(
             _genome(gather, source, data)
         else:
             read = read_coco(source, data)
-            pictures |= {one.id: one for one in read}
+            for one in read:
+                if (before := pictures.get(one.id)) and before.file != one.file:
+                    twice[one.id] = (
+                        f"{source} and a file before it have different pictures, {one.file} and {before.file}"
+                    )
+                pictures[one.id] = one
             for one in track(read, "relating boxes", unit="pictures"):
                 _boxes(gather, one)
     for file in map(Path, captions):
-        _captions(gather, file, pictures)
+        _captions(gather, file, pictures, twice)
     return gather.priors(most)
 
 
@@ -120,7 +132,7 @@ def _boxes(gather: Gather, one: Labelled) -> None:
     boxes = np.array(one.boxes)
     chosen = np.sort(np.argsort(-boxes[:, 2] * boxes[:, 3], kind="stable")[:THINGS])
     triplets, pairs = related([one.names[at] for at in chosen], boxes[chosen])
-    gather.add("boxes", ("coco", one.id), triplets, pairs)
+    gather.add("boxes", ("coco", one.id, one.file), triplets, pairs)
 
 
 def add_layouts(gather: Gather, layouts: Iterable[Layout]) -> None:
@@ -134,13 +146,17 @@ def add_layouts(gather: Gather, layouts: Iterable[Layout]) -> None:
         gather.add("layouts", ("layout", one.key), triplets, boxes)
 
 
-def _captions(gather: Gather, file: Path, pictures: Mapping[Any, Labelled]) -> None:
+def _captions(gather: Gather, file: Path, pictures: Mapping[Any, Labelled], twice: Mapping[Any, str]) -> None:
     data = read_json(file)
     rows = data.get("annotations") if isinstance(data, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) and "caption" in row for row in rows):
         raise BadInput(f"{file} holds no COCO captions. Give captions_….json, whose annotations have a caption.")
     said: dict[Any, dict[Triplet, None]] = defaultdict(dict)
     for row in rows:
+        if (shared := row.get("image_id")) in twice:
+            raise BadInput(
+                f"{twice[shared]}, of the id {shared}, so {file} cannot be read. Give each file ids of its own."
+            )
         if (one := pictures.get(row.get("image_id"))) is not None:
             said[one.id].update(dict.fromkeys(said_in(str(row["caption"]), sorted(set(one.names)))))
     for key, triplets in said.items():
@@ -150,7 +166,7 @@ def _captions(gather: Gather, file: Path, pictures: Mapping[Any, Labelled]) -> N
         pairs = {one: nearest_pair(boxes, one[0], one[2]) for one in triplets}
         there = {one: pair for one, pair in pairs.items() if pair is not None}
         if there:
-            gather.add("captions", ("coco", key), list(there), np.stack(list(there.values())))
+            gather.add("captions", ("coco", key, pictures[key].file), list(there), np.stack(list(there.values())))
 
 
 def _genome(gather: Gather, file: Path, data: list[Any]) -> None:
