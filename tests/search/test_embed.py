@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -117,6 +118,63 @@ def test_webdataset_shards(tmp_path):
     cut.mkdir()
     (cut / "1.tar").write_bytes((tmp_path / "00000.tar").read_bytes()[:700])
     assert "not a whole tar" in index_pictures(cut, tmp_path / "j", ColourClip(), "showroom").skipped[0].message
+
+
+def spoil(path, start, stop):
+    """Overwrites a part of a file, which looks as if nothing had happened to it."""
+    state, data = path.stat(), bytearray(path.read_bytes())
+    data[start:stop] = b"\xff" * (stop - start)
+    path.write_bytes(data)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+def test_a_picture_in_a_table_is_opened_without_what_lies_before_it(tmp_path):
+    path, shades = tmp_path / "many.parquet", [(7 * row, 0, 0) for row in range(30)]
+    cells = [{"bytes": png(shade), "path": None} for shade in shades]
+    pq.write_table(pa.table({"image": cells, "caption": ["x"] * 30}), path, row_group_size=10)
+    first = pq.ParquetFile(path).metadata.row_group(0)
+    spoil(path, 4, 4 + sum(first.column(number).total_compressed_size for number in range(first.num_columns)))
+    for row in (29, 10, 20, 19):
+        assert open_named(f"{path}#{row + 1}").getpixel((0, 0)) == shades[row]
+    for gone in ("0", "31", "x", "5"):  # the fifth row is damaged
+        with pytest.raises(BadInput, match=f"#{gone} is no longer there"):
+            open_named(f"{path}#{gone}")
+    pq.write_table(pa.table({"caption": ["x"] * 30}), path)
+    with pytest.raises(BadInput, match="is no longer there"):
+        open_named(f"{path}#1")
+    pq.write_table(pa.table({"file_name": [png("lime")] * 2}), path)
+    assert open_named(f"{path}#2").getpixel((0, 0)) == (0, 255, 0)  # another table now
+
+
+def test_a_row_group_too_large_to_be_kept_is_read_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr("goodeye.search.source.KEPT", 0)
+    shades = [(2 * row, 0, 0) for row in range(100)]
+    pq.write_table(pa.table({"image": [png(shade) for shade in shades]}), tmp_path / "p.parquet", row_group_size=90)
+    for row in (0, 63, 64, 89, 90, 99):
+        assert open_named(f"{tmp_path / 'p.parquet'}#{row + 1}").getpixel((0, 0)) == shades[row]
+
+
+def test_a_picture_in_a_tar_is_opened_where_it_lies(tmp_path):
+    path = tmp_path / "1.tar"
+
+    def write(mode, colours):
+        with tarfile.open(path, mode) as tar:
+            for name, colour in colours.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(png(colour))
+                tar.addfile(info, io.BytesIO(png(colour)))
+
+    write("w", {"1.png": "red", "2.png": "lime"})
+    assert open_named(f"{path}#1.png").getpixel((0, 0)) == (255, 0, 0)
+    spoil(path, 0, 512)  # the first header: from the beginning nothing can be read any more
+    assert open_named(f"{path}#2.png").getpixel((0, 0)) == (0, 255, 0)
+    write("w:gz", {"2.png": "blue", "3.png": "red"})  # compressed, whatever its name says
+    assert open_named(f"{path}#2.png").getpixel((0, 0)) == (0, 0, 255)
+    with pytest.raises(BadInput, match="no longer holds 1.png"):
+        open_named(f"{path}#1.png")
+    path.unlink()
+    with pytest.raises(BadInput, match="no longer holds 2.png"):
+        open_named(f"{path}#2.png")
 
 
 def test_sources_that_hold_nothing(tmp_path):

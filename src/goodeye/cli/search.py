@@ -222,9 +222,7 @@ def search_fit_taste(
     if fitted.missing:
         complain("goodeye search fit-taste", f"{len(fitted.missing)} pictures of {table} are not in {index}.")
     if fitted.unvoted:
-        complain(
-            "goodeye search fit-taste", f"{fitted.unvoted} pictures have no vote, and nothing is learned from them."
-        )
+        complain("goodeye search fit-taste", f"{fitted.unvoted} pictures have no vote, so nothing is learned of them.")
     write_json(json, fitted.to_json())
     return BAD_INPUT if fitted.missing else DONE
 

@@ -6,15 +6,19 @@ then # and the row or the member. By its name alone a picture can be opened agai
 
 import re
 import tarfile
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from goodeye.archives import Member, members
 from goodeye.errors import BadInput
 from goodeye.search.vectors import Vectors, check_unit, normalised
 from goodeye.tables import PICTURES, TABLES, Cell, Skipped, read_table
@@ -22,6 +26,7 @@ from goodeye.tables import PICTURES, TABLES, Cell, Skipped, read_table
 CAPTIONS = ("caption", "text", "title", "prompt")  # columns that say what a picture shows, the first of them counts
 NAMES = ("image", "file_name", "name", "path", "image_path", "url", "key")
 EMBEDDINGS = ("embedding", "image_embedding", "vector", "emb")
+KEPT = 256 * 2**20  # bytes of a table's row group up to which its pictures stay in memory
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
@@ -132,14 +137,77 @@ def open_named(name: str) -> Image.Image:
     path = Path(file)
     if path.suffix.lower() == ".tar":
         return Cell(name, data=_member(path, part)).open()
-    for number, row in enumerate(read_table(path), start=1) if path.is_file() else ():
-        if str(number) == part and "image" in row.cells:
-            return row.cells["image"].open()
-    raise BadInput(f"{name} is no longer there. Index it again, or remove it from the index.")
+    data = _of_row(path, int(part) - 1) if path.suffix.lower() == ".parquet" and part.isdecimal() else None
+    if not data:
+        raise BadInput(f"{name} is no longer there. Index it again, or remove it from the index.")
+    return Cell(name, data=data).open()
+
+
+def _of_row(path: Path, row: int) -> bytes | None:
+    """The bytes in the image column of a Parquet table, if there are any; only the row's group is read."""
+    import pyarrow as pa
+
+    try:
+        column, ends = _row_groups(path, _state(path))
+        group = bisect_right(ends, row)
+        if not column or row < 0 or group == len(ends):
+            return None
+        value = _value(path, column, group, row - (ends[group - 1] if group else 0))
+    except (pa.ArrowException, OSError):
+        return None
+    found = value.get("bytes") if isinstance(value, dict) else value
+    return found if isinstance(found, bytes) else None
+
+
+@lru_cache(maxsize=64)
+def _row_groups(path: Path, state: tuple[int, int]) -> tuple[str, list[int]]:
+    """The name of the image column, and the row at which each group ends."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        columns = {name.strip().lower(): name for name in file.schema_arrow.names}
+        counts = (file.metadata.row_group(group).num_rows for group in range(file.num_row_groups))
+        return columns.get("image") or columns.get("file_name", ""), list(accumulate(counts))
+
+
+def _value(path: Path, column: str, group: int, at: int) -> Any:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        if file.metadata.row_group(group).total_byte_size > KEPT:
+            for batch in file.iter_batches(batch_size=64, row_groups=[group], columns=[column]):
+                if at < len(batch):
+                    return batch[column][at].as_py()
+                at -= len(batch)
+    return _kept(path, _state(path), column, group)[at].as_py()
+
+
+@lru_cache(maxsize=2)
+def _kept(path: Path, state: tuple[int, int], column: str, group: int) -> Any:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        return file.read_row_group(group, columns=[column])[column]
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """What changes when a file does."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+@lru_cache(maxsize=32)
+def _places(path: Path, state: tuple[int, int]) -> dict[str, Member]:
+    try:
+        return {member.name: member for member in members(path, path.parent)}
+    except BadInput:  # compressed, whatever its name says: there is no place to jump to
+        return {}
 
 
 def _member(path: Path, member: str) -> bytes:
     try:
+        if place := _places(path, _state(path)).get(member):
+            return place.read()
         with tarfile.open(path) as tar:
             data = tar.extractfile(member)
             return data.read() if data else b""
