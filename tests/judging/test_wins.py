@@ -49,6 +49,20 @@ def test_consistent_accuracy_covers_a_part_and_all_is_beside_it():
     plain = ["first", "first", "first", "second", "first"]
     swapped = ["first", "first", "second", "second", None]
     found = order_accuracy(golden, plain, swapped)
-    assert (found.answered, found.missing, found.coverage) == (4, 1, 0.75)
-    assert found.consistent == pytest.approx(2 / 3)  # of three pairs on which both agree
-    assert found.on_all == pytest.approx((2 + 2 + 1 + 0) / 8)
+    assert (found.answered, found.missing, found.coverage.mean) == (4, 1, 0.75)
+    assert found.consistent.mean == pytest.approx(2 / 3)  # of three pairs on which both agree
+    assert found.on_all.mean == found.weighted.mean == pytest.approx((2 + 2 + 1 + 0) / 8)
+    sure = order_accuracy(golden, plain, swapped, [1.0, 0.5, 0.5, 0.0, 1.0])
+    assert sure.weighted.mean == pytest.approx((1 + 0.5 + 0.25) / 2) and sure.on_all == found.on_all
+    nothing = order_accuracy(["first"], [None], ["first"]).to_json()
+    assert nothing["answered"] == 0 and nothing["on_all"] == dict.fromkeys(("mean", "low", "high"))
+
+
+def test_intervals_of_order_accuracy_are_about_as_wide_as_their_standard_errors_say():
+    """The standard error of a share p of n is sqrt(p (1 - p) / n)."""
+    right, wrong = ("first", "first"), ("second", "second")
+    asked = [right] * 90 + [wrong] * 30 + [("first", "second")] * 30
+    found = order_accuracy(["first"] * 150, [one for one, _ in asked], [two for _, two in asked])
+    for interval, share, count in ((found.consistent, 0.75, 120), (found.coverage, 0.8, 150)):
+        assert interval.mean == pytest.approx(share)
+        assert interval.high - interval.low == pytest.approx(2 * 1.96 * (share * (1 - share) / count) ** 0.5, rel=0.15)

@@ -1,16 +1,21 @@
 """HPIR by a model, and two systems before a large model."""
 
+import base64
+import io
 import json
+import math
 
 import pytest
 import torch
 from fake_server import Reply, said, serving
+from PIL import Image
 from safetensors.torch import save_file
 from tiny_clip import COLOURS, ColourClip, save_picture
 
+from goodeye.cli import main
 from goodeye.errors import BadInput
 from goodeye.judging.large import LargeModel, Server
-from goodeye.search.benchmark import compare_answers, measure_hpir
+from goodeye.search.benchmark import compare_answers, judge_hpir, measure_hpir
 
 
 @pytest.fixture
@@ -49,6 +54,56 @@ def test_a_taste_needs_a_head_of_this_model(benchmark):
     save_file({"weight": torch.ones(1, 7), "bias": torch.zeros(1)}, benchmark / "seven.safetensors")
     with pytest.raises(BadInput, match="7 numbers and the model gives 4"):
         measure_hpir(benchmark / "hpir.json", ColourClip(), head=benchmark / "seven.safetensors")
+
+
+def ranker(request):
+    """Finds the queried colour in the picture that it is shown, whichever row it is in; thinks the upper row the more
+    beautiful, whatever it is; and has no words for blue."""
+    content = request["messages"][-1]["content"]
+    if isinstance(content, str) or "a blue cup" in content[0]["text"]:
+        return Reply("blue?")
+    data = base64.b64decode(content[1]["image_url"]["url"].split(",")[1])
+    upper = Image.open(io.BytesIO(data)).convert("RGB").getpixel((150, 100))
+    query = next(name for name in COLOURS if f"a {name} cup" in content[0]["text"])
+    found = 1 if upper == COLOURS[query] else 2
+    return said({"analysis": "-", "accuracy": found, "aesthetics": 1, "diversity": 1})
+
+
+def test_a_large_model_chooses_in_both_orders(benchmark, tmp_path, monkeypatch, capsys):
+    entries = json.loads((benchmark / "hpir.json").read_text())
+    swapped = {**entries[1], "A": entries[1]["B"], "B": entries[1]["A"], "accuracy": {"votes": [10, 20]}}
+    misled = {**entries[0], "accuracy": {"votes": [9, 21]}, "aesthetic": {"votes": [15, 15]}}
+    gone = {**entries[0], "A": ["gone.png"]}
+    path = benchmark / "more.json"
+    path.write_text(json.dumps([entries[0], swapped, misled, entries[2], gone]))  # right, right, wrong, no answer
+    with serving(ranker) as fake:
+        model = LargeModel(Server(url=fake.url, model="m", asks=1), tmp_path / "cache")
+        found = judge_hpir(path, model)
+        asked = model.requests
+        judge_hpir(path, model)
+        assert model.requests - asked == 1  # the one that it had no answer to
+        monkeypatch.setenv("GOODEYE_CACHE", str(tmp_path / "cache"))
+        line = ["search", "hpir", str(path), "--server", fake.url, "--model", "m", "--json", str(tmp_path / "j.json")]
+        assert main(line) == 2
+    accuracy, aesthetic = found.accuracy["accuracy"], found.accuracy["aesthetic"]
+    assert (accuracy.answered, accuracy.missing, found.even) == (3, 2, {"accuracy": 0, "aesthetic": 1})
+    assert (accuracy.consistent.mean, accuracy.coverage.mean) == (pytest.approx(2 / 3), 1.0)
+    weights = [20 / 30, 10 / 30, 12 / 30]
+    assert accuracy.weighted.mean == pytest.approx(sum(weights[:2]) / sum(weights))
+    assert (aesthetic.answered, aesthetic.missing, aesthetic.coverage.mean) == (2, 2, 0.0)  # it likes a place alone
+    assert math.isnan(aesthetic.consistent.mean) and aesthetic.on_all.mean == 0.5
+    assert len(found.failures) == 1 and found.failures[0].startswith("a blue cup: m gave no usable answer")
+    assert len(found.skipped) == 1 and "gone.png" in found.skipped[0].message
+    told = capsys.readouterr()
+    assert "right 0.667" in told.out and "3 queries, 2 without an answer" in told.out and "gone.png" in told.err
+    written = json.loads((tmp_path / "j.json").read_text())
+    assert written["aesthetic"]["consistent"]["mean"] is None and written["accuracy"]["answered"] == 3
+
+
+def test_a_large_model_takes_no_taste(benchmark, capsys):
+    line = ["search", "hpir", str(benchmark / "hpir.json"), "--server", "http://127.0.0.1:9/v1", "--model", "m"]
+    assert main([*line, "--taste", "0.5"]) == 2
+    assert "takes no head and no taste" in capsys.readouterr().err
 
 
 def answers(path, names):

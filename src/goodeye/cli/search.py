@@ -31,6 +31,10 @@ IndexFolder = Annotated[Positional[Path], arg(metavar="INDEX")]
 OwnModels = Annotated[str | None, optional("SET", "the model set, if not the one that the index was made by")]
 Head = Annotated[Path | None, optional("FILE", "an aesthetic head, if not the index's own")]
 ServerUrl = Annotated[str | None, optional("URL", "an OpenAI-compatible server; GOODEYE_SERVER if not given")]
+JudgeUrl = Annotated[
+    str | None,
+    optional("URL", "an OpenAI-compatible server: its large model chooses, in both orders, and no model set"),
+]
 ModelName = Annotated[str | None, optional("NAME", "its large model; GOODEYE_MODEL if not given")]
 Rephrase = Literal["detail", "k_list", "kw_dict", "reorg", "repeat", "lexicon"]
 Lexicon = Annotated[Path | None, optional("FILE", "phrases for the method lexicon, one a line")]
@@ -235,6 +239,8 @@ def search_hpir(
     models: ModelSet = "showroom",
     head: Annotated[Path | None, optional("FILE")] = None,
     taste: float = 0.0,
+    server: JudgeUrl = None,
+    model: ModelName = None,
     device: str = "cpu",
     json: Json = None,
 ) -> int:
@@ -246,15 +252,36 @@ def search_hpir(
         taste: its weight, as in `goodeye search query`
         device: cpu, cuda, cuda:1, mps
     """
+    from goodeye.errors import BadInput
     from goodeye.search.ask import load_clip
     from goodeye.search.benchmark import measure_hpir
 
+    if named := server_named(server, model):
+        if head is not None or taste:
+            raise BadInput("a large model takes no head and no taste. Leave --head and --taste away, or --server.")
+        return _hpir_by_large(benchmark, named, json)
     found = measure_hpir(benchmark, load_clip(models, device), head=head, taste=taste)
     complain_of("goodeye search hpir", found.skipped, "--json FILE names all of them")
     for axis, interval in found.agreement.measured.items():
         say(f"{axis}: {interval}, {found.agreement.count} queries, {found.agreement.even[axis]} of them even")
     write_json(json, {**found.agreement.to_json(), "skipped": list(map(vars, found.skipped))})
     return BAD_INPUT if found.skipped else DONE
+
+
+def _hpir_by_large(benchmark: Path, server: "Server", json: Path | None) -> int:
+    from goodeye.judging.large import LargeModel, cache_folder
+    from goodeye.search.benchmark import judge_hpir
+
+    found = judge_hpir(benchmark, LargeModel(server, cache_folder()))
+    complain_of("goodeye search hpir", found.skipped, "--json FILE names all of them")
+    for one in found.failures:
+        complain("goodeye search hpir", one)
+    for axis, told in found.accuracy.items():
+        say(f"{axis}: right {told.consistent} where both orders agree, which covers {told.coverage}")
+        say(f"  on all {told.on_all}; weighed by people's votes, as a model set's CLIP is, {told.weighted}")
+        say(f"  {told.answered} queries, {told.missing} without an answer, {found.even[axis]} with even votes left out")
+    write_json(json, found.to_json())
+    return BAD_INPUT if found.skipped or found.failures else DONE
 
 
 @command(search, "search recall")

@@ -1,13 +1,13 @@
 """Who wins: comparisons asked in both orders, win rates, and how much of the material they cover."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Int
 
-from goodeye.judging.metrics import RESAMPLES, Interval, resampled_counts
+from goodeye.judging.metrics import RESAMPLES, Interval, bootstrap, resampled_counts
 
 Array = np.ndarray[Any, Any]
 Choice = Literal["first", "second"]
@@ -94,31 +94,57 @@ def _interval(rate: float, parts: Array, wholes: Array) -> Interval:
 
 @dataclass(frozen=True)
 class OrderAccuracy:
-    """How often a judge who is asked in both orders agrees with a golden choice.
+    """How often a judge who is asked in both orders agrees with a golden choice, with bootstrap intervals over pairs.
 
     consistent: accuracy where both orders gave one answer; it covers only the share `coverage` of the answered.
     on_all: the mean accuracy of the two orders on all answered, so that a pair on which they disagree counts half.
+    weighted: the same, each pair by its weight.
     """
 
-    consistent: float
-    coverage: float
-    on_all: float
+    consistent: Interval
+    coverage: Interval
+    on_all: Interval
+    weighted: Interval
     answered: int
     missing: int
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers; a share that does not exist is None."""
+        return {name: one.to_json() if isinstance(one, Interval) else one for name, one in vars(self).items()}
+
 
 def order_accuracy(
-    golden: Sequence[Choice], plain: Sequence[Choice | None], swapped: Sequence[Choice | None]
+    golden: Sequence[Choice],
+    plain: Sequence[Choice | None],
+    swapped: Sequence[Choice | None],
+    weights: Sequence[float] | None = None,
+    seed: int = 0,
 ) -> OrderAccuracy:
     """golden: the right choice of each pair. plain, swapped: the choice of each, already in the pair's own order
-    (an answer to the swapped picture is turned back); None where it is missing."""
-    rows = [(g, a, b) for g, a, b in zip(golden, plain, swapped, strict=True) if a is not None and b is not None]
-    same = [(g, a) for g, a, b in rows if a == b]
-    right = sum((g == a) + (g == b) for g, a, b in rows)
+    (an answer to the swapped picture is turned back); None where it is missing. weights: 1 each if not given."""
+    given = [1.0] * len(golden) if weights is None else weights
+    told = zip(golden, plain, swapped, given, strict=True)
+    rows = np.array([(w, g == a, g == b) for g, a, b, w in told if a is not None and b is not None], dtype=float)
+
+    def measured(statistic: Callable[[Array], float]) -> Interval:
+        return bootstrap(rows, statistic, seed=seed) if len(rows) else Interval(*[float("nan")] * 3)
+
     return OrderAccuracy(
-        consistent=sum(g == a for g, a in same) / len(same) if same else float("nan"),
-        coverage=len(same) / len(rows) if rows else float("nan"),
-        on_all=right / (2 * len(rows)) if rows else float("nan"),
+        consistent=measured(_consistent),
+        coverage=measured(lambda rows: float((rows[:, 1] == rows[:, 2]).mean())),
+        on_all=measured(lambda rows: float(rows[:, 1:].mean())),
+        weighted=measured(_weighted),
         answered=len(rows),
         missing=len(golden) - len(rows),
     )
+
+
+def _consistent(rows: Array) -> float:
+    """rows: [N, 3] of weight, and 1 where right in each order."""
+    same = rows[rows[:, 1] == rows[:, 2]]
+    return float(same[:, 1].mean()) if len(same) else float("nan")
+
+
+def _weighted(rows: Array) -> float:
+    total = rows[:, 0].sum()
+    return float((rows[:, 0] * rows[:, 1:].mean(1)).sum() / total) if total else float("nan")

@@ -1,4 +1,4 @@
-"""Measuring on benchmarks: a model's choices on HPIR, and two systems' answers before a large model."""
+"""Measuring on benchmarks: a model's or large model's choices on HPIR, and two systems before a large model."""
 
 import json
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from goodeye.errors import BadInput
 from goodeye.judging.aesthetic import AestheticHead
 from goodeye.judging.large import LargeModel
 from goodeye.judging.ranker import Compared, Method, compare, summary
-from goodeye.judging.wins import Wins
+from goodeye.judging.wins import Choice, OrderAccuracy, Wins, order_accuracy
 from goodeye.progress import progress
 from goodeye.search.embed import embed_items, embed_text
-from goodeye.search.hpir import Agreement, Group, Pair, agreement, choose, load
+from goodeye.search.hpir import AXES, Agreement, Axis, Group, Pair, agreement, choose, load
 from goodeye.search.shift import Scale, shift
 from goodeye.search.source import Item, open_named
 from goodeye.search.vectors import Vector
@@ -71,6 +71,68 @@ def _choice(pair: Pair, vectors: dict[Path, Vector], clip: "Clip", scale: Scale,
     query = embed_text(pair.query, clip).vector
     moved = shift(query, scale.head, scale.lam(taste, query))
     return choose({name: [float(moved @ vectors[file]) for file in files] for name, files in pair.groups.items()})
+
+
+# --- a large model's choices on HPIR
+
+
+ASKED: dict[Axis, str] = {"accuracy": "accuracy", "aesthetic": "aesthetics"}  # the ranker's words
+SWAPPED: dict[Choice, Choice] = {"first": "second", "second": "first"}
+
+
+@dataclass(frozen=True)
+class HpirJudged:
+    """How a large model's choices agree with the majority's, and what it said of each query. even: queries on which the
+    votes were even, which have no golden choice. skipped: pictures that cannot be read; their queries are missing."""
+
+    accuracy: dict[Axis, OrderAccuracy]
+    even: dict[Axis, int]
+    compared: list[Compared]
+    skipped: list[Skipped]
+
+    @property
+    def failures(self) -> list[str]:
+        """A line for each query without a usable answer."""
+        return [f"{one.query}: {one.failure}" for one in self.compared if one.failure]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists and numbers."""
+        return {
+            "count": len(self.compared),
+            **{axis: {**found.to_json(), "even": self.even[axis]} for axis, found in self.accuracy.items()},
+            "queries": [vars(one) for one in self.compared],
+            "skipped": [vars(one) for one in self.skipped],
+        }
+
+
+def judge_hpir(path: str | Path, model: LargeModel) -> HpirJudged:
+    """The large model as ranker chooses between the rows of each query, once with A above and once with B.
+
+    A query whose pictures cannot be read, or of which the model says nothing that can be used, is missing. Answers are
+    cached as they come, so a call that was stopped goes on where it was. Raises BadInput as `load` does, and where the
+    server fails.
+    """
+    pairs, compared, skipped = load(path), list[Compared](), list[Skipped]()
+    with progress("judging", len(pairs), "queries") as advance:
+        for pair in pairs:
+            try:
+                a, b = ([Cell(str(file), path=file).open() for file in pair.groups[group]] for group in ("A", "B"))
+            except BadInput as error:
+                skipped.append(Skipped(pair.query, str(error)))
+                compared.append(Compared(pair.query, {}))
+            else:
+                compared.append(compare(model, pair.query, a, b))
+            advance()
+    even = {axis: sum(pair.votes[axis].golden is None for pair in pairs) for axis in AXES}
+    return HpirJudged({axis: _order_accuracy(pairs, compared, axis) for axis in AXES}, even, compared, skipped)
+
+
+def _order_accuracy(pairs: Sequence[Pair], compared: Sequence[Compared], axis: Axis) -> OrderAccuracy:
+    told = [(pair.votes[axis], one.said) for pair, one in zip(pairs, compared, strict=True) if pair.votes[axis].golden]
+    above: list[Choice | None] = [said["above"][ASKED[axis]] if "above" in said else None for _, said in told]
+    below: list[Choice | None] = [SWAPPED[said["below"][ASKED[axis]]] if "below" in said else None for _, said in told]
+    golden: list[Choice] = ["first" if votes.golden == "A" else "second" for votes, _ in told]
+    return order_accuracy(golden, above, below, [votes.weight for votes, _ in told])
 
 
 # --- two systems before a large model
