@@ -160,3 +160,9 @@ def test_the_command(folder, tmp_path, monkeypatch, capsys):
             main([*line[:3], "--out", str(tmp_path / "other")]) == 2
         )  # in another folder: answers come from the cache
         assert len(fake.requests) == 6
+
+
+def test_nobody_to_ask_is_told(folder, tmp_path):
+    with pytest.raises(BadInput, match="workers is 0"):
+        annotate(read_triplets(folder), lambda *given: None, tmp_path / "out", workers=0)
+    assert not (tmp_path / "out").exists()

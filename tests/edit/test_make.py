@@ -3,6 +3,8 @@
 import json
 
 import pytest
+import torch
+from diffusers import UNet2DConditionModel
 from fake_server import said, serving
 from PIL import Image
 from tiny_editor import save_editor, save_triplets
@@ -48,7 +50,7 @@ def test_files_and_sheet(toml, photo, tmp_path, capsys):
     assert open_image(tmp_path / "again" / "1.png").tobytes() == made[0].tobytes()
     assert run(toml, photo, tmp_path / "other", "-n", "1", "--rewards", "0,0,0") == 0
     assert open_image(tmp_path / "other" / "1.png").tobytes() != made[0].tobytes()
-    assert run(toml, photo, tmp_path / "out") == 2 and "was begun with another" in capsys.readouterr().err
+    assert run(toml, photo, tmp_path / "out") == 2 and "was begun otherwise (changed: n)" in capsys.readouterr().err
 
 
 def test_the_judges_best_wins_and_a_missing_score_cannot(toml, photo, tmp_path):
@@ -149,11 +151,68 @@ def test_a_benchmark_is_edited_whole_and_gone_on_with(toml, tmp_path, capsys):
     told = capsys.readouterr()
     assert "1 pictures edited" in told.out and "c: " in told.err
     assert made.read_bytes() == first  # by its own seed, whatever else is made
-    assert main([*line, "--rewards", "0,5,5"]) == 2 and "another editor, settings or rewards" in capsys.readouterr().err
+    assert main([*line, "--rewards", "0,5,5"]) == 2 and "(changed: rewards)" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert main([*line[:2], str(tmp_path / "empty"), *line[3:]]) == 2 and "prompt.json" in capsys.readouterr().err
     assert main([*line[:2], str(root / "x" / "a" / "10_0.png"), *line[3:]]) == 2
     assert "the instruction is empty" in capsys.readouterr().err
+
+
+def lighter(folder, by):
+    """The saved editor with other weights."""
+    unet = UNet2DConditionModel.from_pretrained(folder)
+    with torch.no_grad():
+        unet.conv_out.bias.add_(by)
+    unet.save_pretrained(folder)
+
+
+@pytest.mark.parametrize("name", ["2.png", "sheet.png", "results.json"])
+def test_pictures_of_ones_own_are_neither_taken_for_edits_nor_written_over(toml, photo, tmp_path, name):
+    editor = load_editor(Models(resolve(toml)))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_bytes(b"mine")
+    with pytest.raises(BadInput, match=f"{name} was not made by this command"):
+        make(photo, "a red shoe", editor, tmp_path / "out", settings=Settings(size=32, steps=1))
+    assert [one.read_bytes() for one in (tmp_path / "out").iterdir()] == [b"mine"]
+
+
+def test_another_picture_instruction_or_editor_is_another_run_and_the_message_names_it(tiny_set, photo, tmp_path):
+    toml = save_editor(tiny_set, tmp_path / "editor")
+    given = {"n": 1, "settings": Settings(size=32, steps=1)}
+
+    def call(words="a red shoe"):
+        return make(photo, words, load_editor(Models(resolve(toml))), tmp_path / "out", **given)
+
+    before = open_image(call().best.file).tobytes()
+    assert open_image(call().best.file).tobytes() == before
+    with pytest.raises(BadInput, match=r"begun otherwise \(changed: instruction\)"):
+        call("a blue shoe")
+    Image.new("RGB", (50, 30), (0, 200, 30)).save(photo)
+    with pytest.raises(BadInput, match=r"\(changed: image\)"):
+        call()
+    Image.new("RGB", (50, 30), (200, 30, 30)).save(photo)
+    lighter(tmp_path / "editor" / "editor", 0.1)
+    with pytest.raises(BadInput, match=r"\(changed: weights\)"):
+        call()
+
+
+def test_a_benchmark_takes_no_edits_of_other_pictures_editors_or_hands(tiny_set, tmp_path, capsys):
+    toml = save_editor(tiny_set, tmp_path / "editor")
+    root, out = save_triplets(tmp_path / "data", {"a": [10], "b": [20]}, size=16), tmp_path / "out"
+    line = ["edit", "make", str(root), "--models", str(toml), "--steps", "1", "--out"]
+    (tmp_path / "mine" / "pictures").mkdir(parents=True)
+    assert main([*line, str(tmp_path / "mine")]) == 2 and "pictures was not made by this" in capsys.readouterr().err
+    assert main([*line, str(out)]) == main([*line, str(out)]) == 0
+    Image.new("RGB", (16, 16), (0, 90, 0)).save(root / "b" / "20_0.png")
+    (root / "a" / "prompt.json").write_text(json.dumps({"edit": "make a green"}))
+    capsys.readouterr()
+    assert main([*line, str(out)]) == 2
+    told = capsys.readouterr().err
+    assert (
+        "a: it was edited here with another instruction" in told and "b: it was edited here with another pict" in told
+    )
+    lighter(tmp_path / "editor" / "editor", 0.1)
+    assert main([*line, str(out)]) == 2 and "(changed: weights)" in capsys.readouterr().err
 
 
 def test_a_stopped_call_goes_on_in_the_ledger_where_it_was_and_in_no_other(toml, photo, tmp_path, ledger, monkeypatch):

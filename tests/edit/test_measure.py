@@ -91,6 +91,27 @@ def test_the_command(folder, tmp_path, monkeypatch, capsys):
     assert json.loads((tmp_path / "m.json").read_text())["rows"]["Add"]["score"]["overall"]["mean"] == 4
 
 
+def test_an_empty_instruction_is_skipped_and_the_others_go_on(folder):
+    given = {"1.jpeg": ["1. Local: ", "2. Remove: the cup"]}
+    (folder / "eval_instruct.json").write_text(json.dumps(given))
+    first, second = read_real_edit(folder)
+    assert isinstance(first, Skipped) and "1-local: the instruction is empty" in first.message
+    assert second.instruction == "the cup"
+
+
+def test_a_mask_that_leaves_only_the_rim_is_no_number_and_no_error(tmp_path, capsys):
+    root = save_triplets(tmp_path / "data", {"a": [10]}, size=16)
+    mask = Image.new("L", (16, 16))
+    mask.paste(255, (5, 5, 11, 11))
+    mask.save(root / "a" / "10_mask.png")
+    (tmp_path / "edited").mkdir()
+    Image.new("RGB", (16, 16), (61, 0, 0)).save(tmp_path / "edited" / "a.png")
+    line = ["edit", "measure", str(tmp_path / "edited"), "--of", str(root), "--pixels"]
+    assert main([*line, "--json", str(tmp_path / "m.json")]) == 0
+    assert json.loads((tmp_path / "m.json").read_text())["rows"]["all"]["outside"]["ssim"] is None
+    assert capsys.readouterr().out.splitlines()[-1].endswith(" -")
+
+
 def test_triplets_with_masks_are_a_benchmark_for_pixels(tmp_path, capsys):
     root = save_triplets(tmp_path / "data", {"a": [10], "b": [20]}, size=16)
     Image.new("L", (16, 16)).save(root / "a" / "10_mask.png")

@@ -74,3 +74,13 @@ def test_pooling_takes_the_mean_squared_error():
     found = pooled(some)
     assert found["psnr"] == pytest.approx(-10 * math.log10((0.01 + 0.04) / 3), abs=1e-4)
     assert found["l1"] == pytest.approx(0.1, abs=1e-6) and pooled(some[:1])["psnr"] is None
+
+
+def test_where_only_the_rim_is_outside_there_is_no_ssim_and_the_others_mean_stands():
+    """SSIM has a value where a whole window fits: five pixels from the edge on."""
+    rim = torch.zeros(24, 24, dtype=torch.bool)
+    rim[5:-5, 5:-5] = True
+    one, other = preserved(noise(1), noise(2), rim), preserved(noise(1), noise(2), box())
+    assert math.isnan(one.ssim) and one.l1 > 0
+    assert pooled([one, other])["ssim"] == other.ssim and pooled([one])["ssim"] is None
+    assert pooled([one, other])["l1"] == pytest.approx((one.l1 + other.l1) / 2)

@@ -89,6 +89,24 @@ def test_pictures_are_made_once_and_other_editors_need_another_folder(models, tm
         prove(bench, {"base": models["full"]}, config=config, out=tmp_path / "out")
 
 
+def test_another_batch_goes_on_and_a_mask_to_the_rim_empties_no_column(models, tmp_path):
+    some = asked()
+    rim = torch.zeros(32, 32, dtype=torch.bool)
+    rim[5:-5, 5:-5] = True
+    bench = Bench(asked=[replace(some[0], mask=rim), *some[1:]], score=by_brightness)
+    whole = Bench(asked=some[1:], score=lambda pictures, which: by_brightness(pictures, [at + 1 for at in which]))
+    numbers = prove(bench, models, config=Prove(sweep=0), out=tmp_path / "out").numbers
+    again = prove(bench, models, config=Prove(sweep=0, batch=2), out=tmp_path / "out").numbers
+    assert again["rows"] == numbers["rows"]
+    others = prove(whole, models, config=Prove(sweep=0), out=tmp_path / "others").numbers
+    assert numbers["rows"]["full"]["outside_ssim"]["mean"] == others["rows"]["full"]["outside_ssim"]["mean"]
+    assert "outside_ssim" in numbers["against"]["base"]["full"]
+    alone = Bench(asked=[replace(some[0], mask=rim)], score=by_brightness)
+    assert (
+        "outside_ssim" not in prove(alone, models, config=Prove(sweep=0), out=tmp_path / "one").numbers["rows"]["full"]
+    )
+
+
 def test_rewards_steer_the_row_that_is_swept(models, tmp_path):
     proof = prove(Bench(asked=asked(), score=by_brightness), models, config=Prove(sweep=1), out=tmp_path / "out")
     pictures = [proof.out / "pictures" / f"full-following-{level}" / "0-wall.png" for level in range(5)]

@@ -146,7 +146,9 @@ def test_a_killed_run_goes_on_to_the_same_weights(toml, data, tmp_path, monkeypa
         assert one == other
 
 
-@pytest.mark.parametrize(("changed", "named"), [("pictures", "data"), ("editor", "weights.editor"), ("vae", "weights.vae")])
+@pytest.mark.parametrize(
+    ("changed", "named"), [("pictures", "data"), ("editor", "weights.editor"), ("vae", "weights.vae")]
+)
 def test_a_run_goes_on_neither_on_other_pictures_nor_on_other_weights(toml, data, tmp_path, changed, named):
     root, folder = tmp_path / "data", tmp_path / "set"
     shutil.copytree(data, root)

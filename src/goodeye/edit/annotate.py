@@ -164,8 +164,11 @@ def annotate(
 
     about: by what, and of what; a folder that was begun otherwise is refused. spent: what the annotator was asked so
     far; price: of that. workers: triplets asked about at once. Killed at any moment, the same call goes on.
-    A triplet whose pictures are gone is skipped. Raises BadInput where the server fails: what was answered is kept.
+    A triplet whose pictures are gone is skipped. Raises BadInput where the server fails: what was answered is kept; and
+    for no workers.
     """
+    if workers < 1:
+        raise BadInput(f"workers is {workers}. Give 1 or more.")
     folder, began = RunFolder(Path(out)), time.monotonic()
     known = _begun(folder, about or {})
     before, sent, price = len(known), spent(), price or Price()

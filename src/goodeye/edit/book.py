@@ -30,9 +30,9 @@ class Book:
     run: int
     judge: tuple[str, str] = ("judge", "")
 
-    def brief(self, key: str, instruction: str, original: Image.Image) -> int:
-        """The edit that is asked for; its id."""
-        content = {"title": instruction, "instruction": instruction}
+    def brief(self, key: str, instruction: str, original: Image.Image, picture: str = "") -> int:
+        """The edit that is asked for; its id. picture: a hash of the original's own file."""
+        content = {"title": instruction, "instruction": instruction} | ({"picture": picture} if picture else {})
         return self.ledger.add_brief(self.run, key, content, original)
 
     def attempt(
@@ -66,9 +66,10 @@ def opened(
     config: as JSON has it. ledger: a folder or URL; where the run is already, else GOODEYE_LEDGER or ./goodeye-ledger,
     if not given. Raises BadInput where the folder was begun otherwise, and where the ledger does not have its run.
     """
-    if folder.holds_a_run() and told_of(folder) != dict(config):
+    if folder.holds_a_run() and (before := told_of(folder)) != dict(config):
+        changed = [name.replace("_", " ") for name in {**before, **config} if before.get(name) != config.get(name)]
         raise BadInput(
-            f"{folder.path} was begun with another editor, settings or rewards. Name another folder with --out."
+            f"{folder.path} was begun otherwise (changed: {', '.join(changed)}). Name another folder with --out."
         )
     with begun(folder, JOB, config, ledger, seed) as (book, run):
         yield Book(book, run, judge)

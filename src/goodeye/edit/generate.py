@@ -27,6 +27,7 @@ from goodeye.edit.rewards import BEST, feedback_text
 from goodeye.edit.triplets import check_instruction, opaque
 from goodeye.errors import BadInput
 from goodeye.images import to_pil, to_tensor
+from goodeye.judging.protocol import fingerprint
 
 if TYPE_CHECKING:
     from goodeye.modelset import Models, ModelSet
@@ -111,6 +112,13 @@ class Editor:
     def rewarded(self) -> bool:
         """Whether rewards steer it."""
         return isinstance(self.unet, Rewarded)
+
+    @property
+    def version(self) -> str:
+        """Changes with the weights of any part that makes its pictures, wherever they lie."""
+        unets = (self.unet.unet, self.unet.module) if self.rewarded else (self.unet,)
+        reads = self.rewarded or isinstance(self.condition, TextCondition)
+        return fingerprint(*unets, self.vae, *((self.models.text_encoder,) if reads else ()))
 
     @property
     def multiple(self) -> int:

@@ -1,7 +1,8 @@
 """`goodeye edit make`: a picture edited several times, the best chosen by a judge, before and after on a sheet."""
 
+import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ from goodeye.edit.triplets import check_instruction, opaque
 from goodeye.errors import BadInput
 from goodeye.images import open_image, save_png
 from goodeye.progress import track
-from goodeye.runfolder import RESULTS, RunFolder
+from goodeye.runfolder import RESULTS, RunFolder, mark_of
 from goodeye.tables import Skipped
 
-EDITED = "pictures"  # the folder of a benchmark's edits
+EDITED, SHEET = "pictures", "sheet.png"  # the folder of a benchmark's edits; before and after of a picture's
 CELL, GAP, CAPTION = 320, 12, 26
 INK, FAINT, PAPER = "#1c1917", "#78716c", "#faf9f7"
 
@@ -85,7 +86,8 @@ def make(
 
     rewards: what is asked for, (5, 5, 5) if not given. judge: its mean score chooses the best; an attempt of which a
     score is missing cannot win; judged_by: its name and version. All goes to the ledger, a folder or URL. Killed at any
-    moment, the same call goes on. Raises BadInput for an instruction, rewards or a picture that cannot be used.
+    moment, the same call goes on. Raises BadInput for an instruction, rewards or a picture that cannot be used, and
+    for a folder that was begun otherwise, or has files of these names and no run.
     """
     instruction, wanted = check_instruction(instruction), _wanted(rewards, editor)
     if n < 1 or batch < 1:
@@ -94,7 +96,8 @@ def make(
     settings.check()
     original, folder = opaque(open_image(image)), RunFolder(Path(out))
     seeds = [attempt_seed(seed, instruction, 1, number) for number in range(1, n + 1)]
-    about = {"image": str(image), "instruction": instruction, "n": n, **_about(editor, wanted, settings, seed)}
+    _require_free(folder, *(f"{number}.png" for number in range(1, n + 1)), SHEET, RESULTS)
+    about = {"image": mark_of(image), "instruction": instruction, "n": n, **_about(editor, wanted, settings, seed)}
     attempts: list[Attempt] = []
     with opened(folder, {"job": "edit make", **about}, ledger, seed, judged_by) as book:
         brief, known = book.brief(Path(image).stem, instruction, original), dict[int, Attempt]()
@@ -114,11 +117,18 @@ def make(
         if judge:
             chosen = next(attempt for attempt, one in known.items() if one is best)
             book.pick(brief, {attempt: _why(one, one is best, n) for attempt, one in known.items()}, chosen)
-        sheet = folder.path / "sheet.png"
+        sheet = folder.path / SHEET
         save_png(before_after(original, attempts, best if judge else None, instruction), sheet)
         made = Made(attempts=attempts, best=best, sheet=sheet, judged=judge is not None)
         folder.write_json(RESULTS, made.to_json())
     return made
+
+
+def _require_free(folder: RunFolder, *names: str) -> None:
+    """Raises BadInput where a folder without a run has files that this one would write over, or take for its own."""
+    for name in names:
+        if not folder.holds_a_run() and (folder.path / name).exists():
+            raise BadInput(f"{folder.path / name} was not made by this command. Name another folder with --out.")
 
 
 def _kept(folder: RunFolder, first: int, count: int) -> list[Image.Image]:
@@ -147,34 +157,45 @@ def make_all(
     """Edits each task's picture once, as OUT/pictures/KEY.png, for `goodeye edit measure` and `goodeye compare`.
 
     Returns how many were made. What is there already is not made again: the same call goes on where it was killed. A
-    task that cannot be used goes to `skipped`. Raises BadInput where the folder was begun otherwise.
+    task that cannot be used, or is another than when it was edited here, goes to `skipped`. Raises BadInput where the
+    folder was begun otherwise, or has pictures/ and no run.
     """
     settings, wanted, folder = settings or Settings(), _wanted(rewards, editor), RunFolder(Path(out))
     settings.check()
+    _require_free(folder, EDITED)
     made = 0
     with opened(folder, {"job": "edit make", **_about(editor, wanted, settings, seed)}, ledger, seed) as book:
+        begun = {one.key: one.content for one in book.ledger.briefs(book.run)}
         for task in track(tasks, "editing", unit="edits"):
             file, began = folder.path / EDITED / f"{task.stem}.png", time.monotonic()
-            if file.is_file():
-                continue
             own = attempt_seed(seed, task.key, 1, 1)
             try:
+                mark = hashlib.sha256(task.original.read()).hexdigest()[:12]
+                _require_same(begun.get(task.key, {}), {"instruction": task.instruction, "picture": mark})
+                if file.is_file():
+                    continue
                 original = task.original.open()
                 (img,) = edit_images(editor, original, task.instruction, [own], rewards=wanted, settings=settings)
             except BadInput as error:
                 skipped.append(Skipped(task.key, f"{task.key}: {error}"))
                 continue
-            brief = book.brief(task.key, task.instruction, original)
+            brief = book.brief(task.key, task.instruction, original, mark)
             book.attempt(brief, 1, own, img, None, settings.steps, time.monotonic() - began)
             save_png(img, file)
             made += 1
     return made
 
 
+def _require_same(begun: Mapping[str, Any], now: Mapping[str, str]) -> None:
+    """Raises BadInput where the edit that is on record was of another picture, or by another instruction."""
+    if changed := [name for name, value in now.items() if begun.get(name, value) != value]:
+        raise BadInput(f"it was edited here with another {changed[0]}. Name another folder with --out.")
+
+
 def _about(editor: Editor, wanted: Sequence[float], settings: Settings, seed: int) -> dict[str, Any]:
     roles = editor.models.model_set.roles
     network = {"editor": roles["editor"], "reward_module": roles["rewards"] if editor.rewarded else None}
-    return {**network, "rewards": list(wanted), "settings": asdict(settings), "seed": seed}
+    return {**network, "weights": editor.version, "rewards": list(wanted), "settings": asdict(settings), "seed": seed}
 
 
 def _wanted(rewards: Sequence[float] | None, editor: Editor) -> tuple[float, float, float]:

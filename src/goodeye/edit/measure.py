@@ -97,7 +97,10 @@ def _task(file: Path, line: str) -> Task | Skipped:
     if found is None or kind not in TYPES or TYPES.index(kind) + 1 != int(found[1]):
         return Skipped(file.name, f"{file.name}: {line[:60]!r} is no instruction of a known type. Correct the file.")
     key = f"{file.stem}-{kind.lower()}"
-    return Task(key=key, kind=kind, instruction=check_instruction(found[3]), original=Picture(file.name, file))
+    try:
+        return Task(key=key, kind=kind, instruction=check_instruction(found[3]), original=Picture(file.name, file))
+    except BadInput as error:
+        return Skipped(key, f"{key}: {error}")
 
 
 def tasks_in(source: str | Path, skipped: list[Skipped]) -> list[Task]:
@@ -201,7 +204,8 @@ def as_text(rows: Mapping[str, Any]) -> str:
     lines = [f"{'type':12}{'n':>5}" + "".join(f"{axis:>18}" for axis in (*AXES, "overall")) + f"{'outside':>10}"]
     for name, row in rows.items():
         cells = [_cell(row, axis) for axis in (*AXES, "overall")]
-        outside = f"{row['outside']['ssim']:10.3f}" if "outside" in row else f"{'-':>10}"
+        ssim = row.get("outside", {}).get("ssim")
+        outside = f"{'-':>10}" if ssim is None else f"{ssim:10.3f}"
         lines.append(f"{name:12}{row['count']:5}" + "".join(f"{cell:>18}" for cell in cells) + outside)
     return "\n".join(lines)
 

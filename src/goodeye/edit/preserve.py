@@ -23,7 +23,8 @@ C1, C2 = 0.01**2, 0.03**2
 
 @dataclass(frozen=True)
 class Preserved:
-    """l1: mean absolute difference of values in [0, 1]; mse: mean squared; ssim: 1 where nothing changed.
+    """l1: mean absolute difference of values in [0, 1]; mse: mean squared; ssim: 1 where nothing changed, NaN where no
+    window's middle lies outside the mask.
 
     All over the pixels outside the mask. share: of the picture that they are.
     """
@@ -99,11 +100,12 @@ def preserved_of(original: Image.Image, edited: Image.Image, mask: Image.Image) 
 
 
 def pooled(found: Sequence[Preserved]) -> dict[str, float | None]:
-    """Means over pictures; PSNR of the mean squared error, None where nothing changed anywhere."""
-    count = len(found)
+    """Means over pictures; PSNR of the mean squared error, None where nothing changed anywhere; SSIM of the pictures
+    that have one, None where none has."""
+    count, alike = len(found), [one.ssim for one in found if not math.isnan(one.ssim)]
     decibels = psnr(sum(one.mse for one in found) / count)
     return {
         "l1": sum(one.l1 for one in found) / count,
         "psnr": decibels if math.isfinite(decibels) else None,
-        "ssim": sum(one.ssim for one in found) / count,
+        "ssim": sum(alike) / len(alike) if alike else None,
     }

@@ -7,9 +7,10 @@ asked for at 0 to 5, the others at 5, and its own measured axis must rise. Inter
 differences are paired.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from goodeye.modelset import Models
 
 BASE, CONTROL, FULL = "base", "no_reward", "full"
-SHIPPED = (BASE, CONTROL, FULL)
 ROWS: dict[str, dict[str, Any]] = {  # what is trained, all of them in as many steps of the same batches, and how
     CONTROL: {"given": "none"},
     "best": {"given": "none", "best": 0.3},
@@ -162,11 +162,12 @@ def prove(
 
 
 def _begin(folder: RunFolder, editors: Mapping[str, Editor], bench: Bench, config: Prove) -> None:
-    told = {"job": "edit prove", **asdict(config), "n": len(bench.asked)}
+    told = {"job": "edit prove", "seed": config.seed, "sweep": config.sweep, "n": len(bench.asked)}
     rows = {name: _identity(editor) for name, editor in editors.items()}
     if folder.holds_a_run():
         before = folder.config()
         known = before.pop("rows", {})
+        before.pop("batch", None)  # changes no picture; older proofs have it
         if before != told or any(known.get(name, mark) != mark for name, mark in rows.items()):
             raise BadInput(f"{folder.path} holds a proof of other editors or edits. Name another folder with --out.")
         rows = known | rows
@@ -175,8 +176,7 @@ def _begin(folder: RunFolder, editors: Mapping[str, Editor], bench: Bench, confi
 
 def _identity(editor: Editor) -> str:
     """Of weights and settings."""
-    parts = (editor.unet.unet, editor.unet.module) if editor.rewarded else (editor.unet,)
-    return fingerprint(*parts, repr(settings_of(editor.models.model_set)))
+    return fingerprint(editor.version, repr(settings_of(editor.models.model_set)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,7 +270,10 @@ def _mean(values: np.ndarray) -> float:
 def _columns(one: Measured) -> dict[str, np.ndarray]:
     """What is measured of each edit, by its name in the JSON."""
     scores = {axis: one.scores[:, at] for at, axis in enumerate(AXES)} | {"overall": one.scores.mean(1)}
-    pixels = {"outside_l1": [p.l1 for p in one.pixels], "outside_ssim": [p.ssim for p in one.pixels]}
+    alike = [
+        p.ssim for p in one.pixels if not math.isnan(p.ssim)
+    ]  # of the same edits in every row: the mask alone says
+    pixels = {"outside_l1": [p.l1 for p in one.pixels], "outside_ssim": alike}
     return scores | {name: np.array(values) for name, values in pixels.items() if values}
 
 

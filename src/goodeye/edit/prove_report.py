@@ -34,8 +34,8 @@ def _notes(numbers: Mapping[str, Any]) -> list[str]:
     notes = []
     for other, rows in numbers["against"].items():
         for name, found in rows.items():
-            outside = f", SSIM outside {cell(found['outside_ssim'], FINE, signed=True)}"
-            kept = outside if "outside_ssim" in found else ""
+            alike = found.get("outside_ssim")
+            kept = f", SSIM outside {cell(alike, FINE, signed=True)}" if alike else ""
             notes.append(f"{name} against {other}: overall {cell(found['overall'], FINE, signed=True)}{kept}")
     for axis, found in numbers["sweep"].items():
         means = ", ".join(f"{one['mean']:.2f}" for one in found["measured"])
