@@ -351,6 +351,9 @@ def synth_score(
     most: Annotated[int | None, optional("N")] = None,
     models: ModelSet = "showroom",
     large: Large,
+    ledger: Annotated[
+        str | None, optional("FOLDER|URL", "of pictures that `synth draw` drew, if not where it did")
+    ] = None,
     batch: int = 16,
     device: Device = "cpu",
     json: Json = None,
@@ -389,7 +392,7 @@ def synth_score(
         known += [one.category for one in things]
         scorer, config["clis_i"] = judged.clis_i(loaded, large, known, words)
     versions = {CLIS_I: version_of(config.get("clis_i", {})), CLIS_L: clis_l.version if clis_l else ""}
-    with drawn_by_us(images, versions) as book:
+    with drawn_by_us(images, versions, ledger) as book:
         noted = {"on_row": book.scored} if book else {}
         skipped = score_set(items, out, clis_l, scorer, config, batch=batch, **noted)
         choices = pick_run(out, picks.picking(most), loaded.clip if drawn and picks.duplicates else None)

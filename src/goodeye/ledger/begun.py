@@ -1,5 +1,6 @@
 """A run's folder and its run on the ledger: begun together, and gone on with together."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,10 +45,14 @@ def begun(
 
     told: what the run is a function of, as JSON has it; in a folder that holds a run, the same as `told_of`. ledger: a
     folder or URL; where the run is already, else GOODEYE_LEDGER or ./goodeye-ledger, if not given. Raises BadInput
-    where the ledger does not have the run.
+    where the ledger does not have the run, or is none; a ledger is made for a new run alone.
     """
     before = folder.config() if folder.holds_a_run() else {}
-    with Ledger.open(ledger or stored_ledger(str(before.get("ledger", "")))) as book:
+    stored = str(before.get("ledger", ""))
+    place = ledger or stored_ledger(stored) or os.environ.get("GOODEYE_LEDGER")
+    if "run" in before and not place and stored:
+        raise BadInput(f"{folder.path} is on the ledger {stored}. Name that one, password and all, with --ledger.")
+    with Ledger.open(place, create="run" not in before) as book:
         if "run" not in before:
             run = book.start_run(job, told, seed)
             where = book.where if "://" in book.where else str(Path(book.where).resolve())

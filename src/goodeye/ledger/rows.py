@@ -38,7 +38,7 @@ class VerdictRow:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRow:
-    """A run: `status` is running, done, stopped or failed; `command` is what was asked for."""
+    """A run: `status` is running, done or stopped; `command` is what was asked for."""
 
     id: int
     job: str

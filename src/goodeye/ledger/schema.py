@@ -83,7 +83,7 @@ class Run(Base):
     command: Mapped[dict[str, Any]]
     seed: Mapped[int]
     version: Mapped[str]  # of goodeye
-    status: Mapped[str]  # running, done, stopped, failed
+    status: Mapped[str]  # running, done, stopped
     started: Mapped[datetime]
     ended: Mapped[datetime | None]
 

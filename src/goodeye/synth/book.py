@@ -166,11 +166,14 @@ def opened(
 
 
 @contextmanager
-def drawn_by_us(images: Path | None, versions: Mapping[str, str]) -> Iterator[Book | None]:
-    """The run of a folder that `goodeye synth draw` wrote, to add what CLIS says; None for any other pictures."""
+def drawn_by_us(
+    images: Path | None, versions: Mapping[str, str], ledger: str | Path | None = None
+) -> Iterator[Book | None]:
+    """The run of a folder that `goodeye synth draw` wrote, to add what CLIS says; None for any other pictures. ledger:
+    as for `opened`."""
     told = told_of(RunFolder(images)) if images else {}
     if images is None or told.get("job") != DRAW:
         yield None
         return
-    with opened(images, told, None, int(told["seed"]), versions) as book:
+    with opened(images, told, ledger, int(told["seed"]), versions) as book:
         yield book
