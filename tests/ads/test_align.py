@@ -1,6 +1,7 @@
 """The whole job on a tiny model set: a plain reward rises, a killed run is the same to the bit, and plain messages."""
 
 import re
+import shutil
 import signal
 from dataclasses import replace
 
@@ -189,6 +190,8 @@ def test_what_cannot_be_trained_is_refused(run, tmp_path):
         run(replace(TINY, method="dpo", beta=-1.0))
     with pytest.raises(BadInput, match="batch is 0"):
         run(replace(TINY, batch=0))
+    with pytest.raises(BadInput, match="evaluate_every is 2 and reuse 3: .* Give a multiple of reuse"):
+        run(replace(TINY, reuse=3))
 
 
 def test_another_runs_folder_is_refused(run):
@@ -197,6 +200,34 @@ def test_another_runs_folder_is_refused(run):
         run()
     with pytest.raises(BadInput, match="about.align.batch was 2, now 3"):
         run(replace(TINY, batch=3), resume=True)
+
+
+def test_a_run_goes_on_with_its_own_guard_and_sampler(run, tiny_set, tmp_path):
+    """Else the guard would compare numbers of two judges, and half of the rollouts be sampled otherwise."""
+    config = replace(TINY, guard=True)
+    run(config, held_out=Dark(), models=with_clip(tiny_set))
+    other = Dark()
+    other.version = "another"
+    with pytest.raises(BadInput, match="held_out was dark 1 by brightness, now dark another by brightness"):
+        run(config, held_out=other, resume=True, models=with_clip(tiny_set))
+    guided = with_clip(tiny_set)
+    settings = replace(guided.model_set.settings, guidance_scale=2.0)
+    guided.model_set = replace(guided.model_set, settings=settings)
+    with pytest.raises(BadInput, match="guidance_scale was 3.0, now 2.0"):
+        run(config, held_out=Dark(), resume=True, models=guided)
+
+
+def test_pairs_of_another_generator_are_not_learnt_from(run, tiny_set):
+    config = replace(TINY, method="dpo", each=2, gap=1e-9, beta=50.0)
+    found = run(config, reward=Fickle())
+    for name in ("checkpoints", "config.json", "metrics.jsonl"):  # stopped after its pairs, before its first checkpoint
+        place = found.out / name
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+    other = Models(resolve(str(tiny_set)))
+    with torch.no_grad():
+        next(other.vae.parameters()).mul_(1.5)
+    with pytest.raises(BadInput, match="pairs holds pairs made under other settings"):
+        run(config, reward=Fickle(), models=other)
 
 
 def test_products_come_from_files_too(run, products):

@@ -72,9 +72,9 @@ def test_pairs_are_the_best_and_the_worst_of_a_brief_and_are_kept(studio, tmp_pa
     briefs, config = placed_briefs(2), DPO(each=3, gap=1e-6)
     looked = Means()
     with pytest.raises(NoReward, match="one class"):
-        make_pairs(studio, looked, briefs, tmp_path / "first", config, seed=1, batch=4)
+        make_pairs(studio, looked, briefs, tmp_path / "first", config, seed=1, batch=4, made_by={})
     judge = Bright(slope=200.0, middle=float(torch.cat(looked.means).median()) + 1e-6)
-    pairs = make_pairs(studio, judge, briefs, tmp_path, config, seed=1, batch=4)
+    pairs = make_pairs(studio, judge, briefs, tmp_path, config, seed=1, batch=4, made_by={})
     assert [pair.brief for pair in pairs] == [0, 1] and all(pair.p_winner > pair.p_loser for pair in pairs)
     given = studio.conditions(briefs)
     for latents, p in (("winner", "p_winner"), ("loser", "p_loser")):
@@ -82,7 +82,7 @@ def test_pairs_are_the_best_and_the_worst_of_a_brief_and_are_kept(studio, tmp_pa
         found = judge.logits(pictures, given.contexts).softmax(1)[:, 0].tolist()
         assert found == pytest.approx([getattr(pair, p) for pair in pairs], abs=0.1)  # judged in 8 bits
     seen = judge.seen
-    again = make_pairs(studio, judge, briefs, tmp_path, config, seed=1, batch=4)
+    again = make_pairs(studio, judge, briefs, tmp_path, config, seed=1, batch=4, made_by={})
     assert judge.seen == seen and all(torch.equal(a.winner, b.winner) for a, b in zip(again, pairs, strict=True))
 
 
@@ -101,7 +101,7 @@ class Means(Bright):
 @pytest.mark.parametrize(("middle", "share"), [(-9.0, "all"), (9.0, "none")])
 def test_one_class_holds_no_preference(studio, tmp_path, middle, share):
     with pytest.raises(NoReward, match=f"passed {share} of the 4 pictures, so there is one class"):
-        make_pairs(studio, Bright(middle=middle), placed_briefs(2), tmp_path, DPO(each=2), seed=0, batch=4)
+        make_pairs(studio, Bright(middle=middle), placed_briefs(2), tmp_path, DPO(each=2), seed=0, batch=4, made_by={})
 
 
 def test_few_pairs_fill_a_batch_by_turns():

@@ -33,29 +33,31 @@ def test_rows_get_the_same_budget() -> None:
 class Calls:
     """Stands in for `align`: writes what a run leaves; `refuses` has rows whose judge tells nothing, or a Ctrl-C."""
 
-    def __init__(self, refuses: dict[str, BaseException]) -> None:
+    def __init__(self, refuses: dict[str, BaseException], vanishes: str = "") -> None:
         self.made: list[tuple[str, Align]] = []
-        self.refuses = refuses
+        self.refuses, self.vanishes = refuses, vanishes
 
     def __call__(self, *, briefs, config, models, out, device, resume) -> Aligned:
         assert resume and len(briefs) == 2 and isinstance(models, str), "each row from the set's own start"
         self.made.append((out.name, config))
         if out.name in self.refuses:
             raise self.refuses[out.name]
-        return Aligned(out=out, weights=out, report=out, steps=2, seconds=1.0, last={"trained": 0.5}, best=1)
+        gone = {"stopped": "the judge passed none", "failed": True} if out.name == self.vanishes else {}
+        return Aligned(out=out, weights=out, report=out, steps=2, seconds=1.0, last={"trained": 0.5}, best=1, **gone)
 
 
 def test_a_finished_row_is_not_trained_again_and_a_hopeless_one_is_left_out(monkeypatch, tmp_path: Path) -> None:
-    calls = Calls({"rfft_kl": NoReward("the judge gave no number"), "rfft_cc": KeyboardInterrupt()})
+    refuses = {"rfft_kl": NoReward("the judge gave no number"), "rfft_cc": KeyboardInterrupt()}
+    calls = Calls(refuses, vanishes="rfft_none")
     monkeypatch.setattr(module, "align", calls)
-    options = {"rows": ("refl", "rfft_kl", "rfft_cc"), "budget": TINY, "out": tmp_path}
+    options = {"rows": ("refl", "rfft_kl", "rfft_none", "rfft_cc"), "budget": TINY, "out": tmp_path}
     with pytest.raises(KeyboardInterrupt):
         retrain(placed_briefs(2), **options)
     del calls.refuses["rfft_cc"]
     found = retrain(placed_briefs(2), **options)
-    assert [row for row, _ in calls.made] == ["refl", "rfft_kl", "rfft_cc", "rfft_kl", "rfft_cc"]
+    assert [row for row, _ in calls.made] == ["refl", *2 * ["rfft_kl", "rfft_none", "rfft_cc"]]
     assert found.adapters == {row: tmp_path / row for row in ("refl", "rfft_cc")}
-    assert found.lacking == {"rfft_kl": "the judge gave no number"}
+    assert found.lacking == {"rfft_kl": "the judge gave no number", "rfft_none": "the judge passed none"}
     done = finished(tmp_path / "refl")
     assert done is not None and done["config"]["method"] == "refl" and done["last"] == {"trained": 0.5}
 

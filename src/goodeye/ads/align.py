@@ -7,7 +7,6 @@ lora/, which load with diffusers and peft alone.
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -33,6 +32,7 @@ from goodeye.progress import track
 from goodeye.tables import Skipped
 from goodeye.training.guard import Guard, Limits
 from goodeye.training.loop import Data, Modules, Result, StepFn, fit, read_metrics, shuffled
+from goodeye.training.processes import is_cpu, is_main, main_process_first, of_processes, own_device
 
 PLACED = 256  # briefs of files that stay placed; others are placed again
 SMALL = 10_000_000  # parameters; below, a network learns at the larger of the two rates
@@ -102,7 +102,7 @@ def align(
     """
     config = config or Align()
     config.check()
-    where, cpu = _device(device)
+    where, cpu = own_device(device), is_cpu(device)
     loaded = _models(models, where)
     settings = loaded.model_set.settings
     if config.method == "dpo":
@@ -143,6 +143,7 @@ class _Run:
         models = self.studio.models
         learns = models.controlnet if self.config.train == "controlnet" else models.unet
         self.before = fingerprint(learns)
+        self.generator = fingerprint(models.unet, models.controlnet, models.vae)
         weights = sum(one.numel() for one in learns.parameters())
         self.lr = self.config.lr or (SMALL_RATE if weights < SMALL else RATES[self.config.train])
         self.trained = adapt(models, self.config.train, self.config.rank)
@@ -159,7 +160,7 @@ class _Run:
         """Trains; gives the loop's result, or why the reward vanished."""
         watch = self.watch
         guard = Guard(watch.look, self.out / "samples", limits) if self.config.guard else None
-        if guard is None and _is_main(self.cpu) and not (self.out / "samples" / f"{0:08}.png").exists():
+        if guard is None and is_main(self.cpu) and not (self.out / "samples" / f"{0:08}.png").exists():
             watch.evaluate(0, self.out / "samples")
         step, data = self._preferences() if self.config.method == "dpo" else self._rewards()
         try:
@@ -190,7 +191,7 @@ class _Run:
             steps=steps,
             last=rfft.last_of(steps),
             reuse=rfft.reuse,
-            slots=config.accumulate * _processes(self.cpu),
+            slots=config.accumulate * of_processes(self.cpu)[0],
             seed=config.seed,
         )
         step = RewardStep(self.studio, self.judge, self.trained, self.briefs, rfft)
@@ -208,7 +209,7 @@ class _Run:
         return watched, draws
 
     def _preferences(self) -> tuple[StepFn, Data]:
-        with _main_process_first(self.cpu):
+        with main_process_first(self.cpu):
             pairs = make_pairs(
                 self.studio,
                 self.judge,
@@ -217,6 +218,7 @@ class _Run:
                 self.config.dpo(),
                 seed=self.config.seed,
                 batch=self.config.batch,
+                made_by={"generator": self.generator, **self._sampled()},
             )
         step = PreferenceStep(self.studio, self.trained, self.briefs, pairs, self.config.dpo())
         return step, shuffled(batches_of(pairs, self.config.batch), self.config.batch, self.config.seed)
@@ -234,9 +236,15 @@ class _Run:
             "models": models,
             "align": {name: value for name, value in asked.items() if name not in looped},
             "start": self.before,
+            "generator": self.generator,
+            **self._sampled(),
             "judge": self.judge.version,
-            "briefs": _digest(self.briefs),
+            "held_out": _told(self.watch.held_out) if self.config.guard else "no guard",
         }
+
+    def _sampled(self) -> dict[str, Any]:
+        """How pictures are made, and of what."""
+        return {"settings": asdict(self.studio.settings), "briefs": _digest(self.briefs)}
 
     def conclude(self, result: Result | None, vanished: Vanished | None, problems: list[Skipped]) -> Aligned:
         """Saves what was trained and writes the report."""
@@ -255,7 +263,7 @@ class _Run:
             failed=vanished is not None and not vanished.all_passed,
             problems=problems,
         )
-        if _is_main(self.cpu):
+        if is_main(self.cpu):
             self.trained.save(self.out)
             write_report(self.out, self.settled(), found.stopped, found.best)
         return found
@@ -384,39 +392,3 @@ def _placed(
         raise BadInput(f"none of the products can be used.{more}")
     names = [str(found[number]) for number in usable]
     return _Shelf(take, usable, names), problems
-
-
-# --- one process or several
-
-
-def _device(device: str) -> tuple[str, bool]:
-    """The device of this process, and whether it is the CPU."""
-    from accelerate import PartialState
-
-    cpu = device.startswith("cpu")
-    state = PartialState(cpu=cpu)
-    if state.num_processes > 1:
-        return str(state.device), cpu
-    if device.startswith("cuda:"):
-        torch.cuda.set_device(device)
-    return device, cpu
-
-
-def _processes(cpu: bool) -> int:
-    from accelerate import PartialState
-
-    return int(PartialState(cpu=cpu).num_processes)
-
-
-def _is_main(cpu: bool) -> bool:
-    from accelerate import PartialState
-
-    return bool(PartialState(cpu=cpu).is_main_process)
-
-
-@contextmanager
-def _main_process_first(cpu: bool) -> Iterator[None]:
-    from accelerate import PartialState
-
-    with PartialState(cpu=cpu).main_process_first():
-        yield

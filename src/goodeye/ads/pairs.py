@@ -116,15 +116,25 @@ class PreferenceStep:
 
 
 def make_pairs(
-    studio: Studio, reward: Reward, briefs: Sequence[Placed], folder: Path, config: DPO, *, seed: int, batch: int
+    studio: Studio,
+    reward: Reward,
+    briefs: Sequence[Placed],
+    folder: Path,
+    config: DPO,
+    *,
+    seed: int,
+    batch: int,
+    made_by: Mapping[str, Any],
 ) -> list[Pair]:
     """`config.each` pictures of each brief by the model as it is, judged; the best and the worst of each make a pair.
 
-    Kept below `folder` batch by batch, so that a killed run goes on. Raises NoReward where the judge passed all
-    pictures or none, or prefers none of a brief clearly; BadInput where the folder holds pairs of something else.
+    made_by: what tells this generator, its settings and the products from others, as JSON has it. Kept below `folder`
+    batch by batch, so that a killed run goes on. Raises NoReward where the judge passed all pictures or none, or
+    prefers none of a brief clearly; BadInput where the folder holds pairs of something else.
     """
-    _claim(folder, {"judge": reward.version, "each": config.each, "seed": seed, "batch": batch,
-                    "briefs": [f"{brief.key}: {brief.prompt}" for brief in briefs]})  # fmt: skip
+    prompts = [f"{brief.key}: {brief.prompt}" for brief in briefs]
+    asked = {"judge": reward.version, "each": config.each, "seed": seed, "batch": batch, "briefs": prompts}
+    _claim(folder, {**asked, "made_by": dict(made_by)})
     jobs = [(number, turn) for number in range(len(briefs)) for turn in range(1, config.each + 1)]
     parts = [jobs[at : at + batch] for at in range(0, len(jobs), batch)]
     made: dict[int, list[tuple[float, Latents]]] = {}

@@ -54,6 +54,9 @@ def retrain(
             except (NoReward, Diverged) as error:
                 lacking[row] = str(error)
                 continue
+            if found.failed:
+                lacking[row] = found.stopped
+                continue
             _finish(folder, config, found)
         adapters[row] = folder
     return Retrained(adapters=adapters, lacking=lacking)

@@ -52,6 +52,11 @@ class Align:
         for name in ("steps", "batch", "accumulate", "reuse", "rank", "part", "evaluate_every"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{name} is {getattr(self, name)}. Give 1 or more.")
+        if self.method != "dpo" and self.evaluate_every % self.reuse:
+            raise BadInput(
+                f"evaluate_every is {self.evaluate_every} and reuse {self.reuse}: a run is saved where it is looked "
+                "at, and goes on where a rollout begins. Give a multiple of reuse."
+            )
         if self.watched < 2:
             raise BadInput(f"watched is {self.watched}. Give 2 or more; 32 make the guard sure.")
         if self.lr is not None and self.lr <= 0:
@@ -137,7 +142,7 @@ class Budget:
             lr=self.lr,
             rank=self.rank,
             reuse=self.reuse,
-            evaluate_every=max(1, min(30, self.steps)),
+            evaluate_every=self.reuse * max(1, min(30, self.steps) // self.reuse),
             watched=24,
             seed=seed,
         )

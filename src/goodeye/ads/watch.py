@@ -12,7 +12,7 @@ from goodeye.ads.generate import generate_on_cores
 from goodeye.ads.rollout import Placed, Reward, Studio
 from goodeye.diffusion.batch import Prompts, attempt_seed, eight_bit
 from goodeye.errors import BadInput
-from goodeye.judging.clip import ClipJudge
+from goodeye.judging.clip import Clip, ClipJudge
 from goodeye.judging.diversity import Features
 from goodeye.judging.fidelity import PromptFidelity, other_prompts
 from goodeye.judging.protocol import Context, Images, Judge
@@ -39,10 +39,7 @@ class Watch:
 
     def look(self) -> Look:
         """One look, as the guard takes it. Raises BadInput where the model set has no CLIP."""
-        try:
-            clip = self.studio.models.clip
-        except BadInput as error:
-            raise BadInput(f"{error} The guard needs it; --no-guard goes without.") from error
+        clip = self.clip
         contexts = [brief.context for brief in self.briefs]
         similar, other = ClipJudge(clip), self.held_out
         if self.fidelity is None:
@@ -58,9 +55,17 @@ class Watch:
         )
 
     @property
+    def clip(self) -> Clip:
+        """The model set's. Raises BadInput where it has none."""
+        try:
+            return self.studio.models.clip
+        except BadInput as error:
+            raise BadInput(f"{error} The guard needs it; --no-guard goes without.") from error
+
+    @property
     def held_out(self) -> Judge:
-        """The judge that is not trained against."""
-        return self.other or ClipJudge(self.studio.models.clip)
+        """The judge that is not trained against. Raises BadInput where that is the model set's CLIP and it has none."""
+        return self.other or ClipJudge(self.clip)
 
     def evaluate(self, number: int, samples: Path) -> dict[str, float]:
         """Without a guard: the trained judge's view, and pictures below those of the start in samples/."""
