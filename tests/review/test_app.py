@@ -21,6 +21,7 @@ from goodeye.review.app import Settings, create_app
 from goodeye.review.auth import Guard, Limit
 from goodeye.review.find import Finder
 from goodeye.review.items import catch_up, reading
+from goodeye.review.serve import names_of
 from review.conftest import ORIGIN, Browser, drawn, edits, fill
 
 Start = Callable[..., Browser]
@@ -208,13 +209,33 @@ def test_the_password_is_asked_for(ledger: Ledger, browser: Start) -> None:
 
 
 def test_guessing_the_password_is_slowed(browser: Start) -> None:
-    """Ten at once and one each five seconds; here no time goes by, however slow the machine is."""
+    """Thirty at once and one each five seconds; here no time goes by, however slow the machine is. Right ones use up
+    none: forty people of an office, which is one address, come in between; after too many wrong ones nobody does."""
     app = browser("", password="correct horse")
     tries = app.client.app.state.review.tries  # type: ignore[attr-defined]
-    assert (tries.rate, tries.burst) == (0.2, 10)
+    assert (tries.rate, tries.burst) == (0.2, 30)
     tries.rate = 0
-    said = [app.sign_in("Ada", password=f"guess {number}").status_code for number in range(12)]  # type: ignore[attr-defined]
-    assert said == [400] * 10 + [429] * 2
+    said = [app.sign_in("Ada", password=f"guess {number}").status_code for number in range(20)]  # type: ignore[attr-defined]
+    said += [app.sign_in(f"Bo {number}", password="correct horse").status_code for number in range(40)]  # type: ignore[attr-defined]
+    said += [app.sign_in("Ada", password=f"guess {number}").status_code for number in range(12)]  # type: ignore[attr-defined]
+    assert said == [400] * 20 + [303] * 40 + [400] * 10 + [429] * 2
+    assert app.sign_in("Ada", password="correct horse").status_code == 429  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("host", "password", "name", "status"),
+    [
+        ("127.0.0.2", "", "127.0.0.2:8060", 200),
+        ("::1", "", "[::1]:8060", 200),
+        ("127.0.0.1", "", "localhost:8060", 200),
+        ("127.0.0.1", "", "evil.example:8060", 400),  # whose name was made to point here
+        ("127.0.0.1", "correct horse", "review.example", 200),  # a proxy before it
+        ("0.0.0.0", "correct horse", "192.168.1.4:8060", 200),
+    ],
+)
+def test_names_by_which_the_app_goes(ledger: Ledger, host: str, password: str, name: str, status: int) -> None:
+    app = create_app(ledger, Settings(password=password, hosts=names_of(host, password)))
+    assert TestClient(app, base_url=f"http://{name}").get("/sign-in").status_code == status
 
 
 def test_a_forged_sign_in_is_refused(browser: Start) -> None:
@@ -309,6 +330,30 @@ def test_what_no_database_takes_is_written_out(ledger: Ledger, browser: Start) -
         assert ada.client.get(f"/look?{field}=%00x").status_code == 200
     with reading(ledger) as connection:
         assert [*connection.scalars(select(Ask.note)), *connection.scalars(select(Person.why))] == ["a\\0b", "c\\0d"]
+
+
+def test_half_a_character_on_record_stops_no_page(ledger: Ledger, browser: Start) -> None:
+    """As a file name that is no text leaves it, or JSON that was cut."""
+    said = VerdictRow(judge="eye", version="1", label="", scores={"eye": 0.5}, failures=["a\ud800"])
+    brief = ledger.add_brief(ledger.start_run("ads", {"input": "a\udcff"}, 0), "x", {"title": "a\udcff"})
+    ledger.record_attempt(brief, 0, 1, 0, Image.new("RGB", (8, 8)), [said], detail={"path": "a\udcff"})
+    catch_up(ledger)
+    ada = browser("Ada")
+    for page in ("/look", "/look/1", "/runs", "/runs/1"):
+        opened = ada.client.get(page)
+        assert opened.status_code == 200 and "a\\udcff" in opened.text or page == "/runs"
+    assert ada.desk()[0]["title"] == "a\\udcff"
+
+
+def test_a_thumb_stands_as_its_picture_does(ledger: Ledger, browser: Start) -> None:
+    """A photograph of 40 by 20 pixels that a camera says to turn by a quarter."""
+    picture, file = Image.new("RGB", (40, 20)), io.BytesIO()
+    turned = picture.getexif()
+    turned[0x0112] = 6
+    picture.save(file, format="JPEG", exif=turned)
+    ledger.record_attempt(ledger.add_brief(ledger.start_run("edit", {}, 0), "cup", {}), 0, 1, 0, file.getvalue())
+    answer = browser("Ada").client.get(f"/thumb/{ledger.attempt(1).image_sha}")
+    assert Image.open(io.BytesIO(answer.content)).size == (20, 40)
 
 
 def test_a_damaged_picture_of_the_ledger_is_said(ledger: Ledger, browser: Start) -> None:

@@ -1,6 +1,8 @@
 """Filters, orders and pages of attempts, and that each of them runs on an index."""
 
+from dataclasses import replace
 from datetime import timedelta
+from urllib.parse import parse_qsl
 
 import pytest
 from sqlalchemy import text, update
@@ -85,6 +87,13 @@ def test_each_order_comes_from_an_index(ledger: Ledger, asked: dict[str, str]) -
 def test_nonsense_in_an_address_is_left_out(ledger: Ledger, given: dict[str, str]) -> None:
     attempts = fill(ledger, [0.2, 0.3])
     assert sorted(found(ledger, **given)) == attempts
+
+
+def test_a_page_keeps_the_bounds_of_the_page_before(ledger: Ledger) -> None:
+    """0 is a bound like any other."""
+    asked = look.read({"low": "0", "high": "0.0", "picked": "kept"})
+    link = asked.link(after="3~3")
+    assert look.read(dict(parse_qsl(link.partition("?")[2]))) == replace(asked, after="3~3")
 
 
 def test_one_attempt_and_one_run(ledger: Ledger) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.parse
@@ -14,11 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
+from sqlalchemy import select
 
 from goodeye.cli import main
 from goodeye.errors import BadInput
+from goodeye.ledger.asks import Item
 from goodeye.ledger.check import check
 from goodeye.ledger.ledger import Ledger
+from goodeye.review.items import reading
 from goodeye.review.queue import Rules
 from goodeye.review.serve import check_rules
 from review.conftest import fill
@@ -100,6 +105,23 @@ def test_others_cannot_be_served_without_a_password(
 def test_a_ledger_that_is_not_there_is_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["review", "--ledger", str(tmp_path / "none")]) == 2
     assert "There is no ledger" in capsys.readouterr().err and not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [(["--run", "99"], "no run 99"), (["--votes", "0"], "--votes"), (["--port"], "cannot be served at")],
+)
+def test_what_cannot_be_served_is_said_before_anything_is_read(
+    ledger: Ledger, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    brief = ledger.add_brief(ledger.start_run("ads", {}, 0), "cup", {})
+    ledger.record_attempt(brief, 0, 1, 0, Image.new("RGB", (8, 8)))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = [str(other.getsockname()[1])] if options[-1] == "--port" else ["--port", "0"]
+        assert main(["review", "--ledger", ledger.where, *options, *port]) == 2
+    assert words in capsys.readouterr().err
+    with reading(ledger) as connection:
+        assert connection.scalar(select(Item)) is None
 
 
 @pytest.mark.parametrize("rules", [Rules(votes=0), Rules(random_share=1.5), Rules(repeat_share=-0.1)])

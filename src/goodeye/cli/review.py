@@ -43,14 +43,16 @@ def review(
     from goodeye.progress import progress
     from goodeye.review.items import catch_up
     from goodeye.review.queue import Rules
-    from goodeye.review.serve import serve
+    from goodeye.review.serve import listening, serve
 
     rules = Rules(votes=votes, random_share=random_share, repeat_share=repeat_share, runs=run)
-    finder = _finder(index, device) if index is not None else None
-    with Ledger.open(ledger, images, create=False) as opened:
+    with listening(host, port, rules) as listener, Ledger.open(ledger, images, create=False) as opened:
+        for number in run:
+            opened.run(number)  # says so where there is none
+        finder = _finder(index, device) if index is not None else None
         with progress("reading the ledger", unit="attempts") as advance:
             catch_up(opened, on_items=advance)
-        serve(opened, host, port, rules, lambda url: say(f"Review at {url} (Ctrl-C stops it)"), finder)
+        serve(opened, host, listener, rules, lambda url: say(f"Review at {url} (Ctrl-C stops it)"), finder)
     return DONE
 
 

@@ -138,7 +138,7 @@ class Ledger:
         return self.run(run_id)
 
     def finish_run(self, run_id: int, status: str = "done") -> None:
-        """Records how the run ended: done, stopped (to be resumed) or failed."""
+        """Records how the run ended: done, or stopped, to be resumed."""
         self._set_status(run_id, status, ended=schema.now())
 
     @contextmanager
@@ -194,7 +194,7 @@ class Ledger:
                 "run_id": run_id,
                 "key": key,
                 "job": job or connection.scalar(select(Run.job).where(Run.id == run_id)) or "",
-                "content": storable_data(content),
+                "content": dict(content),
                 "product_sha": self._name_file(connection, picture) if picture else None,
             }
             return insert_row(connection, Brief, values, known)
@@ -248,7 +248,7 @@ class Ledger:
                     "evals": evals,
                     "seconds": seconds,
                     "created": schema.now(),
-                    "detail": storable_data(detail or {}),
+                    "detail": dict(detail or {}),
                 }
                 found = insert_row(connection, Attempt, values, known)
                 for place, one in enumerate(row):

@@ -17,12 +17,12 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 from jinja2 import Environment, PackageLoader
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.staticfiles import StaticFiles
 
 import goodeye
 from goodeye.errors import BadInput
+from goodeye.images import open_image
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.store import SUFFIXES
 from goodeye.review import auth, find, look, standing, votes
@@ -100,7 +100,7 @@ class Review:
     ledger: Ledger
     settings: Settings
     chance: random.Random
-    tries: auth.Limit = field(default_factory=lambda: auth.Limit(rate=0.2, burst=10))
+    tries: auth.Limit = field(default_factory=lambda: auth.Limit(rate=0.2, burst=30))  # wrong passwords
     searches: auth.Limit = field(default_factory=lambda: auth.Limit(rate=1, burst=20))  # of a person
     looked: float = -FRESH
     looking: threading.Lock = field(default_factory=threading.Lock)
@@ -242,6 +242,7 @@ def _come_in(review: Review, request: Request, form: dict[str, str]) -> Response
         raise HTTPException(429, "Too many tries. Wait a minute.")
     if review.settings.password and not auth.same(form.get("password", ""), review.settings.password):
         return _sign_in_page(review, request, to, "That is not the password.", said)
+    review.tries.forgive(address)  # an office or a proxy is one address, and who knows the password guesses nothing
     try:
         person = auth.clean_name(said)
     except BadInput as error:
@@ -328,7 +329,7 @@ def _pictures(app: FastAPI, review: Review) -> None:
     def thumb(_seat: OnCall, sha: str) -> Response:
         try:
             small = _small(_file(review, sha))
-        except (*find.BROKEN, Image.DecompressionBombError) as error:
+        except BadInput as error:
             raise HTTPException(404, "That picture is damaged.") from error
         return Response(small, media_type="image/webp", headers={"cache-control": YEAR})
 
@@ -343,8 +344,7 @@ def _file(review: Review, sha: str) -> Path:
 
 @lru_cache(maxsize=2000)
 def _small(path: Path) -> bytes:
-    with Image.open(path) as file:
-        picture = file.convert("RGBA" if file.has_transparency_data else "RGB")
+    picture = open_image(path)
     picture.thumbnail((THUMB, THUMB))
     buffer = io.BytesIO()
     picture.save(buffer, format="WEBP", quality=86)

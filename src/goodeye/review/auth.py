@@ -148,6 +148,13 @@ class Limit:
                 self.filled.pop(next(iter(self.filled)))  # the longest unheard of
         return allowed
 
+    def forgive(self, key: str) -> None:
+        """Takes one back that was counted."""
+        with self.lock:
+            if key in self.filled:
+                fill, before = self.filled[key]
+                self.filled[key] = max(0.0, fill - 1), before
+
 
 @dataclass
 class Guard:

@@ -58,9 +58,8 @@ class Asked:
         """The address of the same with changes."""
         asked = replace(self, **changes)
         fields = {name: getattr(asked, name) for name in self.__dataclass_fields__}
-        given = {name: value for name, value in fields.items() if value not in ("", 0, None, False) or name == "low"}
-        if asked.low is None:
-            given.pop("low", None)
+        given = {name: value for name, value in fields.items() if value not in ("", 0, None, False)}
+        given |= {name: fields[name] for name in ("low", "high") if fields[name] is not None}  # 0 is a score, too
         if asked.sort == "newest":
             given.pop("sort")
         return "/look?" + urlencode({name: "1" if value is True else value for name, value in given.items()})

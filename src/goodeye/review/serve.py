@@ -3,14 +3,14 @@
 import os
 import socket
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import uvicorn
 
 from goodeye.errors import BadInput
 from goodeye.ledger.ledger import Ledger
 from goodeye.review.app import Settings, create_app
-from goodeye.review.auth import check_exposure, is_loopback
+from goodeye.review.auth import check_exposure
 from goodeye.review.find import Finder
 from goodeye.review.queue import Rules
 
@@ -18,30 +18,37 @@ PASSWORD = "GOODEYE_REVIEW_PASSWORD"
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
+def listening(host: str, port: int, rules: Rules) -> socket.socket:
+    """Where to serve, before anything is loaded. Raises BadInput for a host that others can reach without
+    GOODEYE_REVIEW_PASSWORD, for a port that is taken, and for rules that make no sense."""
+    check_exposure(host, os.environ.get(PASSWORD, ""))
+    check_rules(rules)
+    return _listening(host, port)
+
+
 def serve(
     ledger: Ledger,
     host: str,
-    port: int,
+    listener: socket.socket,
     rules: Rules,
     on_ready: Callable[[str], None] = lambda url: None,
     finder: Finder | None = None,
 ) -> None:
-    """Serves until Ctrl-C. on_ready: called with the address, once requests are taken. finder: an index to search in.
-
-    Raises BadInput for a host that others can reach without GOODEYE_REVIEW_PASSWORD, for a port that is taken, and
-    for rules that make no sense.
-    """
+    """Serves until Ctrl-C. on_ready: called with the address when requests are taken. finder: an index to search in."""
     password = os.environ.get(PASSWORD, "")
-    check_exposure(host, password)
-    check_rules(rules)
-    hosts = LOOPBACK_NAMES if is_loopback(host) else frozenset[str]()
-    app = create_app(ledger, Settings(password=password, rules=rules, hosts=hosts, finder=finder))
-    with _listening(host, port) as listener:
-        name = f"[{host}]" if ":" in host else host
-        on_ready(f"http://{name}:{listener.getsockname()[1]}/")
-        config = uvicorn.Config(app, log_level="warning", proxy_headers=False, server_header=False, access_log=False)
-        with suppress(KeyboardInterrupt):  # Ctrl-C is how it is meant to end; open requests are finished first
-            uvicorn.Server(config).run(sockets=[listener])
+    settings = Settings(password=password, rules=rules, hosts=names_of(host, password), finder=finder)
+    name = f"[{host}]" if ":" in host else host
+    on_ready(f"http://{name}:{listener.getsockname()[1]}/")
+    app = create_app(ledger, settings)
+    config = uvicorn.Config(app, log_level="warning", proxy_headers=False, server_header=False, access_log=False)
+    with suppress(KeyboardInterrupt):  # Ctrl-C is how it is meant to end; open requests are finished first
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def names_of(host: str, password: str) -> frozenset[str]:
+    """By which names the app may be called; empty: by any. Without a password another site could have its own name
+    point at this machine, and its page ask as ours does; with one, a name alone lets nobody in."""
+    return frozenset() if password else LOOPBACK_NAMES | {host.strip("[]").lower()}
 
 
 def check_rules(rules: Rules) -> None:
@@ -55,10 +62,12 @@ def check_rules(rules: Rules) -> None:
 def _listening(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(128)
+        with ExitStack() as unless_it_listens:
+            listener = unless_it_listens.enter_context(socket.socket(family))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(128)
+            unless_it_listens.pop_all()
     except (OSError, OverflowError) as error:
         raise BadInput(f"{host}:{port} cannot be served at: {error}. Name another --host or --port.") from error
     return listener
