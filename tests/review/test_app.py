@@ -80,6 +80,21 @@ def test_scoring_an_edit_over_http(ledger: Ledger, browser: Start) -> None:
     assert ada.call("/api/undo", ask=ask["id"]).json()["ask"]["scale"] and ledger.votes() == []
 
 
+def test_standing_shows_scores_and_comparisons_of_judges_where_there_are_any(ledger: Ledger, browser: Start) -> None:
+    first, second = fill(ledger, [0.9, 0.8])
+    ada = browser("Ada")
+    page = ada.client.get("/standing").text
+    assert 'id="scores"' not in page and 'id="pairs"' not in page
+    ledger.vote(first, "Ada", "scored", {"available": 1.4})
+    ledger.compare(first, second, "Ada", "overall", "left")
+    ledger.compare(second, first, "vlm", "accuracy", "right", version="7")
+    catch_up(ledger)
+    page = ada.client.get("/standing").text
+    scores, pairs = (page[page.index(f'id="{name}"') :].partition("</table>")[0] for name in ("scores", "pairs"))
+    assert "rfnet" in scores and "−0.50" in scores and "100 %" in scores
+    assert "vlm" in pairs and "accuracy" in pairs and "overall" in pairs and "100 %" in pairs
+
+
 def test_a_picture_file_is_served_as_what_it_is_and_a_missing_one_is_said(ledger: Ledger, browser: Start) -> None:
     file = io.BytesIO()
     Image.new("RGB", (8, 8)).save(file, format="JPEG")

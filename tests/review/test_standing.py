@@ -3,8 +3,10 @@
 import math
 
 import pytest
+from PIL import Image
 
 from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.rows import VerdictRow
 from goodeye.review.items import catch_up
 from goodeye.review.standing import standing, wilson
 from goodeye.review.votes import answer, set_aside
@@ -18,7 +20,8 @@ def vote_as(ledger: Ledger, attempts: list[int], person: str, labels: str) -> No
 
 
 def test_alpha_and_agreement_with_the_judge(ledger: Ledger) -> None:
-    """Two people as in Krippendorff 2011, section B: alpha 0.095. The judge says available to the first five."""
+    """Two people as in Krippendorff 2011, section B: alpha 0.095. The judge says available to the first five. They
+    agree on six pictures, on four of these with the judge; of the other four neither is what most say."""
     attempts = fill(ledger, [0.9] * 5 + [0.1] * 5)
     vote_as(ledger, attempts, "Meg", "0100000010")
     vote_as(ledger, attempts, "Owen", "1110010000")
@@ -26,7 +29,7 @@ def test_alpha_and_agreement_with_the_judge(ledger: Ledger) -> None:
     found = standing(ledger)
     assert found.alpha == pytest.approx(0.095, abs=5e-4) and (found.votes, found.agreed_on) == (20, 10)
     (judge,) = found.judges
-    assert (judge.judge, judge.votes) == ("rfnet", 20) and judge.agreement.mean == pytest.approx((1 + 4 + 3 + 4) / 20)
+    assert (judge.judge, judge.pictures) == ("rfnet", 6) and judge.agreement == wilson(4, 6)
     assert {one.name: one.with_judge for one in found.people} == {"Meg": 0.5, "Owen": 0.7}
     assert [sum(one.days) for one in found.people] == [10, 10] and found.people[0].days[-1] == 10
 
@@ -38,7 +41,7 @@ def test_votes_set_aside_count_only_in_their_own_row(ledger: Ledger) -> None:
     catch_up(ledger)
     set_aside(ledger, "Eve", True, "the same every time", decided_by="Ada")
     found = standing(ledger)
-    assert found.votes == 8 and found.alpha == 1 and found.judges[0].votes == 8
+    assert found.votes == 8 and found.alpha == 1 and found.judges[0].pictures == 4
     (eve,) = [one for one in found.people if one.name == "Eve"]
     assert eve.aside and eve.votes == 4 and eve.why == "the same every time"
 
@@ -111,7 +114,76 @@ def test_the_random_sample_takes_in_what_lies_before_it(ledger: Ledger) -> None:
     (ask,) = draw(ledger, "Bo", rules=replace(PLAIN, random_share=1.0))
     answer(ledger, "Bo", ask.id, "answered", "available")
     (judge,) = standing(ledger).judges
-    assert ask.attempt_id == rest[0] and (judge.votes, judge.sampled) == (3, 2)
+    assert ask.attempt_id == rest[0] and (judge.pictures, judge.sampled) == (3, 2)
+
+
+def test_a_picture_counts_once_however_many_voted_on_it(ledger: Ledger) -> None:
+    """Ten people against the judge on one picture are one picture against it."""
+    first, second, split = fill(ledger, [0.9, 0.9, 0.9])
+    for person in range(10):
+        ledger.vote(first, f"p{person}", "size_mismatch")
+        ledger.vote(split, f"p{person}", "available" if person % 2 else "size_mismatch")
+    ledger.vote(second, "p1", "available")
+    catch_up(ledger)
+    (judge,) = standing(ledger).judges
+    assert judge.pictures == 2 and judge.agreement == wilson(1, 2)
+
+
+def test_scores_of_edits_against_the_judges(ledger: Ledger) -> None:
+    """Of three edits people's means are 2, 4 and 5; the judge's 3, 2.5 and 5 are 1, -1.5 and 0 higher."""
+    brief = ledger.add_brief(ledger.start_run("edit", {}, 0), "room", {"title": "make it night"})
+    for number, (score, people) in enumerate(((3.0, (1, 3)), (2.5, (4, 4)), (5.0, (5, 5)))):
+        said = VerdictRow(judge="vlm", version="1", label="", scores={"following": score, "quality": 1.0}, failures=[])
+        attempt = ledger.record_attempt(brief, 1, number, 0, Image.new("RGB", (8, 8), (number, 0, 0)), [said])
+        ledger.vote(attempt, "Ada", "scored", {"following": 0})  # she thought again
+        for person, given in zip(("Ada", "Bo"), people, strict=True):
+            ledger.vote(attempt, person, "scored", {"following": given})
+        ledger.vote(attempt, "Eve", "scored", {"following": 0})
+    catch_up(ledger)
+    set_aside(ledger, "Eve", True, "", decided_by="Ada")
+    (found,) = standing(ledger).scores
+    assert (found.judge, found.axis, found.pictures) == ("vlm", "following", 3)
+    assert found.near == wilson(2, 3) and found.higher == pytest.approx(-0.5 / 3)
+
+
+def test_comparisons_of_judges_against_peoples(ledger: Ledger) -> None:
+    """Four pairs: most people and the judge agree on the first, not on the second, whose orders differ; of the third
+    people are split; on the fourth both say similar. A judge with people's axis is held to that one alone."""
+    first = fill(ledger, [0.9] * 8)
+    pairs = list(zip(first[:4], first[4:], strict=True))
+    people = ["left left right", "left", "left right", "similar"]
+    for (left, right), words in zip(pairs, people, strict=True):
+        for number, word in enumerate(words.split()):
+            turned = {"left": "right", "right": "left", "similar": "similar"}[word]
+            ledger.compare(right, left, f"p{number}", "aesthetic", turned)  # type: ignore[arg-type]
+    judges = (("left", "left"), ("left", "right"), ("left", "left"), ("similar", "similar"))
+    for (left, right), words in zip(pairs, judges, strict=True):
+        for swapped, word in enumerate(words):
+            ledger.compare(left, right, "vlm", "aesthetics", word, bool(swapped), version="2")  # type: ignore[arg-type]
+            ledger.compare(left, right, "vlm", "accuracy", "right", bool(swapped), version="2")
+        ledger.compare(left, right, "clip", "similarity", "left", version="1")
+    clip, vlm = standing(ledger).pairs
+    assert (vlm.judge, vlm.axis, vlm.asked, vlm.pairs) == ("vlm", "aesthetics", "aesthetic", 3)
+    assert vlm.agreement == wilson(2, 3)
+    assert (clip.judge, clip.axis, clip.asked) == ("clip", "similarity", "aesthetic")
+    assert clip.agreement == wilson(2, 3)
+
+
+def test_runs_are_ranked_by_what_they_deliver(ledger: Ledger) -> None:
+    """As many chose the second run's picture over a try that the first run rejected for another as over the kept one
+    of the first: only the kept one stands for it."""
+    attempts = []
+    for run in range(2):
+        brief = ledger.add_brief(ledger.start_run("ads", {}, 0), "cup", {})
+        for number in (1, 2):
+            attempts.append(ledger.record_attempt(brief, 0, number, 0, Image.new("RGB", (8, 8), (run, number, 0))))
+            ledger.pick(brief, 0, attempts[-1], number == 2, "as told")
+    rejected, kept, _other, theirs = attempts
+    for person in range(5):
+        ledger.compare(rejected, theirs, f"p{person}", "overall", "right")
+    ledger.compare(kept, theirs, "p1", "overall", "left")
+    (ranking,) = standing(ledger).rankings
+    assert [row[0] for row in ranking.rows] == [1, 2] and [row[4] for row in ranking.rows] == [1, 1]
 
 
 def test_an_empty_ledger_has_nothing_to_tell(ledger: Ledger) -> None:

@@ -4,10 +4,10 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, exists, or_, select
 from sqlalchemy.orm import aliased
 
 from goodeye.judging.alpha import krippendorff_alpha
@@ -17,13 +17,15 @@ from goodeye.ledger.asks import Ask, Item, Person
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import SCORED
 from goodeye.ledger.sample import fair_sample
-from goodeye.ledger.schema import Attempt, Brief, Comparison, Verdict, Vote, now
+from goodeye.ledger.schema import Attempt, Brief, Comparison, Pick, Verdict, Vote, now
 from goodeye.review.items import reading
 from goodeye.review.promised import Promised, promised
 from goodeye.review.votes import LABELS
 
 DAYS = 14  # shown
 WON = {"left": 1.0, "right": 0.0, "similar": 0.5}
+SIMILAR = 0  # in the place of the attempt that was chosen
+T = TypeVar("T", str, int)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +49,43 @@ class PersonStanding:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeStanding:
-    """How often votes name a judge's label: of all, and of the unbiased sample, each with a 95 % interval."""
+    """How often what most people say of a picture is a judge's label: of all pictures on which they are not evenly
+    split, and of the unbiased sample, each with a 95 % interval."""
 
     judge: str
     version: str
-    votes: int
+    pictures: int
     agreement: Interval
     sampled: int
     in_sample: Interval | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreStanding:
+    """A judge's scores of one axis against the mean that people gave each picture: how often they are at most one
+    apart, with a 95 % interval, and by how much the judge's are higher on average."""
+
+    judge: str
+    version: str
+    axis: str
+    pictures: int
+    near: Interval
+    higher: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairStanding:
+    """How often a judge's word on a pair is what most people say of it: left, right or similar, with a 95 % interval.
+
+    axis: the judge's. asked: the people's, which is another where the judge has none of that name.
+    """
+
+    judge: str
+    version: str
+    axis: str
+    asked: str
+    pairs: int
+    agreement: Interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +111,8 @@ class Standing:
     alpha: float | None
     agreed_on: int
     judges: tuple[JudgeStanding, ...]
+    scores: tuple[ScoreStanding, ...]
+    pairs: tuple[PairStanding, ...]
     left_chosen: Interval | None  # of those decided here, the share in which the left of the screen was chosen
     decided: int
     rankings: tuple[AxisRanking, ...]
@@ -91,16 +124,16 @@ def standing(ledger: Ledger) -> Standing:
     with reading(ledger) as connection:
         aside = {one.name: one for one in connection.execute(select(Person))}
         out = {name for name, one in aside.items() if one.aside}
-        query = select(Vote.attempt_id, Vote.person, Vote.label, Vote.created).order_by(Vote.id)
+        query = select(Vote.id, Vote.attempt_id, Vote.person, Vote.label, Vote.created).order_by(Vote.id)
         votes = list({(vote.attempt_id, vote.person): vote for vote in connection.execute(query)}.values())  # the last
         counted = [vote for vote in votes if vote.person not in out]
         judged = connection.execute(select(Item.attempt_id, Item.label).where(Item.votes > 0))
         labels = {one.attempt_id: one.label for one in judged}
         compared = _compared(connection)
         people = _people(connection, votes, compared, labels, aside)
-        judges = _judges(connection, counted)
+        compared = [one for one in compared if one.person not in out]
+        judges, scores, pairs = _judges(connection, counted), _scores(connection, counted), _pairs(connection, compared)
         promises = promised(connection, counted)
-    compared = [one for one in compared if one.person not in out]
     items = _counts([vote for vote in counted if vote.label != SCORED])
     alpha = krippendorff_alpha(items)
     left = [(one.choice == "left") != one.swapped for one in compared if one.here and one.choice != "similar"]
@@ -110,6 +143,8 @@ def standing(ledger: Ledger) -> Standing:
         alpha=None if math.isnan(alpha) else alpha,
         agreed_on=int((items.sum(1) >= 2).sum()),
         judges=tuple(judges),
+        scores=tuple(scores),
+        pairs=tuple(pairs),
         left_chosen=wilson(sum(left), len(left)) if left else None,
         decided=len(left),
         rankings=tuple(_rankings(compared)),
@@ -237,16 +272,20 @@ def _judges(connection: Connection, votes: Sequence[Any]) -> list[JudgeStanding]
         said[row.attempt_id].append(((row.judge, row.version), row.label))
     same: dict[tuple[str, str], list[bool]] = defaultdict(list)
     sampled: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    labels: dict[int, list[str]] = defaultdict(list)
     for vote in votes:
-        for judge, label in said[vote.attempt_id]:
-            same[judge].append(label == vote.label)
-            if vote.attempt_id in sample:
-                sampled[judge].append(label == vote.label)
+        labels[vote.attempt_id].append(vote.label)
+    for attempt, by_people in labels.items():
+        most = most_say(by_people)
+        for judge, label in said[attempt] if most is not None else ():
+            same[judge].append(label == most)
+            if attempt in sample:
+                sampled[judge].append(label == most)
     return [
         JudgeStanding(
             judge=judge[0],
             version=judge[1],
-            votes=len(same[judge]),
+            pictures=len(same[judge]),
             agreement=wilson(sum(same[judge]), len(same[judge])),
             sampled=len(sampled[judge]),
             in_sample=wilson(sum(sampled[judge]), len(sampled[judge])) if sampled[judge] else None,
@@ -255,7 +294,79 @@ def _judges(connection: Connection, votes: Sequence[Any]) -> list[JudgeStanding]
     ]
 
 
+def most_say(words: Sequence[T]) -> T | None:
+    """What most say; None where they are evenly split. A picture counts once, however many spoke of it."""
+    (most, count), *others = Counter(words).most_common(2)
+    return None if others and others[0][1] == count else most
+
+
+def _scores(connection: Connection, votes: Sequence[Any]) -> list[ScoreStanding]:
+    of_votes = connection.execute(select(Vote.id, Vote.axes).where(Vote.label == SCORED))
+    axes = {one.id: one.axes for one in of_votes}
+    given: dict[tuple[int, str], list[float]] = defaultdict(list)
+    for vote in votes:
+        for axis, score in axes.get(vote.id, {}).items():
+            given[vote.attempt_id, axis].append(score)
+    scored = select(Vote.attempt_id).where(Vote.label == SCORED)
+    verdicts = select(Verdict.attempt_id, Verdict.judge, Verdict.version, Verdict.scores)
+    ahead: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for row in connection.execute(verdicts.where(Verdict.attempt_id.in_(scored))):
+        for axis, score in row.scores.items():
+            if people := given.get((row.attempt_id, axis)):
+                ahead[row.judge, row.version, axis].append(score - sum(people) / len(people))
+    return [
+        ScoreStanding(
+            judge=judge,
+            version=version,
+            axis=axis,
+            pictures=len(apart),
+            near=wilson(sum(abs(one) <= 1 for one in apart), len(apart)),
+            higher=sum(apart) / len(apart),
+        )
+        for (judge, version, axis), apart in sorted(ahead.items())
+    ]
+
+
 # Comparisons
+
+
+def _pairs(connection: Connection, compared: Sequence[Any]) -> list[PairStanding]:
+    """Of a judge that was asked in both orders, disagreement is similar, as in `goodeye compare`."""
+    people: dict[tuple[frozenset[int], str], list[int]] = defaultdict(list)
+    for one in compared:
+        people[_sides(one), one.axis].append(_better(one))
+    asked: dict[frozenset[int], dict[str, int]] = defaultdict(dict)  # pair -> axis -> what most people say
+    for (pair, axis), words in people.items():
+        if (most := most_say(words)) is not None:
+            asked[pair][axis] = most
+    by_judge: dict[tuple[frozenset[int], str, str], dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+    names = (Comparison.left_attempt, Comparison.right_attempt, Comparison.axis, Comparison.choice)
+    query = select(*names, Comparison.judge, Comparison.version).where(Comparison.judge.is_not(None))
+    for one in connection.execute(query) if asked else ():
+        if (pair := _sides(one)) in asked:
+            by_judge[pair, one.judge, one.version or ""][one.axis].add(_better(one))
+    same: dict[tuple[str, str, str, str], list[bool]] = defaultdict(list)
+    for (pair, judge, version), said in by_judge.items():
+        for of_people, most in asked[pair].items():
+            alike = [axis for axis in said if axis.rstrip("s") == of_people.rstrip("s")]  # aesthetic, aesthetics
+            for axis in alike or said:
+                word = next(iter(said[axis])) if len(said[axis]) == 1 else SIMILAR
+                same[judge, version, axis, of_people].append(word == most)
+    return [
+        PairStanding(
+            judge=judge, version=version, axis=axis, asked=of_people, pairs=len(of), agreement=wilson(sum(of), len(of))
+        )
+        for (judge, version, axis, of_people), of in sorted(same.items())
+    ]
+
+
+def _sides(said: Any) -> frozenset[int]:
+    return frozenset((said.left_attempt, said.right_attempt))
+
+
+def _better(said: Any) -> int:
+    """The attempt that was chosen, SIMILAR if none was."""
+    return {"left": said.left_attempt, "right": said.right_attempt}.get(said.choice, SIMILAR)
 
 
 def _compared(connection: Connection) -> list[Any]:
@@ -275,6 +386,7 @@ def _compared(connection: Connection) -> list[Any]:
             left_brief.run_id.label("left_run"),
             right_brief.run_id.label("right_run"),
             left_brief.key.label("brief"),
+            or_(_passed_over(left), _passed_over(right)).label("passed_over"),
         )
         .outerjoin(Ask, Ask.comparison_id == Comparison.id)
         .join(left, Comparison.left_attempt == left.id)
@@ -284,17 +396,21 @@ def _compared(connection: Connection) -> list[Any]:
         .where(Comparison.person.is_not(None))
         .order_by(Comparison.id)
     )
-    last = {
-        (one.person, frozenset((one.left_attempt, one.right_attempt)), one.axis): one
-        for one in connection.execute(query)
-    }
+    last = {(one.person, _sides(one), one.axis): one for one in connection.execute(query)}
     return list(last.values())
+
+
+def _passed_over(attempt: Any) -> Any:
+    """That another attempt was kept for its slot, so that its run does not deliver it."""
+    kept = exists().where(Pick.brief_id == attempt.brief_id, Pick.slot == attempt.slot, Pick.kept)
+    return and_(kept, ~exists().where(Pick.attempt_id == attempt.id, Pick.kept))
 
 
 def _rankings(compared: Sequence[Any]) -> list[AxisRanking]:
     found = []
     for axis in sorted({one.axis for one in compared}):
-        between = [one for one in compared if one.axis == axis and one.left_run != one.right_run]
+        mine = [one for one in compared if one.axis == axis and not one.passed_over]
+        between = [one for one in mine if one.left_run != one.right_run]
         runs = sorted({run for one in between for run in (one.left_run, one.right_run)})
         if not runs:
             continue
