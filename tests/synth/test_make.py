@@ -227,7 +227,7 @@ class Slow(Drawer):
 class SlowScoring(Scoring):
     def __call__(self, pictures, layouts, rivals):
         time.sleep(0.1)
-        return super().__call__(pictures, layouts)
+        return super().__call__(pictures, layouts, rivals)
 
 make(CONCEPTS, sys.argv[1], means(draw=Slow(), scorer=SlowScoring()), config(images=24))
 """

@@ -376,7 +376,7 @@ def synth_score(
     from goodeye.synth.score import pick_run, read_scores, read_set, score_set
     from goodeye.tables import Skipped
 
-    left_out: list[Skipped] = []
+    picking, left_out = picks.picking(most), list[Skipped]()
     items, loaded = read_set(source, images, left_out), opened(models, device)
     drawn = any(one.file is not None for one in items)
     if not (priors or drawn):
@@ -395,7 +395,7 @@ def synth_score(
     with drawn_by_us(images, versions, ledger) as book:
         noted = {"on_row": book.scored} if book else {}
         skipped = score_set(items, out, clis_l, scorer, config, batch=batch, **noted)
-        choices = pick_run(out, picks.picking(most), loaded.clip if drawn and picks.duplicates else None)
+        choices = pick_run(out, picking, loaded.clip if drawn and picks.duplicates else None)
         if book:
             book.picked(read_scores(out), choices)
     skipped += left_out

@@ -52,7 +52,8 @@ def encoded(triplets: Sequence[Triplet], models: "Models", size: int, folder: st
     """
     root, network = Path(folder), models.vae
     root.mkdir(parents=True, exist_ok=True)
-    about = {"triplets": digest_of(triplets), "vae": fingerprint(network, ""), "size": size}
+    digest = digest_of(triplets)
+    about = {"triplets": digest, "vae": fingerprint(network, ""), "size": size}
     state = _state(root / STATE, about)
     side = size // 2 ** (len(network.config.block_out_channels) - 1)
     shape = (len(triplets), 2, network.config.latent_channels, side, side)
@@ -69,7 +70,7 @@ def encoded(triplets: Sequence[Triplet], models: "Models", size: int, folder: st
     at = {one.key: row for row, one in enumerate(triplets) if one.key not in state["gone"]}
     if not at:
         raise BadInput(f"no triplet can be opened. {next(iter(state['gone'].values()), 'There is none.')}")
-    return Latents(rows, at, state["gone"], about["triplets"])
+    return Latents(rows, at, state["gone"], digest)
 
 
 def _state(file: Path, about: dict[str, Any]) -> dict[str, Any]:

@@ -127,7 +127,7 @@ class RegionScorer:
     @property
     def version(self) -> str:
         """Changes with the weights, the categories and the attributes."""
-        return fingerprint(self.clip.version, repr((self.categories, self.attributes, self.scale)))
+        return fingerprint(self.clip.version, repr((self.categories, self.attributes, self.scale, RIVALS)))
 
     def of_pictures(
         self, pictures: Sequence[Image.Image], layouts: Sequence[Layout], rivals: Sequence[str]
