@@ -118,7 +118,7 @@ def by_judge(
     """
     check_sides(sides)
     where = (Comparison.judge == judge.name, Comparison.version == judge.version)
-    current = _current(sides)
+    current = {frozenset((left.attempt, right.attempt)) for left, right in pairs(sides)}  # not what was replaced
     there = {(one.left, one.right, one.axis, one.swapped) for one in said(ledger, sides, *where)}
     orders = (False, True) if judge.ordered else (False,)
     asked = kept = 0
@@ -139,8 +139,8 @@ def by_judge(
                         store_comparison(connection, *both, judge.name, axis, choice, swapped, version=judge.version)
         asked, kept = asked + len(new), kept + len(some) - len(new)
         on_asked(len(some))
-    found = [one for one in said(ledger, sides, *where) if frozenset((one.left, one.right)) in current]
-    outcomes = _of_both_orders(found, judge.ordered)
+    words = [one for one in said(ledger, sides, *where) if frozenset((one.left, one.right)) in current]
+    outcomes = _of_both_orders(words, judge.ordered)
     return _tournament(
         sides,
         outcomes,
@@ -188,11 +188,6 @@ def pairs(sides: Sequence[Side]) -> list[tuple[Answer, Answer]]:
             both = one.answers[key], other.answers[key]
             found.append((min(both, key=lambda side: side.attempt), max(both, key=lambda side: side.attempt)))
     return found
-
-
-def _current(sides: Sequence[Side]) -> set[frozenset[int]]:
-    """The pairs by their attempts: what was said of a picture that has been replaced since does not count."""
-    return {frozenset((left.attempt, right.attempt)) for left, right in pairs(sides)}
 
 
 def common(one: Side, other: Side) -> list[Key]:

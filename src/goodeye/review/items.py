@@ -100,9 +100,8 @@ def _take_in(ledger: Ledger, source: str) -> int:
 def _late(connection: Connection, row: Any, attempt: Any, upto: int) -> set[int]:
     """The attempts of the last rows taken in whose items lack something: a row may appear after one of a larger id."""
     ids = set(connection.scalars(select(attempt).where(row > upto - LOOK_BACK, row <= upto)))
-    have = {
-        one["attempt_id"]: one for one in connection.execute(select(Item).where(Item.attempt_id.in_(ids))).mappings()
-    }
+    items = connection.execute(select(Item).where(Item.attempt_id.in_(ids))).mappings()
+    have = {one["attempt_id"]: dict(one) for one in items}
     return {one["attempt_id"] for one in _items(connection, sorted(ids)) if one != have.get(one["attempt_id"])}
 
 

@@ -25,6 +25,8 @@ MOST_PASSED = 10_000  # attempts looked through for one with a partner, where th
 WINDOW = 300  # looked through at first, so that thousands which a person has done are not looked at each time
 
 IS_KEPT = Item.picked.concat("") == "kept"  # as a sum, so that no index of all that was kept is taken
+TRIED, ITS_ITEM = aliased(Attempt), aliased(Item)  # made once: that takes as long as asking
+KEPT_OF_TRIED = ITS_ITEM.picked.concat("") == "kept"
 ASKABLE = (  # attempts with a picture that nobody flagged, with their briefs
     select(Item, Attempt.brief_id, Attempt.slot, Attempt.image_sha, Brief.key)
     .join(Attempt, Attempt.id == Item.attempt_id)
@@ -253,14 +255,16 @@ def _some_pair(connection: Connection, rules: Rules, chance: random.Random) -> t
         return None
     at_brief = ASKABLE.where(Attempt.brief_id == first.brief_id, IS_KEPT)
     kept = connection.execute(at_brief.order_by(Item.shuffle).limit(MOST_PARTNERS)).all()
-    return _pair_of(connection, chance.choice(kept or [first]), rules, chance)
+    return _pair_of(connection, chance.choice(kept or [first]), True, rules, chance)
 
 
-def _pair_of(connection: Connection, first: Any, rules: Rules, chance: random.Random) -> tuple[Any, Any] | None:
-    """An attempt and its partner: of the same brief in another run, else of the same brief."""
+def _pair_of(
+    connection: Connection, first: Any, delivers: bool, rules: Rules, chance: random.Random
+) -> tuple[Any, Any] | None:
+    """An attempt and its partner: in another run, where its own delivers it, else of the same run; of one brief."""
     runs: Any = rules.runs or select(Run.id)
     same = select(Brief.id).where(Brief.run_id.in_(runs), Brief.key == first.key, Brief.job == first.job)
-    others = [one for one in connection.scalars(same) if one != first.brief_id]
+    others = [one for one in connection.scalars(same) if one != first.brief_id] if delivers else []
     for one in [*chance.sample(others, len(others)), first.brief_id]:
         if partners := _partners(connection, first, one):
             return first, chance.choice(partners)
@@ -272,10 +276,6 @@ def _partners(connection: Connection, first: Any, brief_id: int) -> Sequence[Any
     those that each delivers are compared, of the same slot if there are such; within one, kept ones come first. A row
     of several pictures may begin with the same one as another row."""
     across = brief_id != first.brief_id
-    if across and not connection.scalar(
-        select(_delivered(Item, first.brief_id)).where(Item.attempt_id == first.attempt_id)
-    ):
-        return []
     query = (
         ASKABLE.where(Attempt.brief_id == brief_id, Item.attempt_id != first.attempt_id)
         .where(or_(Attempt.image_sha != first.image_sha, exists().where(Shown.attempt_id == Attempt.id)))
@@ -295,9 +295,11 @@ def _left_over(connection: Connection, rules: Rules, chance: random.Random) -> t
     walk = walk.order_by(Item.shuffle).limit(MOST_PASSED)
     for part in (walk.where(Item.shuffle >= start).subquery(), walk.subquery()):
         having = select(part.c.attempt_id).where(_has_partner(part.c.attempt_id, rules))
-        if found := connection.scalar(having.order_by(part.c.shuffle).limit(1)):
-            first = connection.execute(ASKABLE.where(Item.attempt_id == found)).one()
-            return _pair_of(connection, first, rules, chance)
+        if found := connection.scalar(having.limit(1)):
+            this = ASKABLE.where(Item.attempt_id == found)
+            first = connection.execute(this).one()
+            delivers = connection.scalar(this.where(_delivered(Item, first.brief_id))) is not None
+            return _pair_of(connection, first, delivers, rules, chance)
     return None
 
 
@@ -324,8 +326,7 @@ def _has_partner(attempt: Any, rules: Rules) -> Any:
 
 def _delivered(item: Any, brief_id: Any) -> Any:
     """That an attempt at the brief was kept, or none was."""
-    tried, one = aliased(Attempt), aliased(Item)
-    kept = exists().where(tried.brief_id == brief_id, one.attempt_id == tried.id, one.picked.concat("") == "kept")
+    kept = exists().where(TRIED.brief_id == brief_id, ITS_ITEM.attempt_id == TRIED.id, KEPT_OF_TRIED)
     return or_(item.picked == "kept", ~kept)
 
 
