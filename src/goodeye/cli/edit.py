@@ -271,9 +271,10 @@ def edit_train(
     from goodeye.edit.train import train as fit
     from goodeye.edit.triplets import read_triplets
     from goodeye.modelset import Models, resolve
+    from goodeye.training.processes import is_cpu, own_device
 
     train.check()
-    loaded, cpu = Models(resolve(models), device=device), device.startswith("cpu")
+    loaded, cpu = Models(resolve(models), device=own_device(device)), is_cpu(device)
     done = fit(read_triplets(triplets), loaded, out, config=train, cache=cache, resume=resume, cpu=cpu)
     complain_of("goodeye edit train", done.skipped, "--json FILE names all of them")
     say(done.summary())

@@ -112,8 +112,8 @@ def search_align(
     from goodeye.search.ask import Searcher
     from goodeye.search.index import open_index
     from goodeye.search.pseudo import read_queries
-    from goodeye.search.towers import own_device
     from goodeye.search.voted import read_preferences
+    from goodeye.training.processes import own_device
 
     if votes and queries or run and not votes:
         raise BadInput(
@@ -223,7 +223,7 @@ def search_pretrain(
     """
     from goodeye.search.ask import load_clip
     from goodeye.search.pretrain import Pretrain, pretrain
-    from goodeye.search.towers import own_device
+    from goodeye.training.processes import own_device
 
     config = Pretrain(
         fresh=fresh,

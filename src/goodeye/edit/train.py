@@ -34,6 +34,7 @@ from goodeye.judging.protocol import fingerprint
 from goodeye.random_set import as_toml
 from goodeye.tables import Skipped
 from goodeye.training.loop import Loop, Modules, fit
+from goodeye.training.processes import is_main
 
 if TYPE_CHECKING:
     from goodeye.modelset import Models
@@ -131,7 +132,7 @@ def train(
     )
     return Trained(
         out=out,
-        models=_save(networks, models, config, out),
+        models=_save(networks, models, config, out, cpu),
         triplets=len(learned),
         left_out=sum(one.rewards is None or not one.rewards.complete for one in found) if rewarded else 0,
         skipped=[*skipped, *(Skipped(key, message) for key, message in pairs.unread.items())],
@@ -281,16 +282,14 @@ def _weights(editor: nn.Module, models: "Models") -> dict[str, str]:
     return {"editor": fingerprint(editor), "vae": fingerprint(models.vae), **encoder}
 
 
-def _save(networks: Mapping[str, nn.Module], models: "Models", config: Train, out: Path) -> Path:
+def _save(networks: Mapping[str, nn.Module], models: "Models", config: Train, out: Path, cpu: bool) -> Path:
     """editor/ and, if there are such, rewards/ and text_encoder/, for from_pretrained; and a model set with them."""
     editor: Any = networks["editor"]
     unet = editor.unet if isinstance(editor, Rewarded) else editor
     before = models.model_set.roles
     places = {"editor": "editor"}
     file = out / "editor.toml"
-    from accelerate import PartialState
-
-    if PartialState().is_main_process:
+    if is_main(cpu):
         if config.rank:
             save_adapter(unet, out / "editor", before["unet" if config.stage == 1 else "editor"])
         else:

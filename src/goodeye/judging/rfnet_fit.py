@@ -22,6 +22,7 @@ from goodeye.judging.rfnet import CLASSES, RFNet, encode_titles
 from goodeye.judging.samples import Samples, as_inputs, mirrored
 from goodeye.judging.titles import title_tokenizer
 from goodeye.training.loop import Loop, fit, shuffled
+from goodeye.training.processes import is_cpu, own_device
 from goodeye.training.told import told_data
 
 # Encoders for training from nothing at about 128 pixels. Ours.
@@ -176,7 +177,7 @@ def fit_rfnet(
             about={"training": asdict(config), "samples": len(samples), **_told(folder, samples), **(about or {})},
             evaluate=evaluate if held_out is not None and len(held_out) else None,
             resume=resume,
-            cpu=device == "cpu",
+            cpu=is_cpu(own_device(device)),
             label=label,
         )
     _arrange(model, torch.contiguous_format)

@@ -43,7 +43,6 @@ from goodeye.ledger.sql import (
     of_run,
     portions,
     storable,
-    storable_data,
     upsert,
     without,
 )

@@ -9,8 +9,7 @@ a model for plain transformers and for model sets.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -38,8 +37,6 @@ from goodeye.search.towers import (
     Seen,
     Towers,
     contrastive,
-    is_main,
-    of_processes,
     save_clip,
 )
 from goodeye.search.vectors import Vector
@@ -48,6 +45,7 @@ from goodeye.search.watch import Watch
 from goodeye.training import checkpoint
 from goodeye.training.guard import Guard, Limits
 from goodeye.training.loop import Loop, Modules, fit, shuffled
+from goodeye.training.processes import is_main, main_process_first, of_processes
 
 if TYPE_CHECKING:
     from goodeye.judging.clip import Clip
@@ -230,7 +228,7 @@ def align(
             asked = from_model(model, own, count, config.seed) if model else from_captions(own, count, config.seed)
         return _enough(make_grids(index, clip, taste, asked, rewrite, config), config, "queries"), len(asked)
 
-    with _main_process_first(cpu):
+    with main_process_first(cpu):
         grids, asked = _grids(out / "queries.json", make, again=is_main(cpu) and not resume)
     watch = Watch(told, clip, taste, watched, config.taste) if watched else None
     guard = Guard(watch.look, out / "samples", limits) if watch and config.guard else None
@@ -431,11 +429,3 @@ def _preferred(similar: Tensor, pairs: Tensor) -> Tensor:
 def _digest(grids: Grids, captions: Sequence[str]) -> str:
     told = json.dumps([grids.queries, grids.rewritten, grids.rows.tolist(), *captions])
     return hashlib.sha256(told.encode()).hexdigest()[:12]
-
-
-@contextmanager
-def _main_process_first(cpu: bool) -> Iterator[None]:
-    from accelerate import PartialState
-
-    with PartialState(cpu=cpu).main_process_first():
-        yield

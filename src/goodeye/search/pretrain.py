@@ -18,9 +18,10 @@ from goodeye.judging.protocol import fingerprint
 from goodeye.progress import progress
 from goodeye.search.embed import embed_pixels, embed_texts, prepare
 from goodeye.search.source import Item, find_items
-from goodeye.search.towers import Pairs, fit_towers, is_main, recall_of, save_clip
+from goodeye.search.towers import Pairs, fit_towers, recall_of, save_clip
 from goodeye.tables import Skipped
 from goodeye.training.loop import Loop, shuffled
+from goodeye.training.processes import is_main
 from goodeye.training.told import told_data
 
 if TYPE_CHECKING:

@@ -165,29 +165,6 @@ def gathered(rows: Tensor) -> Tensor:
     return gather(rows) if torch.distributed.is_initialized() else rows
 
 
-def own_device(device: str) -> str:
-    """The device of this process: the one named, or its own where there are several processes."""
-    from accelerate import PartialState
-
-    state = PartialState(cpu=device.startswith("cpu"))
-    return str(state.device) if state.num_processes > 1 else device
-
-
-def is_main(cpu: bool) -> bool:
-    """Whether this process is the one that writes."""
-    from accelerate import PartialState
-
-    return bool(PartialState(cpu=cpu).is_main_process)
-
-
-def of_processes(cpu: bool) -> tuple[int, int]:
-    """How many processes train, and which of them this is."""
-    from accelerate import PartialState
-
-    state = PartialState(cpu=cpu)
-    return int(state.num_processes), int(state.process_index)
-
-
 class Pairs(NamedTuple):
     """A batch of pictures with their captions: pixels [N, 3, h, w] as the model wants them, and N texts."""
 
