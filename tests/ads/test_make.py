@@ -25,6 +25,7 @@ from goodeye.diffusion.batch import attempt_seed
 from goodeye.errors import BadInput
 from goodeye.images import open_image
 from goodeye.judging.protocol import Context, Verdict
+from goodeye.ledger.begun import run_of
 from goodeye.ledger.check import check
 from goodeye.ledger.ledger import Ledger
 from goodeye.modelset import Models, resolve
@@ -358,6 +359,19 @@ def test_a_resumed_run_keeps_its_command(run, products):
         run(out="ads", resume=True, want=2)
     with pytest.raises(BadInput, match="was started with inputs"):
         run(["other.png"], out="ads", resume=True)
+
+
+def test_a_run_goes_on_in_its_own_ledger_alone(run, products):
+    run([products], want=1, attempts=1, out="ads", ledger="book")
+    run([products], want=1, attempts=1, out="other", ledger="other-book", seed=9)  # run 1 there, too
+    config = json.loads(Path("ads/config.json").read_text())
+    with Ledger.open("book") as book:
+        assert run_of(book, Path("ads"), config).id == 1  # as other commands find the run of a folder
+    with pytest.raises(BadInput, match="ads is on the ledger .*book, and not on other-book. Name that one"):
+        run(out="ads", resume=True, ledger="other-book")
+    with pytest.raises(BadInput, match="no ledger in nowhere"):
+        run(out="ads", resume=True, ledger="nowhere")
+    assert not Path("nowhere").exists() and run(out="ads", resume=True).run == 1
 
 
 def test_a_run_is_not_gone_on_with_by_another_generator(run, products, tiny_set):

@@ -100,8 +100,7 @@ class Begun:
                 "goodeye": version,
                 "run": self.run,
                 "ledger": self.ledger,
-                "command": asdict(self.command),
-                "maker": asdict(self.maker),
+                "command": {**asdict(self.command), "maker": asdict(self.maker)},  # as the ledger has it
                 "threshold": self.threshold,
                 "settings": dict(self.settings),
                 "early": self.early.as_json() if self.early else None,
@@ -114,7 +113,8 @@ class Begun:
         """The run that the folder holds. Raises BadInput if its files are damaged."""
         config, listed = folder.config(), folder.read_json(BRIEFS)
         try:
-            command = config["command"]
+            command = dict(config["command"])
+            maker = Maker(**command.pop("maker"))
             return cls(
                 run=config["run"],
                 ledger=config["ledger"],
@@ -124,7 +124,7 @@ class Begun:
                 problems=[Skipped(**problem) for problem in listed["problems"]],
                 early=Rule.from_json(config["early"]) if config.get("early") else None,
                 promise=Calibration.from_json(config["promise"]) if config.get("promise") else None,
-                maker=Maker(**config["maker"]),
+                maker=maker,
                 settings=dict(config["settings"]),
             )
         except (ValueError, KeyError, TypeError) as error:

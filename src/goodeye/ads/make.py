@@ -5,7 +5,6 @@ run needs, so the process may be killed at any moment.
 """
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -27,7 +26,8 @@ from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
 from goodeye.images import save_png
 from goodeye.judging.protocol import Inspector
-from goodeye.ledger.ledger import DEFAULT_FOLDER, Ledger
+from goodeye.ledger.begun import place_of, run_of, where_it_goes_on
+from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import AttemptRow
 from goodeye.modelset import GENERATOR, Models, Settings, opened, reference
 from goodeye.progress import Advance
@@ -112,10 +112,12 @@ def make(
         _require_same(folder, studio, begun)
         _require_promise_for(studio, begun.promise, begun.command.promise)
         _require_rule_for(studio, begun.early, begun.threshold)
-        with Ledger.open(_where_it_was(begun.ledger, ledger)) as book, book.on_record(begun.run):
-            book.resume_run(begun.run)
-            folder.mend_metrics()
-            return _run(begun, studio, folder, book, progress)
+        config = folder.config()
+        with Ledger.open(where_it_goes_on(folder.path, config, ledger), create=False) as book:
+            book.resume_run(run_of(book, folder.path, config, JOB).id)
+            with book.on_record(begun.run):
+                folder.mend_metrics()
+                return _run(begun, studio, folder, book, progress)
     if not inputs:
         raise BadInput(f"{out} holds no run to resume. Name the product pictures to make a new one.")
     briefs, problems = read_briefs(inputs, folder.path / PRODUCTS, title, prompt)
@@ -128,12 +130,12 @@ def make(
     _require_promise_for(studio, made, promise)
     passing = made.threshold if made else studio.settings.threshold if threshold is None else threshold
     _require_rule_for(studio, rule, passing)
-    with Ledger.open(_place(ledger)) as book:
+    with Ledger.open(ledger) as book:
         run = book.start_run(JOB, {**asdict(command), "maker": asdict(studio.maker)}, seed)
         with book.on_record(run):
             begun = Begun(
                 run=run,
-                ledger=book.where,
+                ledger=place_of(book),
                 command=command,
                 threshold=passing,
                 briefs=briefs,
@@ -193,21 +195,6 @@ def _require_promise_for(studio: _Studio, made: Calibration | None, share: float
     """Raises BadInput where the promise is of another share, or for another judge or generator."""
     if made is not None and share is not None:
         made.require(studio.maker, share)
-
-
-def _place(ledger: str | Path | None) -> str:
-    place = str(ledger or os.environ.get("GOODEYE_LEDGER") or DEFAULT_FOLDER)
-    return place if "://" in place else str(Path(place).resolve())
-
-
-def _where_it_was(stored: str, ledger: str | Path | None) -> str:
-    """The ledger of a run that goes on. A database must be named again: config.json doesn't hold its password."""
-    if ledger is not None or "://" not in stored:
-        return _place(ledger or stored)
-    named = os.environ.get("GOODEYE_LEDGER", "")
-    if "://" not in named:
-        raise BadInput(f"The run is in the ledger {stored}. Name it again with its password, in GOODEYE_LEDGER.")
-    return named
 
 
 def _run(begun: Begun, studio: _Studio, folder: RunFolder, ledger: Ledger, progress: bool) -> Result:

@@ -20,10 +20,25 @@ def told_of(folder: RunFolder) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name not in ON_RECORD}
 
 
+def place_of(book: Ledger) -> str:
+    """How a config names this ledger: in full, so that the next call may stand anywhere."""
+    return book.where if "://" in book.where else str(Path(book.where).resolve())
+
+
 def stored_ledger(stored: str) -> str | None:
     """The ledger that a config names, to be opened again; None where it names none, or a database with a password,
     which is not written down, so that it must be named anew."""
     return stored if stored and "***" not in stored else None
+
+
+def where_it_goes_on(place: Path, config: Mapping[str, Any], ledger: str | Path | None = None) -> str | Path | None:
+    """Where the run of the folder whose config that is goes on: the ledger given, else where the run is. Raises
+    BadInput where that must be named anew."""
+    stored = str(config.get("ledger", ""))
+    named = ledger or stored_ledger(stored) or os.environ.get("GOODEYE_LEDGER")
+    if stored and not named:
+        raise BadInput(f"{place} is on the ledger {stored}. Name that one, password and all, with --ledger.")
+    return named
 
 
 def run_of(book: Ledger, place: Path, config: Mapping[str, Any], job: str | None = None) -> RunRow:
@@ -48,15 +63,10 @@ def begun(
     where the ledger does not have the run, or is none; a ledger is made for a new run alone.
     """
     before = folder.config() if folder.holds_a_run() else {}
-    stored = str(before.get("ledger", ""))
-    place = ledger or stored_ledger(stored) or os.environ.get("GOODEYE_LEDGER")
-    if "run" in before and not place and stored:
-        raise BadInput(f"{folder.path} is on the ledger {stored}. Name that one, password and all, with --ledger.")
-    with Ledger.open(place, create="run" not in before) as book:
+    with Ledger.open(where_it_goes_on(folder.path, before, ledger), create="run" not in before) as book:
         if "run" not in before:
             run = book.start_run(job, told, seed)
-            where = book.where if "://" in book.where else str(Path(book.where).resolve())
-            folder.begin({**told, "ledger": where, "run": run})
+            folder.begin({**told, "ledger": place_of(book), "run": run})
         else:
             run = run_of(book, folder.path, before, job).id
             book.resume_run(run)
