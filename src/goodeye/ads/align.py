@@ -142,7 +142,6 @@ class _Run:
     def __post_init__(self) -> None:
         models = self.studio.models
         learns = models.controlnet if self.config.train == "controlnet" else models.unet
-        self.before = fingerprint(learns)
         self.generator = fingerprint(models.unet, models.controlnet, models.vae)
         weights = sum(one.numel() for one in learns.parameters())
         self.lr = self.config.lr or (SMALL_RATE if weights < SMALL else RATES[self.config.train])
@@ -235,7 +234,6 @@ class _Run:
             "job": "ads align",
             "models": models,
             "align": {name: value for name, value in asked.items() if name not in looped},
-            "start": self.before,
             "generator": self.generator,
             **self._sampled(),
             "judge": self.judge.version,
