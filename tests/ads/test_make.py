@@ -155,6 +155,7 @@ def test_equal_seeds_equal_results(run, products):
     other = run([products], out="c", seed=1, **options)
     assert untimed(first) == untimed(again) != untimed(other)
     assert untimed(first) == untimed(run(out="a", resume=True))
+    assert all(one.image.is_absolute() for one in first.attempts), "results.json is read from anywhere"
 
 
 def untimed(result) -> list[dict]:

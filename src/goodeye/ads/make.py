@@ -257,6 +257,11 @@ def _progress(total: int, shown: bool) -> AbstractContextManager[Advance]:
 
 def _conclude(begun: Begun, refused: Mapping[str, Skipped], folder: RunFolder, ledger: Ledger) -> Result:
     """Completes picks and pictures (a kill may have come between), and writes results, sheets and report."""
+
+    def in_full(sha: str) -> Path:
+        """Where a picture is: the results are read from anywhere, and a run may end elsewhere than it began."""
+        return ledger.image_path(sha).resolve()
+
     rows: dict[str, list[AttemptRow]] = defaultdict(list)
     for row in ledger.attempts(begun.run):
         rows[row.brief_key].append(row)
@@ -272,8 +277,8 @@ def _conclude(begun: Begun, refused: Mapping[str, Skipped], folder: RunFolder, l
             title=brief.title,
             prompt=kept.content["prompt"],
             source=str(brief.image),
-            product=ledger.image_path(kept.product_sha) if kept.product_sha else None,
-            slots=slot_results(rows[brief.key], begun.threshold, ledger.image_path),
+            product=in_full(kept.product_sha) if kept.product_sha else None,
+            slots=slot_results(rows[brief.key], begun.threshold, in_full),
         )
         for slot in found.slots:
             for one, reason in _reasons(slot, begun.threshold):
