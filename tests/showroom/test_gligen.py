@@ -93,6 +93,59 @@ def test_gates_that_are_closed_change_nothing(small):
     assert torch.equal(again[0], x) and torch.equal(again[3], ids)
 
 
+def test_what_is_begun_draws_as_the_plain_one_but_for_the_code_of_the_place_and_all_of_it_learns(small):
+    torch.manual_seed(0)
+    plain = generator.new_unet().eval()
+    gated = gligen.begun(widened(plain))
+    data = gligen.Grounded(small.world, small.world.latents(np.concatenate(small.world.shards)), *_text(), seed=3)
+    x, t, goal, ids, objects, _ = data.batch([0, 5], 1, drop=False)
+    states = torch.randn(2, 32, plain.config.cross_attention_dim)
+
+    def drawn():
+        return gated(x, t, states, cross_attention_kwargs={"gligen": dict(objects)}).sample
+
+    place = gated.conv_in.place
+    kept = place.detach().clone()
+    with torch.no_grad():
+        assert (drawn() - plain(x, t, states).sample).abs().max() > 1e-3
+        place.zero_()
+        assert (drawn() - plain(x, t, states).sample).abs().max() < 1e-5
+        place.copy_(kept)
+    (drawn() - goal).square().mean().backward()
+    of_things = [one.grad for name, one in gated.named_parameters() if "alpha" in name or "place" in name]
+    outputs = [one.grad for name, one in gated.named_parameters() if "fuser.attn.to_out" in name]
+    assert all(one is not None for one in of_things) and all(float(one.abs().max()) > 0 for one in outputs)
+
+
+def test_the_attention_that_is_watched_is_diffusers_own(small):
+    gated = widened(generator.new_unet()).eval()
+    for fuser in gligen._fusers(gated):
+        torch.nn.init.constant_(fuser.alpha_attn, 1.0)
+    data = gligen.Grounded(small.world, small.world.latents(np.concatenate(small.world.shards)), *_text(), seed=3)
+    x, t, _, _, objects, _ = data.batch([0, 5], 1, drop=False)
+    states, watched = torch.randn(2, 32, gated.config.cross_attention_dim), gligen.Watched()
+    with torch.no_grad():
+        usual = gated(x, t, states, cross_attention_kwargs={"gligen": dict(objects)}).sample
+        for fuser in gligen._fusers(gated):
+            fuser.attn.set_processor(watched)
+        seen = gated(x, t, states, cross_attention_kwargs={"gligen": dict(objects)}).sample
+    assert (usual - seen).abs().max() < 1e-5
+    assert len(watched.seen) == len(gligen._fusers(gated))
+    assert all(one.shape[0] == 2 and one.shape[2] == 30 and 0 < float(one.sum(2).max()) < 1 for one in watched.seen)
+
+
+def test_attention_is_astray_where_it_is_not_on_the_things_in_whose_boxes_a_cell_lies():
+    boxes, masks = torch.zeros(1, 30, 4), torch.zeros(1, 30)
+    boxes[0, 0], masks[0, 0] = torch.tensor([0.0, 0.0, 0.5, 1.0]), 1  # the left half
+    boxes[0, 1] = torch.tensor([0.0, 0.0, 1.0, 1.0])  # no thing: its mask is 0
+    left = torch.tensor([1.0, 1.0, 0.0, 0.0]).repeat(4)
+    right_way, wrong_way = torch.zeros(1, 16, 30), torch.zeros(1, 16, 30)
+    right_way[0, :, 0], wrong_way[0, :, 0] = 0.9 * left, 0.9 * (1 - left)
+    by_hand = -np.log(0.9) - 0.0
+    assert float(gligen.astray(right_way, boxes, masks)) == pytest.approx(by_hand, abs=1e-5)
+    assert float(gligen.astray(wrong_way, boxes, masks)) == pytest.approx(-np.log(1e-4) - np.log(0.1) / 2, abs=1e-4)
+
+
 def _text():
     tokenizer = build_tokenizer()
     return generator.new_text_encoder(tokenizer).eval(), tokenizer

@@ -37,8 +37,8 @@ class Editing:
     """How much is trained. rank: of the two adapters, in order."""
 
     triplets: int = 8192
-    first: Train = replace(LOOP, stage=1, words=True, rank=12, steps=3000, lr=1e-3, seed=8)
-    second: Train = replace(LOOP, stage=2, rank=2, steps=1000, lr=1e-3, seed=9)
+    first: Train = replace(LOOP, stage=1, words=True, rank=12, steps=2000, lr=1e-3, seed=8)
+    second: Train = replace(LOOP, stage=2, rank=2, steps=600, lr=1e-3, seed=9)
 
 
 def editor_words(encoder: CLIPTextModel, seed: int = 8) -> tuple[PreTrainedTokenizerFast, CLIPTextModel]:

@@ -102,11 +102,22 @@ class Captions:
         )
 
 
-def noised(latents: Tensor, alphas_bar: Tensor, seed: int, index: int) -> tuple[Tensor, Tensor, Tensor]:
-    """x_t, t and the v target for latents [N,C,h,w]; noise and t are functions of (seed, index)."""
+def noised(
+    latents: Tensor, alphas_bar: Tensor, seed: int, index: int, early: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """x_t, t and the v target for latents [N,C,h,w]; noise and t are functions of (seed, index).
+
+    early: above 1, timesteps are not drawn evenly, but more of the early, noisy ones: as 1 - u ** early of an even u.
+    """
     gen = torch.Generator().manual_seed(seed * 1_000_003 + index)
     noise = torch.randn(latents.shape, generator=gen)
     t = torch.randint(0, len(alphas_bar), (len(latents),), generator=gen)
+    if early != 1:
+        t = (
+            ((1 - torch.rand(len(latents), generator=gen) ** early) * len(alphas_bar))
+            .long()
+            .clamp(0, len(alphas_bar) - 1)
+        )
     a, s = alphas_bar[t].sqrt()[:, None, None, None], (1 - alphas_bar[t]).sqrt()[:, None, None, None]
     return a * latents + s * noise, t, a * noise - s * latents
 

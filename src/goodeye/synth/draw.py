@@ -28,6 +28,7 @@ from goodeye.images import save_png, to_pil
 from goodeye.judging.protocol import fingerprint
 from goodeye.progress import progress
 from goodeye.synth.layout import Layout, with_article
+from goodeye.synth.placed import PLACE, placed
 
 if TYPE_CHECKING:
     from goodeye.modelset import Models
@@ -88,7 +89,7 @@ def grounded(objects: Mapping[str, Tensor], schedule: Schedule, share: float) ->
 
 def is_added(name: str) -> bool:
     """Whether a weight of a GLIGEN U-Net is one that a plain U-Net has not."""
-    return name.startswith("position_net.") or ".fuser." in name
+    return name.startswith("position_net.") or ".fuser." in name or name == PLACE
 
 
 def widened(unet: Any) -> Any:
@@ -135,7 +136,7 @@ def _with_added(models: "Models", folder: Path) -> tuple[Any, dict[str, Any]]:
     plain, added = models.unet, load_file(folder / ADDED)
     if about.pop("added_to") != fingerprint(plain) and models.dtype == torch.float32:
         raise BadInput(f"{folder} was trained on another U-Net than that of {models.model_set.name}. Train it again.")
-    gated = widened(plain)
+    gated = placed(widened(plain)) if PLACE in added else widened(plain)
     missing, unexpected = gated.load_state_dict(added, strict=False)
     if unexpected or any(map(is_added, missing)):
         raise BadInput(f"{folder} does not fit the U-Net of {models.model_set.name}. Train it again.")
