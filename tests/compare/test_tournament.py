@@ -12,7 +12,7 @@ from PIL import Image
 from goodeye.compare.judges import Preferred, Question
 from goodeye.compare.report import number, percent, summary, write_report
 from goodeye.compare.sides import Side, read_side
-from goodeye.compare.tournament import by_judge, by_people, pairs
+from goodeye.compare.tournament import by_judge, by_people, matched, pairs
 from goodeye.errors import BadInput
 from goodeye.ledger.ledger import Ledger
 
@@ -178,9 +178,18 @@ def test_people_are_counted_on_what_two_runs_deliver_in_whichever_slot(ledger: L
 
 def test_what_cannot_be_compared_is_refused(ledger: Ledger) -> None:
     one, other = made(ledger, [1]), made(ledger, [1], ["z"])
-    for sides, message in (([one], "two or more"), ([one, one], "twice"), ([one, other], "brief in common")):
+    third = made(ledger, [1])
+    for sides, message in (
+        ([one], "two or more"),
+        ([one, one], "twice"),
+        ([one, other], "^1 has no brief in common.* it answers a; the others answer z"),
+        ([one, third, other], "^2 has no brief in common.* it answers z; the others answer a"),
+    ):
         with pytest.raises(BadInput, match=message):
             by_judge(ledger, sides, Reds())
+        with pytest.raises(BadInput, match=message):
+            by_people(ledger, sides)
+    assert ledger.comparisons() == [], "nothing is asked before"
 
 
 def test_the_report_is_one_file_and_its_numbers_those_of_the_json(ledger: Ledger, tmp_path: Path) -> None:
@@ -196,6 +205,25 @@ def test_the_report_is_one_file_and_its_numbers_those_of_the_json(ledger: Ledger
     )
     assert "win 1, similar 1, lose 1" in summary(found[0]) and "100 % of 3 pairs" in summary(found[0])
     assert (percent(float("nan")), number(float("nan")), percent(None)) == ("–", "–", "–")
+
+
+def test_a_brief_spelt_otherwise_is_the_same_unless_a_run_has_both(ledger: Ledger, tmp_path: Path) -> None:
+    """A run's keys keep what a folder's turn into dashes; people's votes count by the same rule, as of one brief."""
+    both = made(ledger, [1, 2, 3], ["Red_shoe", "cafe\u0301", "a  cup"])
+    (tmp_path / "theirs").mkdir()
+    for name in ("red shoe", "Café", "A-CUP"):
+        Image.new("RGB", (4, 4), (9, 9, 9)).save(tmp_path / "theirs" / f"{name}.png")
+    folder = read_side(ledger, tmp_path / "theirs")
+    found = by_judge(ledger, [both, folder], Reds())
+    assert found.matches[0].wins.counts["lose"] == found.matches[0].pairs == 3
+    ledger.compare(both.answers["Red_shoe", 0].attempt, folder.answers["red-shoe", 0].attempt, "ann", "overall", "left")
+    ledger.compare(folder.answers["red-shoe", 0].attempt, both.answers["Red_shoe", 0].attempt, "bo", "overall", "right")
+    (match,) = by_people(ledger, [both, folder]).matches
+    assert match.wins.counts["win"] == 2 and math.isnan(match.wins.win.low), "one brief has no interval"
+    more = made(ledger, [1, 2], ["red_shoe", "red-shoe"])
+    (match,) = by_judge(ledger, [more, folder], Reds()).matches
+    assert match.pairs == 1
+    assert [(one.title, other.title) for one, other in pairs(matched([more, folder]))] == [("red shoe", "red-shoe")]
 
 
 def test_pairs_are_of_the_same_brief_and_slot(ledger: Ledger) -> None:
