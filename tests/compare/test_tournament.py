@@ -14,6 +14,7 @@ from goodeye.compare.report import number, percent, summary, write_report
 from goodeye.compare.sides import Side, read_side
 from goodeye.compare.tournament import by_judge, by_people, matched, pairs
 from goodeye.errors import BadInput
+from goodeye.exchange.formats import Name, export, import_into
 from goodeye.ledger.ledger import Ledger
 
 
@@ -122,6 +123,36 @@ def test_what_many_say_of_one_brief_is_one_brief(ledger: Ledger) -> None:
     solo = [read_side(ledger, str(side.run)) for side in (made(ledger, [9], "z"), made(ledger, [8], "z"))]
     (match,) = by_judge(ledger, solo, Reds()).matches
     assert math.isnan(match.wins.win_and_similar.low) and match.wins.win_and_similar.mean == 1
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("format", ["csv", "preferences"])
+def test_what_was_imported_is_neither_doubled_nor_asked_again(
+    ledger: Ledger, tmp_path: Path, format: Name, ordered: bool
+) -> None:
+    """An import makes attempts as it meets them, so of some pairs the other one has the smaller id."""
+    reds = [200, 50, 90, 10], [100, 60, 80, 20]
+    sides = [made(ledger, some) for some in reds]
+    before = by_judge(ledger, sides, Reds(ordered=ordered))
+    ledger.compare(2, 6, "ann", "overall", "left")
+    ledger.compare(6, 2, "bo", "overall", "left")
+    for attempt in (6, 8):  # votes come in first
+        ledger.vote(attempt, "ann", "available")
+    export(ledger, format, tmp_path / "out")
+    with Ledger.open(tmp_path / "other") as other:
+        import_into(other, format, tmp_path / "out")
+        turned = sum(one.left_attempt > one.right_attempt for one in other.comparisons())
+        assert 0 < turned < len(other.comparisons()), "the import has some in the other order"
+        taken = [read_side(other, str(run.id)) for run in other.runs()]
+        taken.sort(key=lambda side: side.answers["a", 0].pictures[0].name != sides[0].answers["a", 0].pictures[0].name)
+        judge = Reds(ordered=ordered)
+        after = by_judge(other, taken, judge)
+        assert judge.asked == [] and (after.asked, after.kept) == (0, before.asked)
+        (match,), (one,) = before.matches, after.matches
+        assert one.wins == match.wins and (one.coverage, one.flipped) == (match.coverage, match.flipped)
+        assert [place[1:] for place in after.rankings["overall"]] == [place[1:] for place in before.rankings["overall"]]
+        (people,), (theirs,) = by_people(ledger, sides).matches, by_people(other, taken).matches
+        assert theirs.wins.counts == people.wins.counts == {"win": 1, "similar": 0, "lose": 1}
 
 
 def test_people_count_once_each_and_not_when_set_aside(ledger: Ledger) -> None:

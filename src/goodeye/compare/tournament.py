@@ -118,8 +118,8 @@ def by_judge(
     sides = matched(sides)
     where = (Comparison.judge == judge.name, Comparison.version == judge.version)
     current = {frozenset((left.attempt, right.attempt)) for left, right in pairs(sides)}  # not what was replaced
-    there = {(one.left, one.right, one.axis, one.swapped) for one in said(ledger, sides, *where)}
     orders = (False, True) if judge.ordered else (False,)
+    there = {(one.left, one.right, one.axis, one.swapped and judge.ordered) for one in said(ledger, sides, *where)}
     asked = kept = 0
     for some in portions([(*pair, swapped) for pair in pairs(sides) for swapped in orders], PORTION):
         new = [
@@ -220,7 +220,8 @@ def common(one: Side, other: Side) -> list[Key]:
 
 
 def said(ledger: Ledger, sides: Sequence[Side], *where: Any) -> list[Said]:
-    """What is on the ledger of pairs of these runs."""
+    """What is on the ledger of pairs of these runs, turned so that the attempt with the smaller id is left: an import
+    may have given two attempts ids in the other order than where they were compared."""
     left, right = Attempt.__table__.alias(), Attempt.__table__.alias()
     left_brief, right_brief = Brief.__table__.alias(), Brief.__table__.alias()
     runs = [side.run for side in sides]
@@ -238,7 +239,16 @@ def said(ledger: Ledger, sides: Sequence[Side], *where: Any) -> list[Said]:
         .order_by(Comparison.id)
     )  # fmt: skip
     with ledger.reading() as connection:
-        return [Said(*row) for row in connection.execute(query)]
+        return [_smaller_left(Said(*row)) for row in connection.execute(query)]
+
+
+def _smaller_left(one: Said) -> Said:
+    turned: dict[Choice, Choice] = {"left": "right", "right": "left", "similar": "similar"}
+    if one.left < one.right:
+        return one
+    return Said(
+        one.right, one.left, one.right_run, one.left_run, one.axis, turned[one.choice], not one.swapped, one.person
+    )
 
 
 def _choice(preferred: Preferred, swapped: bool) -> Choice:
@@ -261,7 +271,7 @@ def _of_both_orders(found: Sequence[Said], ordered: bool) -> list[_Outcome]:
     """One outcome for each pair and axis; a pair of which one order is missing has none."""
     orders: dict[tuple[int, int, str], dict[bool, Said]] = defaultdict(dict)
     for one in found:
-        orders[one.left, one.right, one.axis][one.swapped] = one
+        orders[one.left, one.right, one.axis][one.swapped and ordered] = one
     joined = []
     for both in orders.values():
         if len(both) == (2 if ordered else 1):
