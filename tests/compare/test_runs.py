@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from compare.test_tournament import Reds
+from goodeye.ads.make import make
 from goodeye.compare.judges import ByLargeModel, ByScore, PairJudge, judge_named
 from goodeye.compare.runs import compare_runs
 from goodeye.compare.sides import Side, read_side
@@ -47,6 +48,32 @@ def test_two_folders_by_a_judge_and_by_people(tmp_path: Path) -> None:
         ledger.compare(1, 4, "ann", "overall", "left")
     (people,) = compare_runs(both, None, people=True, ledger=place, out=tmp_path / "out").found
     assert people.kept == 1 and people.matches[0].wins.counts == {"win": 1, "similar": 0, "lose": 0}
+
+
+def test_a_run_of_ads_against_a_folder(tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of two pictures wanted of each product is set beside the folder's, and a folder of something else is
+    named, before anything is asked."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shoes").mkdir()
+    for name, colour in (("red_shoe", "red"), ("Blue shoe", "blue")):
+        product = Image.new("RGBA", (60, 40))
+        ImageDraw.Draw(product).ellipse([10, 5, 50, 35], fill=colour)
+        product.save(tmp_path / "shoes" / f"{name}.png")
+    for place, names in (("theirs", ("red_shoe", "Blue shoe")), ("others", ("bowl",))):
+        (tmp_path / place).mkdir()
+        for name in names:
+            Image.new("RGB", (32, 32), "orange").save(tmp_path / place / f"{name}.jpg")
+    models = Models(resolve(str(tiny_set)))
+    runs = ["runs/before", "runs/after"]
+    for run in runs:
+        make(["shoes"], models=models, ledger="ledger", want=2, attempts=1, out=run)
+    (found,) = compare_runs([*runs, "theirs"], lambda sides: Reds(ordered=False)).found
+    pairs = {(one.first, one.second): one.pairs for one in found.matches}
+    assert pairs == {(1, 2): 4, (1, 3): 2, (2, 3): 2} and found.asked == 8
+    judge = Reds()
+    with pytest.raises(BadInput, match="others has no brief in common.* answers bowl; the others answer .*red-shoe"):
+        compare_runs([*runs, "others"], lambda sides: judge)
+    assert judge.asked == []
 
 
 def test_judges_by_their_names(tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,16 @@ def test_a_folder_of_pictures_is_taken_in_once(ledger: Ledger, tmp_path: Path) -
     assert again.answers["cup", 0].attempt != first.answers["cup", 0].attempt
 
 
+def test_slots_count_from_the_first_of_a_run(ledger: Ledger) -> None:
+    """Also where the first came to no picture, so that later ones stay beside those of another run."""
+    run = ledger.start_run("ads", {}, seed=0)
+    brief = ledger.add_brief(run, "cup", {})
+    ledger.record_attempt(brief, 1, 1, 0, None, detail={"why": "prose"})
+    second, third = (ledger.record_attempt(brief, slot, 1, 0, picture(slot)) for slot in (2, 3))
+    answers = read_side(ledger, str(run)).answers
+    assert {key: answer.attempt for key, answer in answers.items()} == {("cup", 1): second, ("cup", 2): third}
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

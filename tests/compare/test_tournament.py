@@ -12,8 +12,9 @@ from PIL import Image
 from goodeye.compare.judges import Preferred, Question
 from goodeye.compare.report import number, percent, summary, write_report
 from goodeye.compare.sides import Side, read_side
-from goodeye.compare.tournament import by_judge, by_people, pairs
+from goodeye.compare.tournament import by_judge, by_people, matched, pairs
 from goodeye.errors import BadInput
+from goodeye.exchange.formats import Name, export, import_into
 from goodeye.ledger.ledger import Ledger
 
 
@@ -124,6 +125,36 @@ def test_what_many_say_of_one_brief_is_one_brief(ledger: Ledger) -> None:
     assert math.isnan(match.wins.win_and_similar.low) and match.wins.win_and_similar.mean == 1
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("format", ["csv", "preferences"])
+def test_what_was_imported_is_neither_doubled_nor_asked_again(
+    ledger: Ledger, tmp_path: Path, format: Name, ordered: bool
+) -> None:
+    """An import makes attempts as it meets them, so of some pairs the other one has the smaller id."""
+    reds = [200, 50, 90, 10], [100, 60, 80, 20]
+    sides = [made(ledger, some) for some in reds]
+    before = by_judge(ledger, sides, Reds(ordered=ordered))
+    ledger.compare(2, 6, "ann", "overall", "left")
+    ledger.compare(6, 2, "bo", "overall", "left")
+    for attempt in (6, 8):  # votes come in first
+        ledger.vote(attempt, "ann", "available")
+    export(ledger, format, tmp_path / "out")
+    with Ledger.open(tmp_path / "other") as other:
+        import_into(other, format, tmp_path / "out")
+        turned = sum(one.left_attempt > one.right_attempt for one in other.comparisons())
+        assert 0 < turned < len(other.comparisons()), "the import has some in the other order"
+        taken = [read_side(other, str(run.id)) for run in other.runs()]
+        taken.sort(key=lambda side: side.answers["a", 0].pictures[0].name != sides[0].answers["a", 0].pictures[0].name)
+        judge = Reds(ordered=ordered)
+        after = by_judge(other, taken, judge)
+        assert judge.asked == [] and (after.asked, after.kept) == (0, before.asked)
+        (match,), (one,) = before.matches, after.matches
+        assert one.wins == match.wins and (one.coverage, one.flipped) == (match.coverage, match.flipped)
+        assert [place[1:] for place in after.rankings["overall"]] == [place[1:] for place in before.rankings["overall"]]
+        (people,), (theirs,) = by_people(ledger, sides).matches, by_people(other, taken).matches
+        assert theirs.wins.counts == people.wins.counts == {"win": 1, "similar": 0, "lose": 1}
+
+
 def test_people_count_once_each_and_not_when_set_aside(ledger: Ledger) -> None:
     from goodeye.review.votes import set_aside
 
@@ -178,9 +209,18 @@ def test_people_are_counted_on_what_two_runs_deliver_in_whichever_slot(ledger: L
 
 def test_what_cannot_be_compared_is_refused(ledger: Ledger) -> None:
     one, other = made(ledger, [1]), made(ledger, [1], ["z"])
-    for sides, message in (([one], "two or more"), ([one, one], "twice"), ([one, other], "brief in common")):
+    third = made(ledger, [1])
+    for sides, message in (
+        ([one], "two or more"),
+        ([one, one], "twice"),
+        ([one, other], "^1 has no brief in common.* it answers a; the others answer z"),
+        ([one, third, other], "^2 has no brief in common.* it answers z; the others answer a"),
+    ):
         with pytest.raises(BadInput, match=message):
             by_judge(ledger, sides, Reds())
+        with pytest.raises(BadInput, match=message):
+            by_people(ledger, sides)
+    assert ledger.comparisons() == [], "nothing is asked before"
 
 
 def test_the_report_is_one_file_and_its_numbers_those_of_the_json(ledger: Ledger, tmp_path: Path) -> None:
@@ -196,6 +236,25 @@ def test_the_report_is_one_file_and_its_numbers_those_of_the_json(ledger: Ledger
     )
     assert "win 1, similar 1, lose 1" in summary(found[0]) and "100 % of 3 pairs" in summary(found[0])
     assert (percent(float("nan")), number(float("nan")), percent(None)) == ("–", "–", "–")
+
+
+def test_a_brief_spelt_otherwise_is_the_same_unless_a_run_has_both(ledger: Ledger, tmp_path: Path) -> None:
+    """A run's keys keep what a folder's turn into dashes; people's votes count by the same rule, as of one brief."""
+    both = made(ledger, [1, 2, 3], ["Red_shoe", "cafe\u0301", "a  cup"])
+    (tmp_path / "theirs").mkdir()
+    for name in ("red shoe", "Café", "A-CUP"):
+        Image.new("RGB", (4, 4), (9, 9, 9)).save(tmp_path / "theirs" / f"{name}.png")
+    folder = read_side(ledger, tmp_path / "theirs")
+    found = by_judge(ledger, [both, folder], Reds())
+    assert found.matches[0].wins.counts["lose"] == found.matches[0].pairs == 3
+    ledger.compare(both.answers["Red_shoe", 0].attempt, folder.answers["red-shoe", 0].attempt, "ann", "overall", "left")
+    ledger.compare(folder.answers["red-shoe", 0].attempt, both.answers["Red_shoe", 0].attempt, "bo", "overall", "right")
+    (match,) = by_people(ledger, [both, folder]).matches
+    assert match.wins.counts["win"] == 2 and math.isnan(match.wins.win.low), "one brief has no interval"
+    more = made(ledger, [1, 2], ["red_shoe", "red-shoe"])
+    (match,) = by_judge(ledger, [more, folder], Reds()).matches
+    assert match.pairs == 1
+    assert [(one.title, other.title) for one, other in pairs(matched([more, folder]))] == [("red shoe", "red-shoe")]
 
 
 def test_pairs_are_of_the_same_brief_and_slot(ledger: Ledger) -> None:

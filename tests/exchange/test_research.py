@@ -23,7 +23,7 @@ def test_rf1m_out_and_in_again(ledger: Ledger, other: Ledger, tmp_path: Path) ->
     fill(ledger)
     done = export(ledger, "rf1m", tmp_path / "out")
     # of attempts 1 to 6, those on which Ann's last word and Bo's "available" agree: the fourth
-    assert done.written == 1 and len(done.left_out) == 5 and "as many votes" in done.left_out[0].message
+    assert done.written == 1 and sum("as many votes" in one.message for one in done.left_out) == 5
     for attempt in (1, 2):
         ledger.vote(attempt, "cy", "size_mismatch")
     assert export(ledger, "rf1m", tmp_path / "more").written == 3

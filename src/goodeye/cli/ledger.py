@@ -83,7 +83,8 @@ def ledger_export(
         done = export(opened, format, out, run)
     complain_of("goodeye ledger export", done.left_out, "--json FILE names all of them")
     say(done.summary())
-    write_json(json, {"path": str(done.path), "written": done.written, "left_out": list(map(vars, done.left_out))})
+    left_out = list(map(vars, done.left_out))
+    write_json(json, {"path": str(done.path), "written": done.written, "lost": done.lost, "left_out": left_out})
     return DONE
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from goodeye.ledger.store import SUFFIXES, encode_file
 CONFIG = "config.json"  # of a run folder: it names the run and its ledger
 FOLDER_JOB = "pictures"  # the job of a run that is a folder of pictures
 MAIN_AXIS = "available"  # of verdicts; where a judge has no such axis, its first
-Key = tuple[str, int]  # a brief's key and the slot
+Key = tuple[str, int]  # a brief's key, and which of its slots in the run, counted from its first as 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,10 +114,14 @@ def _answers(ledger: Ledger, run: RunRow) -> dict[Key, Answer]:
     kept = {pick.attempt_id: pick.kept for pick in ledger.picks(run.id)}
     briefs = {brief.id: brief for brief in ledger.briefs(run.id)}
     best: dict[Key, AttemptRow] = {}
-    for row in ledger.attempts(run.id):
+    attempts = ledger.attempts(run.id)
+    first: dict[str, int] = {}  # jobs number slots from 1, folders and imports from 0
+    for row in attempts:
+        first[row.brief_key] = min(row.slot, first.get(row.brief_key, row.slot))
+    for row in attempts:
         if not row.image_sha:
             continue
-        key = row.brief_key, row.slot
+        key = row.brief_key, row.slot - first[row.brief_key]
         if key not in best or _rank(row, kept) >= _rank(best[key], kept):
             best[key] = row
     return {key: _answer(ledger, row, briefs[row.brief_id]) for key, row in best.items()}
@@ -163,13 +168,19 @@ def _files(folder: Path) -> dict[str, Path]:
     for file in sorted(folder.iterdir()):
         if file.name.startswith(".") or file.suffix.lower() not in (*SUFFIXES.values(), ".jpeg") or file.is_dir():
             continue
-        key = storable(re.sub(r"[\W_]+", "-", file.stem.lower()).strip("-") or file.stem)
+        key = storable(dashed(file.stem))
         if key in found:
             raise BadInput(f"{found[key]} and {file} both answer the brief {key}. Move or rename one of them.")
         found[key] = file
     if not found:
         raise BadInput(f"{folder} holds no PNG, JPEG or WebP pictures and no {CONFIG} of a run. Name another folder.")
     return found
+
+
+def dashed(name: str) -> str:
+    """A file's name, or a brief's key, in lower case with a dash for all but letters and digits; where nothing else is
+    in it, as it is."""
+    return re.sub(r"[\W_]+", "-", unicodedata.normalize("NFKC", name).lower()).strip("-") or name
 
 
 def _bytes(file: Path) -> bytes:

@@ -1,8 +1,8 @@
 """Runs against each other: each pair of answers asked once and kept on the ledger, then ranked by Bradley-Terry."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import numpy as np
 from sqlalchemy import select
 
 from goodeye.compare.judges import PairJudge, Preferred, Question
-from goodeye.compare.sides import Answer, Key, Side
+from goodeye.compare.sides import Answer, Key, Side, dashed
 from goodeye.errors import BadInput
 from goodeye.judging.bradley_terry import rank
 from goodeye.judging.wins import OUTCOMES, Outcome, Wins, count_wins
@@ -99,7 +99,6 @@ class Said(NamedTuple):
     choice: Choice
     swapped: bool
     person: str | None
-    brief: str  # its key, which both sides answer
 
 
 def by_judge(
@@ -113,14 +112,14 @@ def by_judge(
 
     What the ledger holds of this judge in this version is not asked again, so another run adds only its own pairs, and
     who was stopped goes on. A judge that an order may sway is asked both ways; where the two disagree, the answers are
-    similar. on_asked: called with the number of questions that are settled. Raises BadInput where no two runs share a
-    brief, and as the judge does.
+    similar. on_asked: called with the number of questions that are settled. Raises BadInput where a run shares no brief
+    with another, and as the judge does.
     """
-    check_sides(sides)
+    sides = matched(sides)
     where = (Comparison.judge == judge.name, Comparison.version == judge.version)
     current = {frozenset((left.attempt, right.attempt)) for left, right in pairs(sides)}  # not what was replaced
-    there = {(one.left, one.right, one.axis, one.swapped) for one in said(ledger, sides, *where)}
     orders = (False, True) if judge.ordered else (False,)
+    there = {(one.left, one.right, one.axis, one.swapped and judge.ordered) for one in said(ledger, sides, *where)}
     asked = kept = 0
     for some in portions([(*pair, swapped) for pair in pairs(sides) for swapped in orders], PORTION):
         new = [
@@ -160,8 +159,8 @@ def by_people(ledger: Ledger, sides: Sequence[Side], seed: int = 0) -> Tournamen
 
     What two runs deliver for one brief counts, in whichever slots; what one of them has replaced since does not.
     """
-    check_sides(sides)
-    brief = {answer.attempt: key for side in sides for (key, _slot), answer in side.answers.items()}
+    sides = matched(sides)
+    brief = _brief_of(sides)
     words = said(ledger, sides, Comparison.person.is_not(None), Comparison.person.not_in(ASIDE))
     words = [one for one in words if one.left in brief and brief[one.left] == brief.get(one.right)]
     found = list({(one.person, frozenset((one.left, one.right)), one.axis): one for one in words}.values())
@@ -170,14 +169,39 @@ def by_people(ledger: Ledger, sides: Sequence[Side], seed: int = 0) -> Tournamen
     return _tournament(sides, outcomes, axes, by=PEOPLE, version="", ordered=False, seed=seed, kept=len(found))
 
 
-def check_sides(sides: Sequence[Side]) -> None:
-    """Raises BadInput unless there are two different runs or more, of which two share a brief."""
+def matched(sides: Sequence[Side]) -> list[Side]:
+    """The sides with one key for each brief: a folder's `red-shoe` is a run's `red_shoe`. Where one of the sides has
+    both spellings, they are two briefs.
+
+    Raises BadInput unless there are two different runs or more, each of which shares a brief with another one.
+    """
     if len(sides) < 2:
         raise BadInput("One run alone cannot be compared. Name two or more.")
     if len({side.run for side in sides}) < len(sides):
         raise BadInput("A run is named twice. Name each run once.")
-    if not pairs(sides):
-        raise BadInput("No two of the runs have a brief in common. Compare runs of the same products or queries.")
+    there = [{key for key, _slot in side.answers} for side in sides]
+    spellings = [Counter(map(dashed, keys)) for keys in there]
+    twice = {name for found in spellings for name, count in found.items() if count > 1}
+    key_of = {key: key if dashed(key) in twice else dashed(key) for keys in there for key in keys}
+    found = [
+        replace(side, answers={(key_of[key], slot): answer for (key, slot), answer in side.answers.items()})
+        for side in sides
+    ]
+    for place, side in enumerate(found):
+        others = [*found[:place], *found[place + 1 :]]
+        if not any(common(side, other) for other in others):
+            raise BadInput(
+                f"{side.name} has no brief in common with what it is compared with: it answers {_some([side])}; the "
+                f"others answer {_some(others)}. Compare runs of the same products or queries; a folder of pictures "
+                "answers the briefs that its files are named after."
+            )
+    return found
+
+
+def _some(sides: Sequence[Side]) -> str:
+    """Their first briefs."""
+    keys = list(dict.fromkeys(key for side in sides for key, _slot in side.answers))
+    return ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")
 
 
 def pairs(sides: Sequence[Side]) -> list[tuple[Answer, Answer]]:
@@ -196,14 +220,15 @@ def common(one: Side, other: Side) -> list[Key]:
 
 
 def said(ledger: Ledger, sides: Sequence[Side], *where: Any) -> list[Said]:
-    """What is on the ledger of pairs of these runs."""
+    """What is on the ledger of pairs of these runs, turned so that the attempt with the smaller id is left: an import
+    may have given two attempts ids in the other order than where they were compared."""
     left, right = Attempt.__table__.alias(), Attempt.__table__.alias()
     left_brief, right_brief = Brief.__table__.alias(), Brief.__table__.alias()
     runs = [side.run for side in sides]
     query = (
         select(
             Comparison.left_attempt, Comparison.right_attempt, left_brief.c.run_id, right_brief.c.run_id,
-            Comparison.axis, Comparison.choice, Comparison.swapped, Comparison.person, left_brief.c.key,
+            Comparison.axis, Comparison.choice, Comparison.swapped, Comparison.person,
         )
         .join(left, Comparison.left_attempt == left.c.id)
         .join(right, Comparison.right_attempt == right.c.id)
@@ -214,7 +239,16 @@ def said(ledger: Ledger, sides: Sequence[Side], *where: Any) -> list[Said]:
         .order_by(Comparison.id)
     )  # fmt: skip
     with ledger.reading() as connection:
-        return [Said(*row) for row in connection.execute(query)]
+        return [_smaller_left(Said(*row)) for row in connection.execute(query)]
+
+
+def _smaller_left(one: Said) -> Said:
+    turned: dict[Choice, Choice] = {"left": "right", "right": "left", "similar": "similar"}
+    if one.left < one.right:
+        return one
+    return Said(
+        one.right, one.left, one.right_run, one.left_run, one.axis, turned[one.choice], not one.swapped, one.person
+    )
 
 
 def _choice(preferred: Preferred, swapped: bool) -> Choice:
@@ -237,7 +271,7 @@ def _of_both_orders(found: Sequence[Said], ordered: bool) -> list[_Outcome]:
     """One outcome for each pair and axis; a pair of which one order is missing has none."""
     orders: dict[tuple[int, int, str], dict[bool, Said]] = defaultdict(dict)
     for one in found:
-        orders[one.left, one.right, one.axis][one.swapped] = one
+        orders[one.left, one.right, one.axis][one.swapped and ordered] = one
     joined = []
     for both in orders.values():
         if len(both) == (2 if ordered else 1):
@@ -280,16 +314,23 @@ def _match(one: Side, other: Side, axis: str, mine: Sequence[_Outcome], ordered:
         first=one.run,
         second=other.run,
         pairs=len(keys),
-        wins=count_wins([*results, *[None] * missing], seed, np.append(_briefs(mine), [-1] * missing)),
+        wins=count_wins([*results, *[None] * missing], seed, np.append(_briefs(mine, [one, other]), [-1] * missing)),
         flipped=sum(found.flipped for found in mine) / len(mine) if ordered and mine else None,
         coverage=covered / len(keys) if keys else 0.0,
     )
 
 
-def _briefs(outcomes: Sequence[_Outcome]) -> np.ndarray[Any, Any]:
+def _brief_of(sides: Sequence[Side]) -> dict[int, str]:
+    """The brief that each attempt answers."""
+    return {answer.attempt: key for side in sides for (key, _slot), answer in side.answers.items()}
+
+
+def _briefs(outcomes: Sequence[_Outcome], sides: Sequence[Side]) -> np.ndarray[Any, Any]:
     """A number for each outcome's brief: what is said of one brief, by whomever, is not independent."""
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(one.said.brief for one in outcomes))}
-    return np.array([numbers[one.said.brief] for one in outcomes], dtype=int)
+    brief = _brief_of(sides)
+    keys = [brief[one.said.left] for one in outcomes]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return np.array([numbers[key] for key in keys], dtype=int)
 
 
 def _places(sides: Sequence[Side], outcomes: Sequence[_Outcome], seed: int) -> list[Place]:
@@ -298,7 +339,7 @@ def _places(sides: Sequence[Side], outcomes: Sequence[_Outcome], seed: int) -> l
         np.array([number[getattr(one.said, side)] for one in outcomes], dtype=int) for side in ("left_run", "right_run")
     )
     won = np.array([WON[one.outcome] for one in outcomes])
-    ranking = rank(first, second, won, len(sides), briefs=_briefs(outcomes), seed=seed)
+    ranking = rank(first, second, won, len(sides), briefs=_briefs(outcomes, sides), seed=seed)
     return [
         Place(
             run=sides[place].run,

@@ -101,7 +101,8 @@ def export_label_studio(outlet: Outlet) -> Exported:
     )
     write_bytes(outlet.out / CONFIG, config.encode())
     outlet.write_json(TASKS, tasks)
-    return outlet.done(sum(len(task["annotations"]) for task in tasks))
+    votes, verdicts = (sum(len(task[kind]) for task in tasks) for kind in ("annotations", "predictions"))
+    return outlet.done(votes, votes=votes, verdicts=verdicts)
 
 
 def _all_said(task: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -207,7 +208,7 @@ def export_argilla(outlet: Outlet) -> Exported:
         responses: dict[str, list[dict[str, Any]]] = defaultdict(list)
         if len(one.votes) > len(one.last_votes):
             more = len(one.votes) - len(one.last_votes)
-            outlet.leave_out(f"attempt {one.attempt.id}", f"has {more} votes that their voters replaced.")
+            outlet.leave_out(f"attempt {one.attempt.id}", f"has {more} votes that their voters replaced.", votes=more)
         for vote in one.last_votes:
             user = str(uuid.uuid5(uuid.NAMESPACE_URL, f"goodeye:{vote.person}"))
             users[user] = vote.person
@@ -230,7 +231,8 @@ def export_argilla(outlet: Outlet) -> Exported:
         )
     outlet.write_json(USERS, users)
     outlet.write_json(RECORDS, records)
-    return outlet.done(sum(len(record["responses"].get(LABEL, [])) for record in records))
+    votes = sum(len(record["responses"].get(LABEL, [])) for record in records)
+    return outlet.done(votes, votes=votes, verdicts=sum(bool(record["suggestions"]) for record in records))
 
 
 def import_argilla(intake: Intake, person: str) -> Imported:

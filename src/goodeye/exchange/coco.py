@@ -25,7 +25,7 @@ def export_coco(outlet: Outlet) -> Exported:
     sizes = _sizes(outlet, [one.attempt.image_sha for one in subjects])
     names = sorted({str(box["name"]) for one in subjects for box in _boxes(one)})
     categories = {name: place for place, name in enumerate(names, start=1)}
-    images, annotations = [], list[dict[str, Any]]()
+    images, annotations = list[dict[str, Any]](), list[dict[str, Any]]()
     for one in subjects:
         width, height = sizes[one.attempt.image_sha]
         votes = [
@@ -56,7 +56,7 @@ def export_coco(outlet: Outlet) -> Exported:
             "categories": [{"id": place, "name": name} for name, place in categories.items()],
         },
     )
-    return outlet.done(len(images))
+    return outlet.done(len(images), votes=sum(len(one["votes"]) for one in images))
 
 
 def _boxes(one: Subject) -> list[dict[str, Any]]:

@@ -3,17 +3,21 @@
 import json
 import re
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import func, select
+
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
 from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.opinions import ASIDE
 from goodeye.ledger.rows import AttemptRow, BriefRow, ComparisonRow, RunRow, VoteRow
 from goodeye.ledger.sample import RANDOM, UNSURE, chosen_in_doubt, fair_sample
+from goodeye.ledger.schema import Attempt, Brief, Comparison, Verdict, Vote
 from goodeye.ledger.sql import storable, storable_data
 from goodeye.tables import Skipped
 
@@ -23,15 +27,18 @@ UNSTORABLE = re.compile(r"\\u(?:d[89a-f]|0000)", re.IGNORECASE)  # as JSON may w
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What an export wrote, how many rows of it, and what the format could not hold, each with why."""
+    """What an export wrote, how many rows of it, and what the format could not hold: named, each with why, and how many
+    votes, verdicts and comparisons that are in all."""
 
     path: Path
     written: int
     left_out: list[Skipped]
+    lost: dict[str, int]
 
     def summary(self) -> str:
         """For a terminal."""
-        return f"{self.path}: {self.written} rows; {len(self.left_out)} that the format cannot hold."
+        lost = ", ".join(f"{count} {kind}" for kind, count in self.lost.items())
+        return f"{self.path}: {self.written} rows. " + (f"Not among them: {lost}." if lost else "Nothing is left out.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +72,7 @@ class Outlet:
     out: Path
     runs: Sequence[RunRow]
     left_out: list[Skipped] = field(default_factory=list)
+    _named: Counter[str] = field(default_factory=Counter)  # how many of each kind left_out names
     _chosen: dict[str, set[int]] = field(default_factory=dict)
 
     @classmethod
@@ -92,9 +100,8 @@ class Outlet:
             if one.attempt.image_sha:
                 yield one
             elif one.votes:
-                self.leave_out(
-                    f"attempt {one.attempt.id}", "has no picture, so its votes have nothing to stand beside."
-                )
+                why = "has no picture, so its votes have nothing to stand beside."
+                self.leave_out(f"attempt {one.attempt.id}", why, votes=len(one.votes))
 
     def compared(self) -> Iterator[tuple[ComparisonRow, Subject, Subject]]:
         """Every comparison of two attempts of the runs, with both."""
@@ -125,9 +132,10 @@ class Outlet:
             shutil.copyfile(source, place)
         return place.relative_to(self.out).as_posix()
 
-    def leave_out(self, name: str, why: str) -> None:
-        """Notes what the format cannot hold."""
+    def leave_out(self, name: str, why: str, **counts: int) -> None:
+        """Notes what the format cannot hold. counts: how many votes, verdicts or comparisons that are."""
         self.left_out.append(Skipped(name, f"{name} {why}"))
+        self._named.update(counts)
 
     def write_json(self, name: str, data: Any) -> Path:
         """Writes a JSON file, whole or not at all."""
@@ -135,9 +143,30 @@ class Outlet:
         write_bytes(self.out / name, text.encode(errors="backslashreplace"))
         return self.out / name
 
-    def done(self, written: int) -> Exported:
-        """What was written."""
-        return Exported(path=self.out, written=written, left_out=self.left_out)
+    def done(self, written: int, **held: int) -> Exported:
+        """What was written. held: how many votes, verdicts and comparisons of the runs are in it; how many of each are
+        not, and have not been named either, is the first that is left out."""
+        lost = {kind: more for kind, count in self._there().items() if (more := count - held.get(kind, 0)) > 0}
+        rest = [f"{more} {kind}" for kind, count in lost.items() if (more := count - self._named[kind]) > 0]
+        first = [Skipped(name, f"{name} have no place in this format.") for name in rest]
+        return Exported(path=self.out, written=written, left_out=[*first, *self.left_out], lost=lost)
+
+    def _there(self) -> dict[str, int]:
+        """How many votes, verdicts and comparisons of the runs count; a comparison where both sides are of them."""
+        runs = [run.id for run in self.runs]
+        mine = select(Attempt.id).join(Brief, Attempt.brief_id == Brief.id).where(Brief.run_id.in_(runs))
+        between = Comparison.left_attempt.in_(mine) & Comparison.right_attempt.in_(mine)
+        by_whom = Comparison.person.is_(None) | Comparison.person.not_in(ASIDE)
+        found = {
+            "votes": (Vote.id, Vote.attempt_id.in_(mine) & Vote.person.not_in(ASIDE)),
+            "verdicts": (Verdict.id, Verdict.attempt_id.in_(mine)),
+            "comparisons": (Comparison.id, between & by_whom),
+        }
+        with self.ledger.reading() as connection:
+            return {
+                kind: connection.scalar(select(func.count(column)).where(where)) or 0
+                for kind, (column, where) in found.items()
+            }
 
 
 def read_json(path: Path, kind: type, what: str) -> Any:

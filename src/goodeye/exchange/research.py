@@ -30,7 +30,8 @@ PERSPECTIVES = ("following", "preserving", "quality")
 
 
 def export_rf1m(outlet: Outlet) -> Exported:
-    """label.txt, pictures/ and products/: of each picture the label that most people gave it, names not among it.
+    """label.txt, pictures/ and products/: of each picture the label that most people gave it, as one
+    vote without a name.
 
     A picture is named after its product, as the published ones are: products/12.png, pictures/12_345.png.
     """
@@ -42,11 +43,12 @@ def export_rf1m(outlet: Outlet) -> Exported:
             continue
         (label, most), *others = counts.most_common()
         if others and others[0][1] == most:
-            outlet.leave_out(name, f"has as many votes for {label} as for {others[0][0]}.")
+            why = f"has as many votes for {label} as for {others[0][0]}."
+            outlet.leave_out(name, why, votes=len(one.votes))
         elif label not in rf1m.DIGITS:
-            outlet.leave_out(name, f"is labelled {label}, which is no class of RF1M.")
+            outlet.leave_out(name, f"is labelled {label}, which is no class of RF1M.", votes=len(one.votes))
         elif not one.attempt.image_sha:
-            outlet.leave_out(name, "has no picture.")
+            outlet.leave_out(name, "has no picture.", votes=len(one.votes))
         else:
             stem = str(one.attempt.id)
             if (sha := one.brief.product_sha) is not None:
@@ -56,7 +58,7 @@ def export_rf1m(outlet: Outlet) -> Exported:
             place = outlet.copy(one.attempt.image_sha, f"pictures/{stem}")
             lines.append(f"{Path(place).name}\t{rf1m.DIGITS.index(label) + 1}\n")
     write_bytes(outlet.out / rf1m.LABELS, "".join(lines).encode())
-    return outlet.done(len(lines))
+    return outlet.done(len(lines), votes=len(lines))
 
 
 def import_rf1m(intake: Intake, person: str) -> Imported:
@@ -81,17 +83,18 @@ def import_rf1m(intake: Intake, person: str) -> Imported:
 
 def export_hpir(outlet: Outlet) -> Exported:
     """hpir.json, as `goodeye search hpir` reads it: of every pair of rows how many people chose which, on both axes."""
-    entries, taken = [], set[str]()
+    entries, taken, held = [], set[str](), 0
     for said in _by_pair(outlet):
         _, left, right = said[0]
         words = [one if one.left_attempt == left.attempt.id else _turned(one) for one, _left, _right in said]
         counts = {axis: _count(words, axis) for axis in HPIR_AXES}
         similar = sum(one.choice == "similar" for one in words)
         if similar:
-            outlet.leave_out(f"{left.brief.key}", f"has {similar} votes that found both similar.")
+            why = f"has {similar} votes that found both similar."
+            outlet.leave_out(f"{left.brief.key}", why, comparisons=similar)
         if not all(sum(votes) for votes in counts.values()):
             pair = f"the pair of attempts {left.attempt.id} and {right.attempt.id}"
-            outlet.leave_out(pair, "lacks votes on one of the axes.")
+            outlet.leave_out(pair, "lacks votes on one of the axes.", comparisons=len(words) - similar)
             continue
         rows = {
             name: [outlet.copy(sha) for sha in one.attempt.shown or [one.attempt.image_sha]]
@@ -103,8 +106,9 @@ def export_hpir(outlet: Outlet) -> Exported:
         name = next(one for one in named if one not in taken)  # a query of three systems has three pairs
         taken.add(name)
         entries.append({"id": name, "query": query, **rows, **votes})
+        held += sum(map(sum, counts.values()))
     outlet.write_json(HPIR, entries)
-    return outlet.done(len(entries))
+    return outlet.done(len(entries), comparisons=held)
 
 
 def _by_pair(outlet: Outlet) -> list[list[tuple[ComparisonRow, Subject, Subject]]]:
@@ -180,10 +184,14 @@ def export_rewardedit(outlet: Outlet) -> Exported:
     What people scored is the mean of each axis over them. Who scored what stands under a key of its own, "Votes", which
     readers of RewardEdit leave alone.
     """
-    judged, people, taken = dict[str, Any](), dict[str, Any](), set[str]()
+    judged, people, taken, held = dict[str, Any](), dict[str, Any](), set[str](), 0
     for one in outlet.subjects():
         verdicts = [said for said in one.attempt.verdicts if any(axis in said.scores for axis in PERSPECTIVES)]
-        votes = last_scores(one.votes, PERSPECTIVES, outlet.left_out).get(one.attempt.id, {})
+        wrong = list[Skipped]()
+        usable = [vote for vote in one.votes if last_scores([vote], PERSPECTIVES, wrong)]
+        votes = last_scores(usable, PERSPECTIVES, []).get(one.attempt.id, {})
+        for skipped in wrong:
+            outlet.leave_out(skipped.name, skipped.message.removeprefix(f"{skipped.name} "), votes=1)
         if not (verdicts or votes):
             continue
         name = _sample(one, taken)
@@ -191,7 +199,12 @@ def export_rewardedit(outlet: Outlet) -> Exported:
         if verdicts:
             judged[name] = _judged(outlet, one, verdicts)
         if votes:
-            people[name] = _scored(outlet, one, list(votes.values()))
+            people[name] = _scored(outlet, list(votes.values()))
+            if more := len(usable) - len(votes):
+                outlet.leave_out(
+                    f"attempt {one.attempt.id}", f"has {more} votes that their voters replaced.", votes=more
+                )
+            held += len(votes)
         if one.brief.product_sha:
             outlet.copy(one.brief.product_sha, f"{name}/{one.attempt.seed}_0")
         if one.attempt.image_sha:
@@ -201,7 +214,7 @@ def export_rewardedit(outlet: Outlet) -> Exported:
         outlet.write_json(REWARDS, judged)
     if people:
         outlet.write_json(PEOPLE, people)
-    return outlet.done(len(judged) + len(people))
+    return outlet.done(len(judged) + len(people), votes=held, verdicts=len(judged))
 
 
 def _sample(one: Subject, taken: Container[str]) -> str:
@@ -212,7 +225,8 @@ def _sample(one: Subject, taken: Container[str]) -> str:
 
 def _judged(outlet: Outlet, one: Subject, verdicts: Sequence[VerdictRow]) -> list[dict[str, Any]]:
     if len(verdicts) > 1:
-        outlet.leave_out(f"attempt {one.attempt.id}", f"has {len(verdicts)} such verdicts; the last is written.")
+        why = f"has {len(verdicts)} such verdicts; the last is written."
+        outlet.leave_out(f"attempt {one.attempt.id}", why, verdicts=len(verdicts) - 1)
     said = verdicts[-1]
     return [{"Score": said.scores.get(axis), "Negative Prompt": _failure(said, axis)} for axis in PERSPECTIVES]
 
@@ -221,11 +235,7 @@ def _failure(said: VerdictRow, axis: str) -> str:
     return next((text.partition(": ")[2] for text in said.failures if text.startswith(f"{axis}: ")), "")
 
 
-def _scored(outlet: Outlet, one: Subject, votes: Sequence[VoteRow]) -> list[dict[str, Any]]:
-    last = {vote.person: vote.id for vote in votes}
-    before = [vote for vote in one.votes if vote.id < last.get(vote.person, 0)]
-    if more := sum(any(axis in vote.axes for axis in PERSPECTIVES) for vote in before):
-        outlet.leave_out(f"attempt {one.attempt.id}", f"has {more} votes that their voters replaced.")
+def _scored(outlet: Outlet, votes: Sequence[VoteRow]) -> list[dict[str, Any]]:
     found = []
     for axis in PERSPECTIVES:
         given = [

@@ -29,7 +29,7 @@ PAIRS = "preferences.parquet"
 
 
 def export_csv(outlet: Outlet) -> Exported:
-    """votes.csv, comparisons.csv and images/: a row a vote, a row a comparison. Nothing of either is lost."""
+    """votes.csv, comparisons.csv and images/: a row a vote, a row a comparison."""
     votes = [
         {**_attempt(outlet, one), "person": vote.person, "label": vote.label, "axes": json.dumps(vote.axes),
          "seconds": repr(vote.seconds), "created": vote.created.isoformat(), "chosen": outlet.chosen(vote.attempt_id)}
@@ -46,7 +46,7 @@ def export_csv(outlet: Outlet) -> Exported:
         writer.writeheader()
         writer.writerows(rows)
         write_bytes(outlet.out / name, text.getvalue().encode(errors="backslashreplace"))
-    return outlet.done(len(votes) + len(compared))
+    return outlet.done(len(votes) + len(compared), votes=len(votes), comparisons=len(compared))
 
 
 def import_csv(intake: Intake, person: str) -> Imported:
@@ -129,11 +129,11 @@ def _can_stand(outlet: Outlet, left: Subject, right: Subject) -> bool:
     """Pairs of two briefs, and rows of several pictures, are nothing that a table of two pictures can hold."""
     name = f"the comparison of attempts {left.attempt.id} and {right.attempt.id}"
     if left.brief.key != right.brief.key:
-        outlet.leave_out(name, "is of two briefs.")
+        outlet.leave_out(name, "is of two briefs.", comparisons=1)
     elif left.attempt.shown or right.attempt.shown:
-        outlet.leave_out(name, "is of rows of several pictures. Use the format hpir.")
+        outlet.leave_out(name, "is of rows of several pictures. Use the format hpir.", comparisons=1)
     elif not (left.attempt.image_sha and right.attempt.image_sha):
-        outlet.leave_out(name, "is of an attempt without a picture.")
+        outlet.leave_out(name, "is of an attempt without a picture.", comparisons=1)
     else:
         return True
     return False
@@ -211,13 +211,13 @@ def export_preferences(outlet: Outlet) -> Exported:
     schema = pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})
     with whole_file(outlet.out / PAIRS) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
-    return outlet.done(len(rows))
+    return outlet.done(len(rows), comparisons=len(rows))
 
 
 def _pairs(outlet: Outlet) -> Iterator[dict[str, Any]]:
     for said, left, right in outlet.compared():
         if said.choice == "similar":
-            outlet.leave_out(f"comparison {said.id}", "found both similar, so none was chosen.")
+            outlet.leave_out(f"comparison {said.id}", "found both similar, so none was chosen.", comparisons=1)
         elif _can_stand(outlet, left, right):
             chosen, rejected = (left, right) if said.choice == "left" else (right, left)
             yield {
