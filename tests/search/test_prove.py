@@ -9,6 +9,7 @@ import torch
 from tiny_clip import save_picture, small_clip
 
 from goodeye.errors import BadInput
+from goodeye.judging.large import BadAnswer
 from goodeye.search.benchmark import measure_hpir
 from goodeye.search.prove import Ground, Prove, prove
 from goodeye.search.prove_report import table
@@ -60,7 +61,10 @@ def test_every_row_is_measured_as_the_other_commands_measure(ground, tmp_path):
     assert set(rows) == ROWS and proof.numbers["left_out"].keys() == {"rrhf", "ipo"}
     for row in rows.values():
         assert {"hpir_accuracy", "hpir_aesthetic", "recall_at_1", "ms_per_query"} <= set(row)
-        assert all(set(row[name]) == {"mean", "low", "high"} for name in row if name != "against_base")
+        assert all(
+            set(row[name]) == {"mean", "low", "high"} for name in row if name not in ("against_base", "failures")
+        )
+        assert row["failures"] == 0
     hpir = measure_hpir(ground.hpir, clip).agreement.measured
     recall = measure(load_captions(ground.captions), clip).text_to_image[1]
     assert rows["base"]["hpir_accuracy"]["mean"] == pytest.approx(hpir["accuracy"].mean, abs=1e-4)
@@ -84,3 +88,25 @@ def test_what_cannot_be_proved_is_said_in_a_line(ground, tmp_path):
         prove(ground, clip=small_clip(WORDS), aligned={"dpo": tmp_path / "nothing"}, out=tmp_path / "out")
     with pytest.raises(BadInput, match="depth 1 or more"):
         prove(ground, clip=small_clip(WORDS), config=replace(Prove(), depths=(0,)), out=tmp_path / "out")
+
+
+class Failing:
+    """A large model that says nothing usable of cups, and rewrites all else."""
+
+    def ask(self, asked, kind):
+        if "cup" in asked.text:
+            raise BadAnswer("no usable answer", "cup?")
+        return StandIn().ask(asked, kind)
+
+
+def test_a_query_that_is_rewritten_into_nothing_usable_stands_as_it_was_and_is_counted(ground, tmp_path):
+    proof = prove(replace(ground, answers=Failing()), clip=small_clip(WORDS), out=tmp_path / "out")
+    rows = proof.numbers["rows"]
+    cups = sum("cup" in query for query in QUERIES)
+    assert rows["detail"]["failures"] == rows["reorg"]["failures"] == 2 * cups  # as queries and as captions
+    assert rows["repeat"]["failures"] == rows["lexicon"]["failures"] == 0
+    shown, base = proof.strip["detail"], proof.strip["base"]
+    assert [one == other for one, other in zip(shown, base, strict=True)][:2] == [True, True]  # both of cups
+    assert (
+        f"detail: {2 * cups} texts" in table(proof.numbers) and f"detail: {2 * cups} texts" in proof.report.read_text()
+    )

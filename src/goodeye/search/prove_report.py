@@ -41,6 +41,11 @@ def _notes(numbers: Mapping[str, Any]) -> list[str]:
         f"{cell(found['recall_at_1'], FINE, signed=True)}"
         for name, found in numbers["minus_base"].items()
     ]
+    notes += [
+        f"{name}: {row['failures']} texts were rewritten into nothing usable, and stood as they were"
+        for name, row in numbers["rows"].items()
+        if row["failures"]
+    ]
     return notes + [f"left out: {name}; {why}" for name, why in numbers["left_out"].items()]
 
 
