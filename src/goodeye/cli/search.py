@@ -1,5 +1,6 @@
 """`goodeye search`: pictures that are right and beautiful."""
 
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -347,8 +348,9 @@ def search_compare(
         complain("goodeye search compare", one)
     for axis, wins in found.wins.items():
         counts = ", ".join(f"{name} {count}" for name, count in wins.counts.items())
-        rates = f"win {wins.win}, win and similar {wins.win_and_similar}, consistent {wins.consistent:.3f}"
-        say(f"{axis}: {counts}; {rates}")
+        rates = f"win {wins.win}, win and similar {wins.win_and_similar}"
+        orders = "" if isnan(wins.consistent) else f", consistent {wins.consistent:.3f}"
+        say(f"{axis}: {counts}; {rates}{orders}")
     write_json(json, found.to_json())
     return BAD_INPUT if found.failures else DONE
 
