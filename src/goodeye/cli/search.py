@@ -344,6 +344,7 @@ def search_compare(
     from goodeye.search.benchmark import compare_answers
 
     found = compare_answers(ours, theirs, LargeModel(server_from(server, model), cache_folder()), method, shown)
+    complain_of("goodeye search compare", found.skipped, "--json FILE names all of them")
     for one in found.failures:
         complain("goodeye search compare", one)
     for axis, wins in found.wins.items():
@@ -352,7 +353,7 @@ def search_compare(
         orders = "" if isnan(wins.consistent) else f", consistent {wins.consistent:.3f}"
         say(f"{axis}: {counts}; {rates}{orders}")
     write_json(json, found.to_json())
-    return BAD_INPUT if found.failures else DONE
+    return BAD_INPUT if found.skipped or found.failures else DONE
 
 
 def server_named(url: str | None, model: str | None) -> "Server | None":
