@@ -127,7 +127,9 @@ class Searcher:
             raise BadInput(f"there is no method {method} to rephrase by. Use one of {', '.join(METHODS)}.")
         if method == "lexicon":
             chosen = choose_phrases(query, self.index, self.clip, self.weight, read_lexicon(lexicon))
-            if not chosen.pulls:
+            if not chosen.room:
+                notes.append("The query is so long that no phrase of the lexicon fits behind it.")
+            elif not chosen.pulls:
                 notes.append("No phrase of the lexicon makes what is found more beautiful at the same relevance.")
             return chosen.text
         model = LargeModel(self.server or server_from(), cache_folder()) if method in BY_MODEL else None

@@ -26,7 +26,7 @@ from goodeye.judging.wins import Choice, Outcome, Wins, count_wins, outcome
 from goodeye.progress import progress
 from goodeye.search.align import Align
 from goodeye.search.align import Method as Aligning
-from goodeye.search.embed import embed_items, embed_pixels, embed_text, embed_texts, prepare
+from goodeye.search.embed import embed_items, embed_pixels, embed_text, prepare
 from goodeye.search.hpir import AXES, Axis, Group, Pair, choose, load, weighted
 from goodeye.search.index import Index
 from goodeye.search.lessons import ROW, Learner, Lessons, load_row, train_row
@@ -320,7 +320,7 @@ class _Bench:
         scale = Scale(index.sample, model.head if system.taste else None)
 
         def query_of(words: str) -> Vector:
-            return embed_texts([self.rewritten(system, words, [])], model.clip)[0]
+            return embed_text(self.rewritten(system, words, []), model.clip).vector
 
         def once(words: str) -> Any:
             query = query_of(words)
