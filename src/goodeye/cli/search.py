@@ -10,6 +10,7 @@ from tyro.extras import SubcommandApp
 from goodeye.cli.common import (
     BAD_INPUT,
     DONE,
+    FAILED,
     Images,
     Json,
     ModelSet,
@@ -154,7 +155,7 @@ def search_query(
     )
     for note in answer.notes:
         complain("goodeye search query", note)
-    if rephrase:
+    if answer.rephrased:
         say(f"Rewritten by {rephrase}: {answer.read}")
     for place, hit in enumerate(answer.found.hits, start=1):
         beauty = f"  beauty {hit.beauty:.2f}" if hit.beauty is not None else ""
@@ -163,7 +164,7 @@ def search_query(
     if sheet is not None:
         write_sheet(answer.found.hits, answer.read, sheet)
     write_json(json, answer.to_json())
-    return DONE
+    return FAILED if answer.failure else DONE
 
 
 @command(search, "search rephrase")
@@ -192,10 +193,11 @@ def search_rephrase(
 
     searcher = Searcher(index, models=models, head=head, server=server_named(server, model), device=device)
     notes: list[str] = []
-    say(searcher.rewrite(query, method, lexicon, notes))
+    made = searcher.rewrite(query, method, lexicon, notes)
+    say(made.text)
     for note in notes:
         complain("goodeye search rephrase", note)
-    return DONE
+    return FAILED if made.failure else DONE
 
 
 @command(search, "search fit-taste")
