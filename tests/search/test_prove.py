@@ -6,10 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from fake_server import said, serving
 from tiny_clip import save_picture, small_clip
 
 from goodeye.errors import BadInput
-from goodeye.judging.large import BadAnswer
+from goodeye.judging.large import Asked, BadAnswer, LargeModel, Server
+from goodeye.search import rephrase as rephrasing
 from goodeye.search.benchmark import measure_hpir
 from goodeye.search.prove import Ground, Prove, prove
 from goodeye.search.prove_report import table
@@ -88,6 +90,22 @@ def test_what_cannot_be_proved_is_said_in_a_line(ground, tmp_path):
         prove(ground, clip=small_clip(WORDS), aligned={"dpo": tmp_path / "nothing"}, out=tmp_path / "out")
     with pytest.raises(BadInput, match="depth 1 or more"):
         prove(ground, clip=small_clip(WORDS), config=replace(Prove(), depths=(0,)), out=tmp_path / "out")
+
+
+def test_the_time_of_a_query_holds_the_servers_though_its_answers_are_kept(ground, tmp_path):
+    def reply(request):
+        kind = getattr(rephrasing, request["response_format"]["json_schema"]["name"])
+        made = StandIn().ask(Asked(request["messages"][-1]["content"]), kind)
+        return replace(said(made.model_dump()), slow=0.05)
+
+    with serving(reply) as fake:
+        model = LargeModel(Server(url=fake.url, model="m"), tmp_path / "cache")
+        for again in ("one", "two"):
+            proof = prove(replace(ground, answers=model), clip=small_clip(WORDS), out=tmp_path / again)
+            rows = proof.numbers["rows"]
+            assert all(rows[name]["ms_per_query"]["low"] >= 50 for name in ("detail", "k_list", "kw_dict", "reorg"))
+            kept = sorted((tmp_path / "cache").rglob("*.json"))
+    assert len(kept) == 4 * len(QUERIES) and model.requests == len(kept)  # the measures ask once for all
 
 
 class Failing:

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
 from goodeye.judging.clip import Clip
-from goodeye.judging.large import BadAnswer
+from goodeye.judging.large import BadAnswer, LargeModel
 from goodeye.judging.metrics import Interval, bootstrap, paired_bootstrap
 from goodeye.judging.wins import Choice, Outcome, Wins, count_wins, outcome
 from goodeye.progress import progress
@@ -231,17 +231,21 @@ class _Bench:
         self.pairs: list[Pair] = load(ground.hpir)
         self.captioned = load_captions(ground.captions)
         self.shown_by_base: list[list[str]] = []
+        answers = ground.answers
+        # the time of a query holds that of the server, which an answer that is kept would leave out
+        self.unkept = LargeModel(answers.server) if isinstance(answers, LargeModel) else answers
 
     def measure(self, system: System) -> Measured:
         """All of a row."""
         model = system.model
         failed: list[str] = []
-        texts = [self.rewritten(system, pair.query, failed) for pair in self.pairs]
+        answers = self.ground.answers
+        texts = [self.rewritten(system, pair.query, answers, failed) for pair in self.pairs]
         scores = self.scores(system, texts, model.vectors)
         names = {at: name for name, at in model.row.items()}
         shown = [[names[at] for at in row] for row in np.argsort(-scores, axis=1, kind="stable")[:, :SHOWN].tolist()]
         self.shown_by_base = self.shown_by_base or shown
-        captions = [self.rewritten(system, caption, failed) for caption in self.captioned.captions]
+        captions = [self.rewritten(system, caption, answers, failed) for caption in self.captioned.captions]
         recall = self.scores(system, captions, model.captioned)
         return Measured(
             right={axis: self._right(axis, scores, model.row) for axis in AXES},
@@ -252,7 +256,7 @@ class _Bench:
             failures=len(failed),
         )
 
-    def rewritten(self, system: System, query: str, failed: list[str]) -> str:
+    def rewritten(self, system: System, query: str, answers: Asks, failed: list[str]) -> str:
         """The words that the system embeds. Where the large model gives no answer that can be used, the query as it is,
         which is then appended to `failed`."""
         if system.method == "lexicon":
@@ -260,7 +264,7 @@ class _Bench:
             return choose_phrases(query, model.gallery, model.clip, model.head).text
         if system.method is not None:
             try:
-                return rephrase(query, system.method, system.model.clip, self.ground.answers).text
+                return rephrase(query, system.method, system.model.clip, answers).text
             except BadAnswer:
                 failed.append(query)
         return query
@@ -304,7 +308,8 @@ class _Bench:
         return found
 
     def _timed(self, system: System) -> np.ndarray[Any, Any]:
-        """Milliseconds from a query's words to its first pictures, one at a time, after a first round that warms up."""
+        """Milliseconds from a query's words to its first pictures, one at a time, after a first round that warms up. A
+        large model is asked anew, whatever it answered before."""
         answer = self._answer(system)
         answer(self.pairs[0].query)
         found = []
@@ -320,7 +325,7 @@ class _Bench:
         scale = Scale(index.sample, model.head if system.taste else None)
 
         def query_of(words: str) -> Vector:
-            return embed_text(self.rewritten(system, words, []), model.clip).vector
+            return embed_text(self.rewritten(system, words, self.unkept, []), model.clip).vector
 
         def once(words: str) -> Any:
             query = query_of(words)

@@ -22,7 +22,11 @@ COLUMNS = (  # measure, its heading, and what it says
     ("recall_at_1", "recall@1", "share of captions that find their own picture first"),
     ("win_and_similar_accuracy", "fits as well", "share of queries whose answer fits at least as well as base's"),
     ("win_and_similar_aesthetic", "as beautiful", "share of queries whose answer is at least as beautiful as base's"),
-    ("ms_per_query", "ms", "milliseconds a query on this machine, from its words to the first pictures"),
+    (
+        "ms_per_query",
+        "ms",
+        "milliseconds a query on this machine, from its words to the first pictures; a large model is asked anew",
+    ),
 )
 
 
