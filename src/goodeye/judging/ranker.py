@@ -148,7 +148,7 @@ def compare(model: LargeModel, query: str, ours: Images, theirs: Images, method:
         if method == "cp-scorer":  # `above` when ours were shown first, `below` when second
             above, below = pair_scored(model, query, ours, theirs), pair_scored(model, query, theirs, ours)
             said = {"above": [s.model_dump() for s in above], "below": [s.model_dump() for s in below]}
-            orders = {axis: (_higher(*above, axis), _higher(*reversed(below), axis)) for axis in AXES}
+            orders = {axis: (_higher(above[0], above[1], axis), _higher(below[1], below[0], axis)) for axis in AXES}
             told: dict[str, Outcome | None] = {
                 axis: one if one == two else "similar" for axis, (one, two) in orders.items()
             }
