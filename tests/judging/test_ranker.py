@@ -70,6 +70,27 @@ def test_the_cp_scorer_needs_both_orders_to_agree():
     assert found.outcomes == {"accuracy": "win", "aesthetics": "win", "diversity": "similar"}
 
 
+def test_consistent_is_of_orders_and_not_of_marks():
+    """Equal marks in both orders agree; the scorer is shown no order; the ranker who likes a place does not agree."""
+
+    def reply(request):
+        name = request["response_format"]["json_schema"]["name"]
+        if name == "PairScoring":
+            return said({"analysis": "-", "system_1": {**marks(3), "diversity": 4}, "system_2": marks(3)})
+        if name == "Scoring":
+            return said({"analysis": "-", "scores": marks(3)})
+        return ranking(1 if upper_is_red(request) else 2, 1, 1)
+
+    with serving(reply) as fake:
+        pair, alone, rank = (
+            summary([compare(model(fake), "q", RED, BLUE, method)]) for method in ("cp-scorer", "scorer", "ranker")
+        )
+    assert pair["accuracy"].counts["similar"] == 1 and pair["accuracy"].consistent == 1.0
+    assert pair["diversity"].counts["similar"] == 1 and pair["diversity"].consistent == 0.0
+    assert alone["accuracy"].counts["similar"] == 1 and alone["accuracy"].to_json()["consistent"] is None
+    assert (rank["accuracy"].consistent, rank["aesthetics"].consistent) == (1.0, 0.0)
+
+
 @pytest.mark.parametrize("bad", [ranking(3, 1, 1), ranking("1", 1, 1), Reply("system 1"), ranking(1, 1, None)])
 def test_a_bad_answer_is_recorded_and_never_a_number(bad):
     with serving([bad]) as fake:

@@ -108,6 +108,20 @@ def test_the_pretraining_term_is_added(folder, tmp_path):
     assert done.last["loss"] == pytest.approx(done.last["ranked"] + 0.5 * done.last["contrastive"], rel=1e-5)
 
 
+def test_captions_of_which_the_beginning_alone_is_learned_are_counted(folder, tmp_path):
+    for number in range(16):
+        words = "a lamp " * (30 if number < 3 else 1)
+        save_picture(tmp_path / "p" / f"{number}.png", (9, 9, number)).with_suffix(".txt").write_text(words)
+    index_pictures(tmp_path / "p", tmp_path / "i", clip_of(), "showroom", duplicates=0)
+    config = replace(SMALL, steps=1, pairs=8, queue=0, watched=0)
+    for pretrain, count in ((1.0, 3), (0.0, 0)):
+        done = align(
+            Index(folder), clip_of(), HEAD, tmp_path / str(pretrain), captioned=Index(tmp_path / "i"), queries=WORDS,
+            config=replace(config, pretrain=pretrain), cpu=True,
+        )  # fmt: skip
+        assert done.cut == count and ("longer than the model reads" in done.summary()) == bool(count)
+
+
 def test_the_contrastive_term_learns_from_the_captioned_index(folder, tmp_path):
     """Equal pictures under equal captions: both towers' cross-entropies are those of one column in ln N."""
     for number in range(16):

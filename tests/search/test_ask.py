@@ -139,9 +139,15 @@ def test_rephrasing_by_a_server_is_shown_and_its_nonsense_is_said(index, tmp_pat
         assert cli.main([*line, "k_list"]) == cli.DONE
         assert "Rewritten by k_list: blue shoe, soft light" in capsys.readouterr().out
         assert cli.main([*line, "k_list"]) == cli.DONE and len(fake.requests) == 1  # cached
-        assert cli.main([*line, "reorg"]) == cli.DONE
+        capsys.readouterr()
+        assert cli.main([*line, "reorg", "--json", str(tmp_path / "r.json")]) == cli.FAILED
         told = capsys.readouterr()
-        assert "The query stands as it was" in told.err and "Rewritten by reorg: shoe" in told.out
+        assert "The query stands as it was" in told.err and "Rewritten" not in told.out and ".png" in told.out
+        answer = json.loads((tmp_path / "r.json").read_text())
+        assert (answer["rephrased"], answer["read"], answer["said"]) == ("", "shoe", "nonsense")
+        assert "no usable answer" in answer["failure"] and answer["images"]
+        only = ["search", "rephrase", str(index), "shoe", "--server", fake.url, "--model", "m", "--method", "detail"]
+        assert cli.main(only) == cli.FAILED and capsys.readouterr().out == "shoe\n"
 
 
 def test_the_lexicon_works_offline(index, capsys):

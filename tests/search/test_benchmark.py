@@ -132,13 +132,33 @@ def test_two_systems_before_a_judge_who_fails_once(benchmark, tmp_path):
     assert model.requests - asked < asked  # what was answered is not asked again
 
 
+def test_one_bad_entry_is_counted_and_ends_nothing(benchmark, tmp_path, monkeypatch, capsys):
+    red, blue, gone = ([benchmark / f"{name}.png"] for name in ("red", "blue", "gone"))
+    ours = answers(tmp_path / "ours.json", {"a red cup": red, "q1": gone, "q2": [], "only ours": red})
+    twice = json.loads(ours.read_text())
+    ours.write_text(json.dumps([*twice, {**twice[0], "images": [{"name": str(blue[0])}]}]))
+    theirs = answers(tmp_path / "theirs.json", {"a red cup": blue, "q1": red, "q2": red, "only theirs": red})
+    written = tmp_path / "j.json"
+    monkeypatch.setenv("GOODEYE_CACHE", str(tmp_path / "cache"))
+    with serving(ranker) as fake:
+        line = ["search", "compare", str(ours), str(theirs), "--server", fake.url, "--model", "m"]
+        assert main([*line, "--json", str(written)]) == 2
+    found, told = json.loads(written.read_text()), capsys.readouterr()
+    accuracy = found["axes"]["accuracy"]
+    assert accuracy["counts"] == {"win": 1, "similar": 0, "lose": 0} and accuracy["missing"] == 2  # the first answer
+    assert [bool(one["failure"]) for one in found["queries"]] == [False, True, True]
+    assert [one["name"] for one in found["skipped"]] == ["only ours", "only theirs", "a red cup"]
+    for words in ("gone.png", "q2: an answer has no pictures", "only ours is in", "a red cup more than once"):
+        assert words in told.err
+    assert "win 1" in told.out
+
+
 def test_answers_that_do_not_fit_together(benchmark, tmp_path):
     one = answers(tmp_path / "one.json", {"q": [benchmark / "red.png"]})
     other = answers(tmp_path / "other.json", {"p": [benchmark / "red.png"]})
     (tmp_path / "bad.json").write_text('[{"q": 1}]')
-    none = answers(tmp_path / "none.json", {"q": []})
     model = LargeModel(Server(url="http://127.0.0.1:9/v1", model="m"))
-    bad = {other: "no query in common", none: "without pictures"}
+    bad = {other: "no query in common"}
     bad |= {tmp_path / "bad.json": "holds no answers", tmp_path / "x.json": "cannot be read"}
     for theirs, words in bad.items():
         with pytest.raises(BadInput, match=words):

@@ -46,6 +46,17 @@ def test_colours_are_learned_from_captions_and_what_cannot_be_used_is_named(fold
     assert again.steps == 30  # fresh weights come from the seed, so that another start is the same run
 
 
+def test_captions_of_which_the_beginning_alone_is_learned_are_counted(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "pictures")
+    for path in (tmp_path / "pictures").glob("red*.txt"):
+        path.write_text("a red cup " * 20)
+    done = pretrain(
+        [tmp_path / "pictures"], small_clip(WORDS), tmp_path / "run", config=replace(SMALL, steps=1), cpu=True
+    )
+    assert 0 < done.cut <= 8 and done.to_json()["cut"] == done.cut
+    assert f"{done.cut} captions are longer than the model reads" in done.summary()
+
+
 def test_a_run_does_not_go_on_with_other_captions_or_pictures_of_the_same_count(folder, tmp_path):
     config, place = replace(SMALL, steps=2), tmp_path / "pictures"
     shutil.copytree(folder, place)

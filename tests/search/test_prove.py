@@ -6,9 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from fake_server import said, serving
 from tiny_clip import save_picture, small_clip
 
 from goodeye.errors import BadInput
+from goodeye.judging.large import Asked, BadAnswer, LargeModel, Server
+from goodeye.search import rephrase as rephrasing
 from goodeye.search.benchmark import measure_hpir
 from goodeye.search.prove import Ground, Prove, prove
 from goodeye.search.prove_report import table
@@ -60,7 +63,10 @@ def test_every_row_is_measured_as_the_other_commands_measure(ground, tmp_path):
     assert set(rows) == ROWS and proof.numbers["left_out"].keys() == {"rrhf", "ipo"}
     for row in rows.values():
         assert {"hpir_accuracy", "hpir_aesthetic", "recall_at_1", "ms_per_query"} <= set(row)
-        assert all(set(row[name]) == {"mean", "low", "high"} for name in row if name != "against_base")
+        assert all(
+            set(row[name]) == {"mean", "low", "high"} for name in row if name not in ("against_base", "failures")
+        )
+        assert row["failures"] == 0
     hpir = measure_hpir(ground.hpir, clip).agreement.measured
     recall = measure(load_captions(ground.captions), clip).text_to_image[1]
     assert rows["base"]["hpir_accuracy"]["mean"] == pytest.approx(hpir["accuracy"].mean, abs=1e-4)
@@ -84,3 +90,41 @@ def test_what_cannot_be_proved_is_said_in_a_line(ground, tmp_path):
         prove(ground, clip=small_clip(WORDS), aligned={"dpo": tmp_path / "nothing"}, out=tmp_path / "out")
     with pytest.raises(BadInput, match="depth 1 or more"):
         prove(ground, clip=small_clip(WORDS), config=replace(Prove(), depths=(0,)), out=tmp_path / "out")
+
+
+def test_the_time_of_a_query_holds_the_servers_though_its_answers_are_kept(ground, tmp_path):
+    def reply(request):
+        kind = getattr(rephrasing, request["response_format"]["json_schema"]["name"])
+        made = StandIn().ask(Asked(request["messages"][-1]["content"]), kind)
+        return replace(said(made.model_dump()), slow=0.05)
+
+    with serving(reply) as fake:
+        model = LargeModel(Server(url=fake.url, model="m"), tmp_path / "cache")
+        for again in ("one", "two"):
+            proof = prove(replace(ground, answers=model), clip=small_clip(WORDS), out=tmp_path / again)
+            rows = proof.numbers["rows"]
+            assert all(rows[name]["ms_per_query"]["low"] >= 50 for name in ("detail", "k_list", "kw_dict", "reorg"))
+            kept = sorted((tmp_path / "cache").rglob("*.json"))
+    assert len(kept) == 4 * len(QUERIES) and model.requests == len(kept)  # the measures ask once for all
+
+
+class Failing:
+    """A large model that says nothing usable of cups, and rewrites all else."""
+
+    def ask(self, asked, kind):
+        if "cup" in asked.text:
+            raise BadAnswer("no usable answer", "cup?")
+        return StandIn().ask(asked, kind)
+
+
+def test_a_query_that_is_rewritten_into_nothing_usable_stands_as_it_was_and_is_counted(ground, tmp_path):
+    proof = prove(replace(ground, answers=Failing()), clip=small_clip(WORDS), out=tmp_path / "out")
+    rows = proof.numbers["rows"]
+    cups = sum("cup" in query for query in QUERIES)
+    assert rows["detail"]["failures"] == rows["reorg"]["failures"] == 2 * cups  # as queries and as captions
+    assert rows["repeat"]["failures"] == rows["lexicon"]["failures"] == 0
+    shown, base = proof.strip["detail"], proof.strip["base"]
+    assert [one == other for one, other in zip(shown, base, strict=True)][:2] == [True, True]  # both of cups
+    assert (
+        f"detail: {2 * cups} texts" in table(proof.numbers) and f"detail: {2 * cups} texts" in proof.report.read_text()
+    )

@@ -7,7 +7,10 @@ import pytest
 from tiny_clip import COLOURS, ColourClip, save_picture, units
 
 from goodeye.errors import BadInput
+from goodeye.search.build import index_pictures
+from goodeye.search.index import Index
 from goodeye.search.recall import image_ranks, load_captions, measure, recall_at, text_ranks
+from goodeye.search.watch import Watch
 
 
 def test_ranks_by_sorting_every_row():
@@ -87,3 +90,28 @@ def test_a_model_that_knows_its_colours(tmp_path):
     assert (found.images, found.texts, len(found.skipped)) == (4, 4, 1)
     assert found.text_to_image[1].mean == found.image_to_text[1].mean == 1.0
     assert found.to_json()["text_to_image"]["recall_at_1"] == [1.0, 1.0, 1.0]
+
+
+def test_captions_that_differ_only_at_their_end_find_their_own_pictures(tmp_path):
+    """The model reads five words at once; the colour is the sixth."""
+    lines = ["image,caption"]
+    for name in ("red", "blue"):
+        save_picture(tmp_path / f"{name}.png", COLOURS[name])
+        lines.append(f'{name}.png,"of a picture in light, {name}"')
+    (tmp_path / "long.csv").write_text("\n".join(lines) + "\n")
+    found = measure(load_captions(tmp_path / "long.csv"), ColourClip(limit=7))
+    assert found.text_to_image[1].mean == found.image_to_text[1].mean == 1.0
+
+
+def test_the_guard_reads_captions_to_their_end(tmp_path):
+    clip = ColourClip(limit=7)
+    for name in ("red", "blue"):
+        save_picture(tmp_path / "p" / f"{name}.png", COLOURS[name])
+    for number in range(8):
+        save_picture(tmp_path / "p" / f"{number}.png", (0, 90 + 20 * number, 0))
+    index_pictures(tmp_path / "p", tmp_path / "i", clip, "showroom", duplicates=0)
+    index = Index(tmp_path / "i")
+    rows = {name: index.names()[str(tmp_path / "p" / f"{name}.png")] for name in ("red", "blue")}
+    captions = {row: f"of a picture in light, {name}" for name, row in rows.items()}
+    look = Watch(index, clip, np.ones(4, np.float32), captions, taste=0.0).look()
+    assert look.held_out.tolist() == [1.0, 1.0]

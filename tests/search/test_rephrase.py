@@ -113,7 +113,11 @@ def test_what_does_not_fit_or_is_not_known_is_no_phrase(index):
     assert known_phrases(["white", "zeitgeist light", "bright"], CLIP) == ["white", "bright"]
     full = "red cup of a picture in light of"  # eight words of ten
     chosen = choose_phrases(full, index, CLIP, head, ["white white white"], Rules(top=5, keep=0))
-    assert chosen.text == full and not chosen.pulls
+    assert chosen.text == full and not chosen.pulls and not chosen.room
+    long = "of a picture in light of a picture in light, red"  # its last word is the eleventh of ten
+    chosen = choose_phrases(long, index, CLIP, head, ["white"], Rules(top=5, keep=0))
+    assert chosen.text == long and not chosen.room
+    assert choose_phrases("red cup", index, CLIP, -head, ["white"], Rules(top=5, keep=-1)).room  # fits, and pulls not
 
 
 def test_lexicon_files(tmp_path):

@@ -30,7 +30,7 @@ class Words:
 
 
 class ColourClip:
-    """dimensions 4: mean red, green, blue, and a constant. Texts: the colours that they name."""
+    """dimensions 4: mean red, green, blue, and a constant. Texts: the colours that they name, as far as it reads."""
 
     dimensions, version = 4, "colour-1"
 
@@ -53,11 +53,10 @@ class ColourClip:
         return SimpleNamespace(pooler_output=torch.cat([mean, torch.full((len(mean), 1), 0.2)], dim=1))
 
     def embed_texts(self, texts):
-        rows = [
-            torch.tensor([*np.mean([COLOURS[w] for w in one.lower().replace(",", " ").split() if w in COLOURS] or
-                                   [(60, 60, 60)], axis=0) / 255, 0.1])
-            for one in texts
-        ]  # fmt: skip
+        most = self.model.config.text_config.max_position_embeddings - 2
+        read = [one.lower().replace(",", " ").split()[:most] for one in texts]
+        named = [[COLOURS[word] for word in words if word in COLOURS] or [(60, 60, 60)] for words in read]
+        rows = [torch.tensor([*np.mean(colours, axis=0) / 255, 0.1]) for colours in named]
         return F.normalize(torch.stack(rows).float(), dim=1)
 
 

@@ -1,5 +1,6 @@
 """`goodeye search`: pictures that are right and beautiful."""
 
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,6 +10,7 @@ from tyro.extras import SubcommandApp
 from goodeye.cli.common import (
     BAD_INPUT,
     DONE,
+    FAILED,
     Images,
     Json,
     ModelSet,
@@ -153,7 +155,7 @@ def search_query(
     )
     for note in answer.notes:
         complain("goodeye search query", note)
-    if rephrase:
+    if answer.rephrased:
         say(f"Rewritten by {rephrase}: {answer.read}")
     for place, hit in enumerate(answer.found.hits, start=1):
         beauty = f"  beauty {hit.beauty:.2f}" if hit.beauty is not None else ""
@@ -162,7 +164,7 @@ def search_query(
     if sheet is not None:
         write_sheet(answer.found.hits, answer.read, sheet)
     write_json(json, answer.to_json())
-    return DONE
+    return FAILED if answer.failure else DONE
 
 
 @command(search, "search rephrase")
@@ -191,10 +193,11 @@ def search_rephrase(
 
     searcher = Searcher(index, models=models, head=head, server=server_named(server, model), device=device)
     notes: list[str] = []
-    say(searcher.rewrite(query, method, lexicon, notes))
+    made = searcher.rewrite(query, method, lexicon, notes)
+    say(made.text)
     for note in notes:
         complain("goodeye search rephrase", note)
-    return DONE
+    return FAILED if made.failure else DONE
 
 
 @command(search, "search fit-taste")
@@ -343,14 +346,16 @@ def search_compare(
     from goodeye.search.benchmark import compare_answers
 
     found = compare_answers(ours, theirs, LargeModel(server_from(server, model), cache_folder()), method, shown)
+    complain_of("goodeye search compare", found.skipped, "--json FILE names all of them")
     for one in found.failures:
         complain("goodeye search compare", one)
     for axis, wins in found.wins.items():
         counts = ", ".join(f"{name} {count}" for name, count in wins.counts.items())
-        rates = f"win {wins.win}, win and similar {wins.win_and_similar}, consistent {wins.consistent:.3f}"
-        say(f"{axis}: {counts}; {rates}")
+        rates = f"win {wins.win}, win and similar {wins.win_and_similar}"
+        orders = "" if isnan(wins.consistent) else f", consistent {wins.consistent:.3f}"
+        say(f"{axis}: {counts}; {rates}{orders}")
     write_json(json, found.to_json())
-    return BAD_INPUT if found.failures else DONE
+    return BAD_INPUT if found.skipped or found.failures else DONE
 
 
 def server_named(url: str | None, model: str | None) -> "Server | None":

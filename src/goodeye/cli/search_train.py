@@ -159,7 +159,7 @@ def search_align(
         preferred=preferred.said if preferred else None,
         count=count,
         model=LargeModel(named, cache_folder()) if named else None,
-        rewrite=None if rephrase == "none" else lambda query: searcher.rewrite(query, rephrase, None, notes),
+        rewrite=None if rephrase == "none" else lambda query: searcher.rewrite(query, rephrase, None, notes).text,
         config=config,
         resume=resume,
         cpu=device.startswith("cpu"),

@@ -314,7 +314,12 @@ def _match(one: Side, other: Side, axis: str, mine: Sequence[_Outcome], ordered:
         first=one.run,
         second=other.run,
         pairs=len(keys),
-        wins=count_wins([*results, *[None] * missing], seed, np.append(_briefs(mine, [one, other]), [-1] * missing)),
+        wins=count_wins(
+            [*results, *[None] * missing],
+            seed,
+            np.append(_briefs(mine, [one, other]), [-1] * missing),
+            agreed=[not found.flipped for found in mine] if ordered else (),
+        ),
         flipped=sum(found.flipped for found in mine) / len(mine) if ordered and mine else None,
         coverage=covered / len(keys) if keys else 0.0,
     )

@@ -120,34 +120,45 @@ def pair_scored(model: LargeModel, query: str, first: Images, second: Images) ->
 
 @dataclass(frozen=True)
 class Compared:
-    """One query's outcome for the first system on each axis; None, with the reason, where an answer is missing."""
+    """One query's outcome for the first system on each axis; None, with the reason, where an answer is missing.
+
+    agreed: on each axis, whether both orders gave the same answer; empty where an answer is missing and for the scorer,
+    who sees no order.
+    """
 
     query: str
     outcomes: dict[str, Outcome | None]
     failure: str = ""
     said: dict[str, Any] = field(default_factory=dict)
+    agreed: dict[str, bool] = field(default_factory=dict)
 
 
 def compare(model: LargeModel, query: str, ours: Images, theirs: Images, method: Method = "ranker") -> Compared:
     """Asks in both orders, and records an answer that cannot be used as missing.
 
     The scorer sees one row at a time, so there is no order: the higher mark wins, equal ones are similar. The
-    cp-scorer's marks become choices, equal ones a choice of neither. Raises BadInput where the server fails.
+    cp-scorer's marks become choices, equal ones a choice of neither, on which both orders may agree, too. Raises
+    BadInput where the server fails.
     """
     try:
         if method == "scorer":
             both = scored(model, query, ours), scored(model, query, theirs)
             marks = [one.model_dump() for one in both]
             return Compared(query, {axis: _higher(*both, axis) for axis in AXES}, said={"scores": marks})
-        if method == "cp-scorer":
+        if method == "cp-scorer":  # `above` when ours were shown first, `below` when second
             above, below = pair_scored(model, query, ours, theirs), pair_scored(model, query, theirs, ours)
             said = {"above": [s.model_dump() for s in above], "below": [s.model_dump() for s in below]}
-            return Compared(query, {axis: _both(above, below, axis) for axis in AXES}, said=said)
+            orders = {axis: (_higher(above[0], above[1], axis), _higher(below[1], below[0], axis)) for axis in AXES}
+            told: dict[str, Outcome | None] = {
+                axis: one if one == two else "similar" for axis, (one, two) in orders.items()
+            }
+            return Compared(query, told, said=said, agreed={axis: one == two for axis, (one, two) in orders.items()})
         plain, swapped = ranked(model, query, ours, theirs), ranked(model, query, theirs, ours)
     except BadAnswer as error:
         return Compared(query, dict.fromkeys(AXES), str(error), {"last": error.said[:2000]})
     outcomes: dict[str, Outcome | None] = {axis: outcome(plain[axis], swapped[axis]) for axis in AXES}
-    return Compared(query, outcomes, said={"above": plain, "below": swapped})
+    agreed = {axis: plain[axis] != swapped[axis] for axis in AXES}  # the same system, which stood in the other row
+    return Compared(query, outcomes, said={"above": plain, "below": swapped}, agreed=agreed)
 
 
 def _higher(ours: Scores, theirs: Scores, axis: str) -> Outcome:
@@ -155,15 +166,14 @@ def _higher(ours: Scores, theirs: Scores, axis: str) -> Outcome:
     return "win" if a > b else "lose" if a < b else "similar"
 
 
-def _both(above: tuple[Scores, Scores], below: tuple[Scores, Scores], axis: str) -> Outcome:
-    """Agreeing marks of both orders; `above` when ours were shown first, `below` when second."""
-    found = {_higher(above[0], above[1], axis), _higher(below[1], below[0], axis)}
-    return found.pop() if len(found) == 1 else "similar"
-
-
 def summary(compared: Sequence[Compared], seed: int = 0) -> dict[str, Wins]:
     """Win rates, order consistency and what is missing, on each axis."""
-    return {axis: count_wins([one.outcomes[axis] for one in compared], seed) for axis in AXES}
+    return {
+        axis: count_wins(
+            [one.outcomes[axis] for one in compared], seed, agreed=[one.agreed.get(axis) for one in compared]
+        )
+        for axis in AXES
+    }
 
 
 def rows_of(*rows: Images) -> Image.Image:

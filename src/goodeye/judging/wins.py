@@ -39,13 +39,17 @@ def win_and_similar_rate(outcomes: Sequence[Outcome]) -> float:
 
 @dataclass(frozen=True)
 class Wins:
-    """Outcomes of one system against another on one axis. missing: comparisons without a usable answer."""
+    """Outcomes of one system against another on one axis. missing: comparisons without a usable answer.
+
+    consistent: the share of answered comparisons in which both orders gave the same answer; NaN where there was no
+    order. Not 1 - similar / N: a judge who gives equal marks in both orders is consistent.
+    """
 
     counts: dict[Outcome, int]
     missing: int
     win: Interval
     win_and_similar: Interval
-    consistent: float  # the share of answered comparisons in which both orders agreed
+    consistent: float
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists and numbers; a rate that does not exist is None."""
@@ -62,9 +66,15 @@ def _plain(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def count_wins(outcomes: Sequence[Outcome | None], seed: int = 0, briefs: Int[Array, " N"] | None = None) -> Wins:
+def count_wins(
+    outcomes: Sequence[Outcome | None],
+    seed: int = 0,
+    briefs: Int[Array, " N"] | None = None,
+    agreed: Sequence[bool | None] = (),
+) -> Wins:
     """Counts, rates with bootstrap intervals, and what is missing.
 
+    agreed: for each comparison that was asked in both orders, whether these gave the same answer; None is not counted.
     briefs: [N] any numbers, the same for outcomes on one brief, which are resampled together; one has no interval.
     """
     there = np.array([one is not None for one in outcomes], dtype=bool)
@@ -81,7 +91,7 @@ def count_wins(outcomes: Sequence[Outcome | None], seed: int = 0, briefs: Int[Ar
         len(outcomes) - len(known),
         _interval(win_rate(known), win, win + lose),
         _interval(win_and_similar_rate(known), win + similar, win + similar + lose),
-        1 - counts["similar"] / len(known),
+        float(np.mean(orders)) if (orders := [one for one in agreed if one is not None]) else float("nan"),
     )
 
 

@@ -24,7 +24,7 @@ from goodeye.errors import BadInput
 from goodeye.judging.protocol import fingerprint
 from goodeye.progress import track
 from goodeye.search.adapt import Train, layer_shares, make_trainable, merged
-from goodeye.search.embed import embed_text, embed_texts, prepare, token_count, token_limit
+from goodeye.search.embed import count_too_long, embed_text, embed_texts, prepare, token_count, token_limit
 from goodeye.search.index import Index, in_milvus
 from goodeye.search.pseudo import captions_of, from_captions, from_model
 from goodeye.search.ranked import Grids, dpo, ipo, ordered_grid, preferences, reach, rrhf
@@ -124,7 +124,8 @@ class Align:
 @dataclass(frozen=True, kw_only=True)
 class Aligned:
     """What came of it. weights: the folder of the model. queries: learned from, or choices of people. left_out: those
-    that the model cannot read whole, or whose pictures the index does not have."""
+    that the model cannot read whole, or whose pictures the index does not have. cut: captions of the contrastive loss
+    that are longer than the model reads, of which it learned the beginnings."""
 
     out: Path
     weights: Path
@@ -136,6 +137,7 @@ class Aligned:
     best: int | None = None
     stopped: str = ""
     learned_from: str = "queries"
+    cut: int = 0
 
     def summary(self) -> str:
         """What a terminal shows."""
@@ -144,6 +146,7 @@ class Aligned:
         for name in ("trained", "held_out", "recall_at_1", "preferred"):
             if name in self.last:
                 lines.append(f"{name.replace('_', ' ')}: {self.last[name]:.3f}")
+        lines += [f"{self.cut} captions are longer than the model reads: it learned their beginnings"] * bool(self.cut)
         return "\n".join([*lines, f"weights: {self.weights}"])
 
     def to_json(self) -> dict[str, Any]:
@@ -233,6 +236,7 @@ def align(
     watch = Watch(told, clip, taste, watched, config.taste) if watched else None
     guard = Guard(watch.look, out / "samples", limits) if watch and config.guard else None
     words = list(learned_from.values())
+    cut = count_too_long(words, clip) if config.pretrain else 0
     learned = make_trainable(clip, config.train, config.rank, temperature=config.pretrain > 0)
     asked_for = {name: value for name, value in asdict(config).items() if name not in LOOPED}
     data = _digest(grids, words)
@@ -266,6 +270,7 @@ def align(
         best=done.best,
         stopped=done.stopped,
         learned_from="queries" if preferred is None else "choices of people",
+        cut=cut,
     )
 
 

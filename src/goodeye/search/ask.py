@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,15 @@ def set_name(models: str) -> str:
 def load_clip(models: str, device: str = "cpu") -> "Clip":
     """The CLIP of a model set. Raises BadInput where it has none."""
     return Models(resolve(models), device=device).clip
+
+
+class Rewritten(NamedTuple):
+    """A query as it is to be embedded. failure: why a large model's rewriting cannot be used, so that text is the query
+    as it was; said: what the model answered then."""
+
+    text: str
+    failure: str = ""
+    said: str = ""
 
 
 class Searcher:
@@ -96,7 +105,18 @@ class Searcher:
         read, vector = self._read(question, method, lexicon, notes)
         away = np.stack([embed_text(one, self.clip).vector for one in avoid]) if avoid else None
         found = self._find(vector, k, weights, away, groups)
-        return Answer(self.index.folder, question, read, method or "", weights, tuple(avoid), found, notes)
+        return Answer(
+            self.index.folder,
+            question,
+            read.text,
+            "" if read.failure else method or "",
+            weights,
+            tuple(avoid),
+            found,
+            notes,
+            read.failure,
+            read.said,
+        )
 
     def _find(self, vector: Vector, k: int, weights: Weights, away: np.ndarray | None, groups: bool) -> Found:
         head = self.weight if self.head is not None else None
@@ -105,21 +125,23 @@ class Searcher:
 
     def _read(
         self, question: str, method: Method | None, lexicon: str | Path | None, notes: list[str]
-    ) -> tuple[str, Vector]:
+    ) -> tuple[Rewritten, Vector]:
         """The words that are embedded, and their embedding; for a picture, its name."""
         if is_picture(question):
             if method:
                 raise BadInput(f"{question} is a picture, which cannot be rephrased. Leave --rephrase away.")
-            return question, embed_image(open_image(question), self.clip)
+            return Rewritten(question), embed_image(open_image(question), self.clip)
         embed_text(question, self.clip)  # says what is wrong with it before a server is asked
-        text = self.rewrite(question, method, lexicon, notes) if method else " ".join(question.split())
-        vector, parts = embed_text(text, self.clip)
+        plain = Rewritten(" ".join(question.split()))
+        made = self.rewrite(question, method, lexicon, notes) if method else plain
+        vector, parts = embed_text(made.text, self.clip)
         if parts > 1:
             notes.append(f"The query is longer than the model reads at once; the mean of {parts} parts was taken.")
-        return text, vector
+        return made, vector
 
-    def rewrite(self, query: str, method: Method, lexicon: str | Path | None, notes: list[str]) -> str:
-        """The query as a method of rephrasing writes it; what is worth knowing of it goes into `notes`.
+    def rewrite(self, query: str, method: Method, lexicon: str | Path | None, notes: list[str]) -> Rewritten:
+        """The query as a method of rephrasing writes it; what is worth knowing of it goes into `notes`. An answer of a
+        large model that cannot be used leaves the query as it was, as a recorded failure.
 
         Raises BadInput for an unknown method.
         """
@@ -127,18 +149,20 @@ class Searcher:
             raise BadInput(f"there is no method {method} to rephrase by. Use one of {', '.join(METHODS)}.")
         if method == "lexicon":
             chosen = choose_phrases(query, self.index, self.clip, self.weight, read_lexicon(lexicon))
-            if not chosen.pulls:
+            if not chosen.room:
+                notes.append("The query is so long that no phrase of the lexicon fits behind it.")
+            elif not chosen.pulls:
                 notes.append("No phrase of the lexicon makes what is found more beautiful at the same relevance.")
-            return chosen.text
+            return Rewritten(chosen.text)
         model = LargeModel(self.server or server_from(), cache_folder()) if method in BY_MODEL else None
         try:
             made = rephrase(query, method, self.clip, model)
         except BadAnswer as error:
             notes.append(f"The query stands as it was: {error}.")
-            return query
+            return Rewritten(query, str(error), error.said[:2000])
         if made.left_out:
             notes.append(f"Left out, since the model reads no more: {'; '.join(made.left_out)}.")
-        return made.text
+        return Rewritten(made.text)
 
 
 def is_picture(question: str) -> bool:

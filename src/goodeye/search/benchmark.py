@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from PIL import Image
 from goodeye.errors import BadInput
 from goodeye.judging.aesthetic import AestheticHead
 from goodeye.judging.large import LargeModel
+from goodeye.judging.ranker import AXES as JUDGED
 from goodeye.judging.ranker import Compared, Method, compare, summary
 from goodeye.judging.wins import Choice, OrderAccuracy, Wins, order_accuracy
 from goodeye.progress import progress
@@ -140,14 +141,18 @@ def _order_accuracy(pairs: Sequence[Pair], compared: Sequence[Compared], axis: A
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the large model said of each query, and the win rates of the first system on each axis."""
+    """What the large model said of each query, and the win rates of the first system on each axis.
+
+    skipped: queries that one side alone has, and further answers to one that was answered before.
+    """
 
     compared: list[Compared]
     wins: dict[str, Wins]
+    skipped: list[Skipped] = field(default_factory=list)
 
     @property
     def failures(self) -> list[str]:
-        """A line for each query without a usable answer."""
+        """A line for each query without a usable answer, or without pictures to show."""
         return [f"{one.query}: {one.failure}" for one in self.compared if one.failure]
 
     def to_json(self) -> dict[str, Any]:
@@ -155,6 +160,7 @@ class Comparison:
         return {
             "axes": {axis: wins.to_json() for axis, wins in self.wins.items()},
             "queries": [vars(one) for one in self.compared],
+            "skipped": [vars(one) for one in self.skipped],
         }
 
 
@@ -163,37 +169,51 @@ def compare_answers(
 ) -> Comparison:
     """Two systems' answers to the same queries: files of one `Answer.to_json()` or a list of them.
 
-    What the model cannot say is recorded as missing. Answers are cached as they come, so a call that was stopped goes
-    on where it was. Raises BadInput for files that do not fit together, and where the server fails.
+    What the model cannot say is recorded as missing, and so is a query with a picture that cannot be read or an answer
+    without any. Queries that one file alone has, or has twice, are skipped and named. Answers are
+    cached as they come, so a call that was stopped goes on where it was. Raises BadInput for files that do not fit
+    together, and where the server fails.
     """
-    first, second = _answers(Path(ours)), _answers(Path(theirs))
+    (first, twice_first), (second, twice_second) = _answers(Path(ours)), _answers(Path(theirs))
     shared = [query for query in first if query in second]
     if not shared:
         raise BadInput(f"{ours} and {theirs} answer no query in common. Ask both systems the same.")
     if shown < 1:
         raise BadInput(f"{shown} pictures cannot be shown. Show at least one.")
+    alone = [(one, ours) for one in first if one not in second] + [(one, theirs) for one in second if one not in first]
+    skipped = [Skipped(query, f"the query {query} is in {path} alone, so it is not compared.") for query, path in alone]
     compared = []
     with progress("comparing", len(shared), "queries") as advance:
         for query in shared:
-            rows = [_pictures(names[:shown], query) for names in (first[query], second[query])]
-            compared.append(compare(model, query, rows[0], rows[1], method))
+            try:
+                rows = [_pictures(names[:shown]) for names in (first[query], second[query])]
+            except BadInput as error:
+                compared.append(Compared(query, dict.fromkeys(JUDGED), str(error)))
+            else:
+                compared.append(compare(model, query, rows[0], rows[1], method))
             advance()
-    return Comparison(compared, summary(compared))
+    return Comparison(compared, summary(compared), [*skipped, *twice_first, *twice_second])
 
 
-def _answers(path: Path) -> dict[str, list[str]]:
-    """query -> names of its pictures."""
+def _answers(path: Path) -> tuple[dict[str, list[str]], list[Skipped]]:
+    """query -> names of its pictures; and the further answers to a query, of which the first one counts."""
+    found: dict[str, list[str]] = {}
+    twice: list[Skipped] = []
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        listed = data if isinstance(data, list) else [data]
-        return {one["query"]: [image["name"] for image in one["images"]] for one in listed}
+        for one in data if isinstance(data, list) else [data]:
+            query, names = one["query"], [image["name"] for image in one["images"]]
+            if query in found:
+                twice.append(Skipped(query, f"{path} answers the query {query} more than once. The first one counts."))
+            found.setdefault(query, names)
+        return found, twice
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}. Check the path.") from error
     except (ValueError, TypeError, KeyError) as error:
         raise BadInput(f"{path} holds no answers ({error!r}). Write them by `goodeye search query --json`.") from error
 
 
-def _pictures(names: Sequence[str], query: str) -> list[Image.Image]:
+def _pictures(names: Sequence[str]) -> list[Image.Image]:
     if not names:
-        raise BadInput(f"the query {query} has an answer without pictures. Leave that query away.")
+        raise BadInput("an answer has no pictures")
     return [open_named(name) for name in names]

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -139,9 +140,22 @@ def embed_text(text: str, clip: Clip) -> Read:
     return Read(_mean(vectors) if len(parts) > 1 else vectors[0], len(parts))
 
 
+def embed_whole(texts: Sequence[str], clip: Clip) -> Vectors:
+    """[N, D], each of length 1: each text as `embed_text` reads it, of any number of tokens and characters."""
+    parts = [[text] if token_count(text, clip) <= token_limit(clip) else split_text(text, clip) for text in texts]
+    vectors = iter(embed_texts([part for one in parts for part in one], clip))
+    each = [np.stack([next(vectors) for _ in one]) for one in parts]
+    return np.stack([_mean(one) if len(one) > 1 else one[0] for one in each])
+
+
+def count_too_long(texts: Sequence[str], clip: Clip) -> int:
+    """How many texts the model cannot read at once: where it learns, it reads their beginnings alone."""
+    return sum(token_count(text, clip) > token_limit(clip) for text in texts)
+
+
 @torch.inference_mode()
 def embed_texts(texts: Sequence[str], clip: Clip, batch: int = 256) -> Vectors:
-    """[N, D], each of length 1; texts that are too long are cut, so give parts of `split_text`."""
+    """[N, D], each of length 1; texts that are too long are cut: `embed_whole` reads those."""
     found = [clip.embed_texts(texts[start : start + batch]) for start in range(0, len(texts), batch)]
     return torch.cat(found).cpu().numpy()
 

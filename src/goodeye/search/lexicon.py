@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from goodeye.errors import BadInput
-from goodeye.search.embed import embed_texts, token_count, token_limit
+from goodeye.search.embed import embed_text, embed_texts, token_count, token_limit
 from goodeye.search.index import Index
 from goodeye.search.vectors import Vector
 
@@ -47,10 +47,12 @@ class Rules:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The query with its phrases. pulls: each phrase with its gain in beauty and change in similarity."""
+    """The query with its phrases. pulls: each phrase with its gain in beauty and change in similarity. room: False
+    where the query is so long that no phrase fits behind it into the encoder's tokens."""
 
     text: str
     pulls: tuple[tuple[str, float, float], ...]
+    room: bool = True
 
 
 def read_lexicon(path: str | Path | None) -> tuple[str, ...]:
@@ -84,30 +86,37 @@ def choose_phrases(
     """Adds to the query, one after another, the phrase that makes its first pictures most beautiful, as long as they
     stay about as similar to the query itself and the text fits into the encoder's tokens.
 
-    head: w, [D]. Returns the query alone where no phrase helps.
+    head: w, [D]. Returns the query alone where no phrase helps or fits. Raises BadInput as `embed_text` does.
     """
     rules = rules or Rules()
     spread = float((index.sample @ head).std()) or 1.0
-    original = embed_texts([query], clip)[0]
+    original = embed_text(query, clip).vector
     text = query
     pulls: list[tuple[str, float, float]] = []
     beauty, similar = _first(index, original[None], original, head, rules.top)
     middle = float(np.median(index.sample @ original))
     beauty_before, wanted = float(beauty[0]), middle + rules.keep * (float(similar[0]) - middle)
-    left = known_phrases(phrases, clip)
+    known = known_phrases(phrases, clip)
+    left = _fitting(text, known, clip)
+    room = bool(left) or not known
     while left and len(pulls) < rules.phrases:
         texts = [f"{text}, {phrase}" for phrase in left]
-        fits = np.array([token_count(one, clip) <= token_limit(clip) for one in texts])
         beauty, relevance = _first(index, embed_texts(texts, clip), original, head, rules.top)
         gain = (beauty - beauty_before) / spread
-        gain[~fits | (relevance < wanted)] = -np.inf
+        gain[relevance < wanted] = -np.inf
         best = int(gain.argmax())
         if gain[best] < rules.least:
             break
         pulls.append((left[best], float(gain[best]), float(relevance[best] - similar[0])))
         text, beauty_before = texts[best], float(beauty[best])
         left.pop(best)
-    return Chosen(text, tuple(pulls))
+        left = _fitting(text, left, clip)
+    return Chosen(text, tuple(pulls), room)
+
+
+def _fitting(text: str, phrases: Sequence[str], clip: "Clip") -> list[str]:
+    """Phrases that the model can read behind the text, with all of it."""
+    return [phrase for phrase in phrases if token_count(f"{text}, {phrase}", clip) <= token_limit(clip)]
 
 
 def _first(

@@ -16,7 +16,7 @@ import torch
 from goodeye.errors import BadInput
 from goodeye.judging.protocol import fingerprint
 from goodeye.progress import progress
-from goodeye.search.embed import embed_pixels, embed_texts, prepare
+from goodeye.search.embed import count_too_long, embed_pixels, embed_whole, prepare
 from goodeye.search.source import Item, find_items
 from goodeye.search.towers import Pairs, fit_towers, recall_of, save_clip
 from goodeye.tables import Skipped
@@ -72,7 +72,8 @@ class Pretrain:
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrained:
-    """What came of it. last: the last numbers of metrics.jsonl, recall on the pictures kept back among them."""
+    """What came of it. last: the last numbers of metrics.jsonl, recall on the pictures kept back among them. cut:
+    captions that are longer than the model reads, of which it learned the beginnings."""
 
     out: Path
     weights: Path
@@ -81,13 +82,14 @@ class Pretrained:
     seconds: float
     last: dict[str, float]
     skipped: list[Skipped] = field(default_factory=list)
+    cut: int = 0
 
     def summary(self) -> str:
         """What a terminal shows."""
         recall = ", ".join(f"{name.replace('_', ' ')} {self.last[name]:.3f}" for name in self.last if "recall" in name)
-        return (
-            f"{self.steps} steps on {self.pictures} pictures in {self.seconds:.0f} s; {recall}\nweights: {self.weights}"
-        )
+        lines = [f"{self.steps} steps on {self.pictures} pictures in {self.seconds:.0f} s; {recall}"]
+        lines += [f"{self.cut} captions are longer than the model reads: it learned their beginnings"] * bool(self.cut)
+        return "\n".join([*lines, f"weights: {self.weights}"])
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers and texts."""
@@ -136,7 +138,7 @@ def pretrain(
     def evaluate(number: int) -> dict[str, float]:
         pixels = torch.stack([prepare(item.cell.open(), clip) for item in kept])
         images = np.concatenate([embed_pixels(part, clip) for part in pixels.split(64)])
-        texts = embed_texts([item.caption for item in kept], clip)
+        texts = embed_whole([item.caption for item in kept], clip)
         return recall_of(torch.from_numpy(images), torch.from_numpy(texts), torch.arange(len(kept)))
 
     asked = asdict(config)
@@ -164,6 +166,7 @@ def pretrain(
         seconds=done.seconds,
         last=done.last,
         skipped=skipped,
+        cut=count_too_long([item.caption for item in learned], clip),
     )
 
 

@@ -20,12 +20,13 @@ from jaxtyping import Float
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
 from goodeye.judging.clip import Clip
+from goodeye.judging.large import BadAnswer, LargeModel
 from goodeye.judging.metrics import Interval, bootstrap, paired_bootstrap
 from goodeye.judging.wins import Choice, Outcome, Wins, count_wins, outcome
 from goodeye.progress import progress
 from goodeye.search.align import Align
 from goodeye.search.align import Method as Aligning
-from goodeye.search.embed import embed_items, embed_pixels, embed_text, embed_texts, prepare
+from goodeye.search.embed import embed_items, embed_pixels, embed_text, prepare
 from goodeye.search.hpir import AXES, Axis, Group, Pair, choose, load, weighted
 from goodeye.search.index import Index
 from goodeye.search.lessons import ROW, Learner, Lessons, load_row, train_row
@@ -211,13 +212,15 @@ class Model(Learner):
 @dataclass(frozen=True, eq=False)
 class Measured:
     """One row's findings. right: axis -> [N, 2] of weight and 1 where right; ranks: of each caption's own picture;
-    milliseconds: of each timed query; shown: the first pictures of each query; outcomes: against base."""
+    milliseconds: of each timed query; shown: the first pictures of each query; outcomes: against base. failures: texts
+    that the large model rewrote into nothing usable, and that stood as they were."""
 
     right: dict[Axis, np.ndarray[Any, Any]]
     ranks: np.ndarray[Any, Any]
     milliseconds: np.ndarray[Any, Any]
     shown: list[list[str]]
     outcomes: dict[str, list[Outcome | None]]
+    failures: int
 
 
 class _Bench:
@@ -228,16 +231,21 @@ class _Bench:
         self.pairs: list[Pair] = load(ground.hpir)
         self.captioned = load_captions(ground.captions)
         self.shown_by_base: list[list[str]] = []
+        answers = ground.answers
+        # the time of a query holds that of the server, which an answer that is kept would leave out
+        self.unkept = LargeModel(answers.server) if isinstance(answers, LargeModel) else answers
 
     def measure(self, system: System) -> Measured:
         """All of a row."""
         model = system.model
-        texts = [self.rewritten(system, pair.query) for pair in self.pairs]
+        failed: list[str] = []
+        answers = self.ground.answers
+        texts = [self.rewritten(system, pair.query, answers, failed) for pair in self.pairs]
         scores = self.scores(system, texts, model.vectors)
         names = {at: name for name, at in model.row.items()}
         shown = [[names[at] for at in row] for row in np.argsort(-scores, axis=1, kind="stable")[:, :SHOWN].tolist()]
         self.shown_by_base = self.shown_by_base or shown
-        captions = [self.rewritten(system, caption) for caption in self.captioned.captions]
+        captions = [self.rewritten(system, caption, answers, failed) for caption in self.captioned.captions]
         recall = self.scores(system, captions, model.captioned)
         return Measured(
             right={axis: self._right(axis, scores, model.row) for axis in AXES},
@@ -245,15 +253,20 @@ class _Bench:
             milliseconds=self._timed(system),
             shown=shown,
             outcomes=self._outcomes(shown),
+            failures=len(failed),
         )
 
-    def rewritten(self, system: System, query: str) -> str:
-        """The words that the system embeds."""
+    def rewritten(self, system: System, query: str, answers: Asks, failed: list[str]) -> str:
+        """The words that the system embeds. Where the large model gives no answer that can be used, the query as it is,
+        which is then appended to `failed`."""
         if system.method == "lexicon":
             model = system.model
             return choose_phrases(query, model.gallery, model.clip, model.head).text
         if system.method is not None:
-            return rephrase(query, system.method, system.model.clip, self.ground.answers).text
+            try:
+                return rephrase(query, system.method, system.model.clip, answers).text
+            except BadAnswer:
+                failed.append(query)
         return query
 
     def scores(self, system: System, texts: Sequence[str], vectors: Vectors) -> Scores:
@@ -295,7 +308,8 @@ class _Bench:
         return found
 
     def _timed(self, system: System) -> np.ndarray[Any, Any]:
-        """Milliseconds from a query's words to its first pictures, one at a time, after a first round that warms up."""
+        """Milliseconds from a query's words to its first pictures, one at a time, after a first round that warms up. A
+        large model is asked anew, whatever it answered before."""
         answer = self._answer(system)
         answer(self.pairs[0].query)
         found = []
@@ -311,7 +325,7 @@ class _Bench:
         scale = Scale(index.sample, model.head if system.taste else None)
 
         def query_of(words: str) -> Vector:
-            return embed_texts([self.rewritten(system, words)], model.clip)[0]
+            return embed_text(self.rewritten(system, words, self.unkept, []), model.clip).vector
 
         def once(words: str) -> Any:
             query = query_of(words)
@@ -350,7 +364,8 @@ def _told(one: Measured) -> dict[str, Any]:
         **{f"win_and_similar_{axis}": found.win_and_similar for axis, found in wins.items()},
     }
     counts = {axis: dict(found.counts) for axis, found in wins.items()}
-    return {**{name: interval.to_json() for name, interval in intervals.items()}, "against_base": counts}
+    measures = {name: interval.to_json() for name, interval in intervals.items()}
+    return {**measures, "against_base": counts, "failures": one.failures}
 
 
 def _minus(one: Measured, base: Measured) -> dict[str, Any]:

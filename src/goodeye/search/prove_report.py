@@ -22,7 +22,11 @@ COLUMNS = (  # measure, its heading, and what it says
     ("recall_at_1", "recall@1", "share of captions that find their own picture first"),
     ("win_and_similar_accuracy", "fits as well", "share of queries whose answer fits at least as well as base's"),
     ("win_and_similar_aesthetic", "as beautiful", "share of queries whose answer is at least as beautiful as base's"),
-    ("ms_per_query", "ms", "milliseconds a query on this machine, from its words to the first pictures"),
+    (
+        "ms_per_query",
+        "ms",
+        "milliseconds a query on this machine, from its words to the first pictures; a large model is asked anew",
+    ),
 )
 
 
@@ -40,6 +44,11 @@ def _notes(numbers: Mapping[str, Any]) -> list[str]:
         f"{name} against base: aesthetic {cell(found['hpir_aesthetic'], FINE, signed=True)}, recall@1 "
         f"{cell(found['recall_at_1'], FINE, signed=True)}"
         for name, found in numbers["minus_base"].items()
+    ]
+    notes += [
+        f"{name}: {row['failures']} texts were rewritten into nothing usable, and stood as they were"
+        for name, row in numbers["rows"].items()
+        if row["failures"]
     ]
     return notes + [f"left out: {name}; {why}" for name, why in numbers["left_out"].items()]
 

@@ -148,7 +148,9 @@ def _hit(index: Index, row: int, query: Vector, moved: Vector, head: Vector | No
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer as the command gives it. asked: the words as they were; read: the words that were embedded."""
+    """An answer as the command gives it. asked: the words as they were; read: the words that were embedded. rephrased:
+    the method that wrote these, if one did. failure: why a large model's rewriting could not be used, so that the query
+    stands as it was; said: what it answered then."""
 
     index: Path
     asked: str
@@ -158,6 +160,8 @@ class Answer:
     avoided: tuple[str, ...]
     found: Found
     notes: list[str] = field(default_factory=list)
+    failure: str = ""
+    said: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists and numbers."""
@@ -166,6 +170,8 @@ class Answer:
             "query": self.asked,
             "read": self.read,
             "rephrased": self.rephrased,
+            "failure": self.failure,
+            "said": self.said,
             **vars(self.weights),
             "not": list(self.avoided),
             "lambda": self.found.lam,

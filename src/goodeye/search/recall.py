@@ -150,10 +150,11 @@ def recall_at(ranks: Ints, ks: Sequence[int] = KS, seed: int = 0) -> dict[int, I
 
 
 def measure(data: Captioned, clip: "Clip", *, batch: int = 64, workers: int = 4) -> Recall:
-    """Embeds pictures and captions and measures recall both ways. Pictures that cannot be read are left out, with
+    """Embeds pictures and captions and measures recall both ways. A caption that is longer than the model reads at once
+    is the mean of its parts. Pictures that cannot be read are left out, with
     their captions. Raises BadInput where none is left."""
     from goodeye.progress import progress
-    from goodeye.search.embed import embed_items, embed_texts
+    from goodeye.search.embed import embed_items, embed_whole
 
     vectors, names = [np.zeros((0, clip.dimensions), np.float32)], []
     skipped: list[Skipped] = []
@@ -171,7 +172,7 @@ def measure(data: Captioned, clip: "Clip", *, batch: int = 64, workers: int = 4)
     ]
     if not kept:
         raise BadInput("none of the captioned pictures can be read. Name their folder with --images.")
-    images, texts = np.concatenate(vectors), embed_texts([caption for caption, _ in kept], clip)
+    images, texts = np.concatenate(vectors), embed_whole([caption for caption, _ in kept], clip)
     owner = np.array([number for _, number in kept])
     return Recall(
         recall_at(text_ranks(texts, images, owner)),

@@ -13,7 +13,7 @@ from PIL import ImageOps
 from torch import Tensor
 
 from goodeye.images import to_tensor
-from goodeye.search.embed import embed_pixels, embed_texts, prepare
+from goodeye.search.embed import embed_pixels, embed_whole, prepare
 from goodeye.search.index import Index
 from goodeye.search.shift import Scale
 from goodeye.search.source import open_named
@@ -44,13 +44,13 @@ class Watch:
         others = [row for row in dict.fromkeys(more) if row not in captions and row not in gone]
         self.rows = [*captions, *others[: max(0, GALLERY - len(captions))]]
         scale = Scale(index.sample, head)
-        texts = embed_texts(list(captions.values()), clip)
+        texts = embed_whole(list(captions.values()), clip)
         moved = np.stack([one + np.float32(scale.lam(taste, one)) * head for one in texts])
         self.wanted = torch.from_numpy(moved @ np.asarray(index.vectors[self.rows]).T)  # [Q, N], by the start model
 
     def look(self) -> Look:
         """One look, as the guard takes it."""
-        images, texts = torch.from_numpy(self._gallery()), embed_texts(list(self.captions.values()), self.clip)
+        images, texts = torch.from_numpy(self._gallery()), embed_whole(list(self.captions.values()), self.clip)
         scores = torch.from_numpy(texts) @ images.T
         own = torch.arange(len(scores))
         ranks = (scores >= scores[own, own][:, None]).sum(1)
