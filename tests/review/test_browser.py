@@ -25,7 +25,13 @@ def options() -> list[str]:
 
 
 @pytest.fixture
-def page(ledger: Ledger, options: list[str]) -> Iterator[Any]:
+def complaints() -> list[str]:
+    """What the browser complains of; a test that means it to takes it out."""
+    return []
+
+
+@pytest.fixture
+def page(ledger: Ledger, options: list[str], complaints: list[str]) -> Iterator[Any]:
     """A signed-in page on a real server; whatever the browser complains of fails the test."""
     try:
         import playwright.sync_api as playwright
@@ -35,7 +41,6 @@ def page(ledger: Ledger, options: list[str]) -> Iterator[Any]:
         absent("browser", "there is no Chromium here (Debian: apt-get install chromium)")
     fill(ledger, [number / 30 for number in range(12)], runs=2)
     server = Server(ledger.where, *options)
-    complaints: list[str] = []
     try:
         with playwright.sync_playwright() as play:
             browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoneFree
 
 from goodeye.errors import BadInput
 from goodeye.ledger.schema import REVISION
@@ -34,22 +35,30 @@ SQLITE_REASONS = {
 }
 
 
+class DatabaseTrouble(BadInput):
+    """The database is away, locked, full or refuses: nobody's words are at fault, and later they may be taken."""
+
+
 @contextmanager
 def plain_errors(where: str) -> Iterator[None]:
-    """Turns what the database says of its disk, rights or server into BadInput; programming errors pass through."""
+    """Turns what the database says of its disk, rights or server into DatabaseTrouble; programming errors pass
+    through."""
     try:
         yield
+    except NoneFree as error:
+        raise DatabaseTrouble(f"The ledger {where} is busy: every connection is in use. Try again.") from error
     except (DBAPIError, sqlite3.Error) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         if isinstance(cause, sqlite3.Error):
             reason = SQLITE_REASONS.get(getattr(cause, "sqlite_errorcode", 0) & 0xFF)
             if reason is None:
                 raise
-            raise BadInput(f"The ledger {where} {reason}") from error
-        if not isinstance(error, OperationalError) and getattr(cause, "sqlstate", None) not in DENIED:
+            raise DatabaseTrouble(f"The ledger {where} {reason}") from error
+        lost = isinstance(error, DBAPIError) and error.connection_invalidated
+        if not (lost or isinstance(error, OperationalError) or getattr(cause, "sqlstate", None) in DENIED):
             raise
         said = str(cause).strip().splitlines() or ["no reason given"]
-        raise BadInput(
+        raise DatabaseTrouble(
             f"The ledger {where} cannot be used: {said[0]}. Check the server, the URL and your rights there."
         ) from error
 

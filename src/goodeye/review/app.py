@@ -1,6 +1,7 @@
 """The web app: its pages and the few calls that its scripts make. Everything it shows comes from the ledger."""
 
 import io
+import logging
 import random
 import re
 import secrets
@@ -23,12 +24,14 @@ from starlette.staticfiles import StaticFiles
 import goodeye
 from goodeye.errors import BadInput
 from goodeye.images import open_image
+from goodeye.ledger.database import DatabaseTrouble
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.store import SUFFIXES
 from goodeye.review import auth, find, look, standing, votes
 from goodeye.review.items import catch_up
 from goodeye.review.queue import Kind, Rules, hand_out
 
+LOG = logging.getLogger(__name__)
 HERE = Path(__file__).parent
 SHA = re.compile(r"[0-9a-f]{64}")
 FRESH = 5.0  # seconds between looks at what other programs recorded
@@ -102,6 +105,7 @@ class Review:
     chance: random.Random
     tries: auth.Limit = field(default_factory=lambda: auth.Limit(rate=0.2, burst=30))  # wrong passwords
     searches: auth.Limit = field(default_factory=lambda: auth.Limit(rate=1, burst=20))  # of a person
+    told: auth.Limit = field(default_factory=lambda: auth.Limit(rate=0.1, burst=3))  # words of a database in trouble
     looked: float = -FRESH
     looking: threading.Lock = field(default_factory=threading.Lock)
 
@@ -189,6 +193,18 @@ def _errors(app: FastAPI, review: Review) -> None:
     @app.exception_handler(RequestValidationError)
     def malformed(_request: Request, _error: RequestValidationError) -> Response:
         return JSONResponse({"detail": "That is not what this call takes."}, 422)  # and no echo of what was sent
+
+    @app.exception_handler(DatabaseTrouble)
+    def trouble(request: Request, error: DatabaseTrouble) -> Response:
+        if review.told.allows(""):  # every page tries again each second or two
+            LOG.warning("%s", error)  # for who runs the server; a browser learns nothing of where the ledger is
+        if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
+            page = review.page("away.html")
+            page.status_code = 503
+        else:
+            page = JSONResponse({"detail": "The ledger cannot be reached just now. Try again in a moment."}, 503)
+        page.headers["retry-after"] = "2"
+        return page
 
     @app.exception_handler(BadInput)
     def bad_input(_request: Request, error: BadInput) -> Response:
@@ -365,6 +381,8 @@ def _searching(app: FastAPI, review: Review, finding: find.Finding) -> None:
         question, rows, problem = find.read(request.query_params), [], ""
         try:
             rows = finding.ask(review.ledger, seat.person, question) if question.asked else []
+        except DatabaseTrouble:
+            raise
         except BadInput as error:
             problem = str(error)
         page = review.page("search.html", seat, here="look", question=question, rows=rows, problem=problem)

@@ -92,7 +92,7 @@ export class Desk {
         this.problem = "";
       } catch (error) {
         this.fail(error);
-        const lasting = [400, 404, 413, 422].includes(error.status); // trying again would not help
+        const lasting = [400, 404, 413, 422].includes(error.status); // the answer itself was refused: again would not help
         if (!lasting) {
           this.changed();
           await new Promise((resolve) => setTimeout(resolve, 1500));
@@ -130,6 +130,7 @@ export class Desk {
   fail(error) {
     if (error.status === 401 || error.status === 403) this.problem = "Please sign in again: load this page anew.";
     else if (error.status === 429) this.problem = "A moment, please …";
+    else if (error.status >= 500) this.problem = "The server cannot reach its ledger. Your votes wait here.";
     else if (error.status) this.problem = "The server did not take that.";
     else this.problem = "The server cannot be reached. Your votes wait here.";
   }
