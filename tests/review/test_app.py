@@ -20,7 +20,7 @@ from goodeye.ledger.schema import Comparison
 from goodeye.review.app import Settings, create_app
 from goodeye.review.auth import Guard, Limit
 from goodeye.review.find import Finder
-from goodeye.review.items import catch_up, reading
+from goodeye.review.items import catch_up, key_of, reading
 from goodeye.review.serve import names_of
 from review.conftest import ORIGIN, Browser, drawn, edits, fill
 
@@ -272,6 +272,22 @@ def test_signing_in_leads_nowhere_else(browser: Start, to: str) -> None:
     assert browser("").sign_in("Ada", to=to).headers["location"] == "/"  # type: ignore[attr-defined]
 
 
+def test_an_answer_to_another_ledgers_ask_is_refused(ledger: Ledger, browser: Start, tmp_path: Path) -> None:
+    """Numbers of asks are alike in every ledger; a browser may have kept an answer of the one served here before."""
+    fill(ledger, [0.5])
+    with Ledger.open(tmp_path / "other") as other:
+        elsewhere = key_of(other)
+    assert elsewhere != key_of(ledger)
+    ada = browser("Ada")
+    (ask,) = ada.desk()
+    assert ada.answer(ask["id"], "available", ledger=elsewhere).status_code == 409
+    assert ada.call("/api/answers", ask=ask["id"], outcome="skipped", ledger="").status_code == 409
+    assert ledger.votes() == [] and answered(ledger) == 0
+    ada.answer(ask["id"], "available")
+    assert ada.call("/api/undo", ask=ask["id"], ledger=elsewhere).status_code == 409
+    assert len(ledger.votes()) == 1
+
+
 # Hostile input
 
 
@@ -418,6 +434,7 @@ def test_malformed_answers_are_refused_and_nothing_is_stored(ledger: Ledger, bro
     ada = browser("Ada")
     ada.desk()
     headers = {"x-form-token": ada.token, "content-type": "application/json"}
+    body = body.replace(b'{"ask"', b'{"ledger": "%s", "ask"' % key_of(ledger).encode())
     assert ada.client.post("/api/answers", content=body, headers=headers).status_code in (400, 422)
     assert answered(ledger) == 0 and ledger.votes() == []
 

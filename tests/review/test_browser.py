@@ -13,6 +13,7 @@ from goodeye.cli import main
 from goodeye.ledger.ledger import Ledger
 from required import absent
 from review.conftest import edits, fill
+from review.test_queue import draw
 from review.test_serve import Server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -31,7 +32,16 @@ def complaints() -> list[str]:
 
 
 @pytest.fixture
-def page(ledger: Ledger, options: list[str], complaints: list[str]) -> Iterator[Any]:
+def server(ledger: Ledger, options: list[str]) -> Iterator[Server]:
+    """A real server of a ledger with something to label and to compare."""
+    fill(ledger, [number / 30 for number in range(12)], runs=2)
+    server = Server(ledger.where, *options)
+    yield server
+    server.stop(signal.SIGINT)
+
+
+@pytest.fixture
+def page(request: pytest.FixtureRequest, complaints: list[str]) -> Iterator[Any]:
     """A signed-in page on a real server; whatever the browser complains of fails the test."""
     try:
         import playwright.sync_api as playwright
@@ -39,24 +49,53 @@ def page(ledger: Ledger, options: list[str], complaints: list[str]) -> Iterator[
         absent("browser", "Playwright is not installed (pip install playwright)")
     if CHROMIUM is None:
         absent("browser", "there is no Chromium here (Debian: apt-get install chromium)")
-    fill(ledger, [number / 30 for number in range(12)], runs=2)
-    server = Server(ledger.where, *options)
-    try:
-        with playwright.sync_playwright() as play:
-            browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-            page = browser.new_page(base_url=server.url)
-            page.set_default_timeout(60_000)
-            page.on("pageerror", lambda error: complaints.append(str(error)))
-            page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-            page.goto("/")
-            page.fill("[name=name]", "Ada")
-            page.keyboard.press("Enter")
-            page.wait_for_url("**/label")
-            yield page
-            browser.close()
-    finally:
-        server.stop(signal.SIGINT)
+    server: Server = request.getfixturevalue("server")
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(base_url=server.url)
+        page.set_default_timeout(60_000)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+        sign_in(page)
+        yield page
+        browser.close()
     assert complaints == []
+
+
+def sign_in(page: Any) -> None:
+    page.goto("/")
+    page.fill("[name=name]", "Ada")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/label")
+
+
+def test_an_answer_that_waits_is_stored_in_the_ledger_that_asked_and_in_no_other(
+    page: Any, server: Server, ledger: Ledger, options: list[str], complaints: list[str], tmp_path: Path
+) -> None:
+    """The second ledger has asked her something of the same number."""
+    page.wait_for_selector(".frame img")
+    server.process.kill()
+    server.process.wait()
+    page.keyboard.press("3")
+    page.wait_for_selector("#desk[data-unsent='1']")
+    port = ["--port", server.url.rpartition(":")[2]]
+    with Ledger.open(tmp_path / "other") as other:
+        fill(other, [number / 30 for number in range(12)])
+        draw(other, "Ada", count=5)
+        second = Server(other.where, *options, *port)
+        sign_in(page)
+        page.wait_for_selector(".frame img")
+        page.keyboard.press("2")
+        page.wait_for_selector("#tally:text-is('1 today')")
+        page.wait_for_selector("#desk[data-unsent='0']")
+        second.stop(signal.SIGKILL)
+        assert [vote.label for vote in other.votes()] == ["space_mismatch"]
+    third = Server(ledger.where, *options, *port)
+    sign_in(page)
+    page.wait_for_selector("#desk[data-unsent='0']")
+    third.stop(signal.SIGINT)
+    assert [vote.label for vote in ledger.votes()] == ["size_mismatch"]
+    complaints[:] = [said for said in complaints if "ERR_CONNECTION" not in said]
 
 
 def test_twenty_labels_by_keyboard_with_an_undo(page: Any, ledger: Ledger) -> None:

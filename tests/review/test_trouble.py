@@ -11,21 +11,21 @@ from goodeye.ledger import database
 from goodeye.ledger.ledger import DATABASE, Ledger
 from postgres import Postgres, running
 from review.conftest import Browser, fill
-from review.test_browser import complaints, page
+from review.test_browser import complaints, page, server
 
-__all__ = ["complaints", "page"]  # fixtures
+__all__ = ["complaints", "page", "server"]  # fixtures
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     """A server of these tests alone, who stop it."""
     with running() as started:
         yield started
 
 
 @pytest.fixture
-def ledger(server: Postgres, tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger.open(server.database(f"trouble{abs(hash(tmp_path))}"), tmp_path / "images") as opened:
+def ledger(postgres: Postgres, tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger.open(postgres.database(f"trouble{abs(hash(tmp_path))}"), tmp_path / "images") as opened:
         yield opened
 
 
@@ -34,15 +34,15 @@ def options(tmp_path: Path) -> list[str]:
     return ["--repeat-share", "0", "--images", str(tmp_path / "images")]
 
 
-def test_a_server_that_went_away_takes_the_answer_when_it_is_back(ledger: Ledger, server: Postgres) -> None:
+def test_a_server_that_went_away_takes_the_answer_when_it_is_back(ledger: Ledger, postgres: Postgres) -> None:
     fill(ledger, [0.5])
     ada = Browser(ledger, "Ada")
     (ask,) = ada.desk()
-    server.stop()
+    postgres.stop()
     try:
         refused = [ada.answer(ask["id"], "available"), ada.call("/api/desk", kind="label"), ada.client.get("/look")]
     finally:
-        server.start()
+        postgres.start()
     for answer in refused:
         assert answer.status_code == 503 and answer.headers["retry-after"]
         assert "127.0.0.1" not in answer.text and "postgres" not in answer.text and "connection" not in answer.text
@@ -51,13 +51,13 @@ def test_a_server_that_went_away_takes_the_answer_when_it_is_back(ledger: Ledger
 
 
 def test_a_page_keeps_its_answers_while_the_server_of_the_ledger_is_away(
-    page: Any, ledger: Ledger, server: Postgres, complaints: list[str]
+    page: Any, ledger: Ledger, postgres: Postgres, complaints: list[str]
 ) -> None:
     page.wait_for_selector(".frame img")
     page.keyboard.press("1")
     page.wait_for_selector("#tally:text-is('1 today')")
     page.wait_for_selector("#desk[data-unsent='0']")
-    server.stop()
+    postgres.stop()
     try:
         for number in (2, 3):
             page.keyboard.press(str(number))
@@ -65,7 +65,7 @@ def test_a_page_keeps_its_answers_while_the_server_of_the_ledger_is_away(
         page.wait_for_selector("#sync:text('Your votes wait here.')")
         assert page.get_attribute("#desk", "data-unsent") == "2"
     finally:
-        server.start()
+        postgres.start()
     page.wait_for_selector("#desk[data-unsent='0']")
     assert sorted(vote.label for vote in ledger.votes()) == ["available", "size_mismatch", "space_mismatch"]
     complaints[:] = [said for said in complaints if "503" not in said]

@@ -74,6 +74,13 @@ class Session(Base):
     created: Mapped[datetime]
 
 
+class Identity(Base):
+    """The ledger's own key, drawn when its tables were made: numbers of asks are small and alike in every ledger."""
+
+    __tablename__ = "identity"
+    key: Mapped[str] = mapped_column(String(32), primary_key=True)
+
+
 class Item(Base):
     """What is known of one attempt, drawn together so that a million can be filtered, sorted and handed out."""
 

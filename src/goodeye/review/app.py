@@ -27,7 +27,7 @@ from goodeye.images import open_image
 from goodeye.ledger.database import DatabaseTrouble
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.store import SUFFIXES
-from goodeye.review import auth, find, look, standing, votes
+from goodeye.review import auth, find, items, look, standing, votes
 from goodeye.review.items import catch_up
 from goodeye.review.queue import Kind, Rules, hand_out
 
@@ -84,10 +84,12 @@ class AnswerCall(Call):
     answer: Annotated[str, Field(max_length=40)] = ""
     note: Annotated[str, Field(max_length=votes.LONGEST_NOTE)] = ""
     seconds: Annotated[float, Field(ge=0, strict=False)] = 0.0
+    ledger: Annotated[str, Field(max_length=40)]  # whose ask that is: a browser may have kept it of another one
 
 
 class UndoCall(Call):
     ask: Annotated[int, Field(ge=1, lt=2**63)]
+    ledger: Annotated[str, Field(max_length=40)]
 
 
 class AsideCall(Call):
@@ -113,6 +115,7 @@ class Review:
         self.pages = Environment(
             loader=PackageLoader("goodeye.review"), autoescape=True, trim_blocks=True, lstrip_blocks=True
         )
+        self.key = items.key_of(self.ledger)
         self.finding = find.Finding(self.settings.finder) if self.settings.finder else None
         self.pages.globals.update(labels=votes.LABELS, version=goodeye.__version__, finding=self.finding)
         self.pages.filters.update(words=words, percent=percent, day=day, signed=signed)
@@ -129,7 +132,7 @@ class Review:
 
     def page(self, name: str, seat: Seat | None = None, /, **values: Any) -> HTMLResponse:
         """A page from its template; whatever is not markup of ours is escaped."""
-        values = {"here": name.partition(".")[0], "seat": seat} | values
+        values = {"here": name.partition(".")[0], "seat": seat, "key": self.key} | values
         text = self.pages.get_template(name).render(**values)
         return HTMLResponse(text.encode(errors="backslashreplace"))  # halves of characters may be on record
 
@@ -302,6 +305,10 @@ async def _in_thread(work: Callable[[], Any]) -> Any:
 
 
 def _work(app: FastAPI, review: Review) -> None:
+    def meant_here(call: AnswerCall | UndoCall) -> None:
+        if call.ledger != review.key:
+            raise HTTPException(409, "That was asked by another ledger.")
+
     @app.get("/")
     def home(_seat: OnPage) -> Response:
         return RedirectResponse("/label", 303)
@@ -323,11 +330,13 @@ def _work(app: FastAPI, review: Review) -> None:
 
     @app.post("/api/answers")
     def answers(seat: OnCall, call: AnswerCall) -> dict[str, str]:
+        meant_here(call)
         stored = votes.answer(review.ledger, seat.person, call.ask, call.outcome, call.answer, call.note, call.seconds)
         return {"outcome": stored}
 
     @app.post("/api/undo")
     def undo(seat: OnCall, call: UndoCall) -> dict[str, Any]:
+        meant_here(call)
         ask = votes.undo(review.ledger, seat.person, call.ask)
         return {"ask": votes.shown(review.ledger, seat.person, [ask])[0]}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, text, update
 
-from goodeye.ledger.asks import Ask, Item, Mark
+from goodeye.ledger.asks import Ask, Identity, Item, Mark
 from goodeye.ledger.database import WRITING, plain_errors
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.opinions import ASIDE
@@ -50,6 +50,12 @@ def writing(ledger: Ledger) -> Iterator[Connection]:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": REVIEW_LOCK})
         yield connection
+
+
+def key_of(ledger: Ledger) -> str:
+    """The ledger's own key: what was asked of people there is to be answered there."""
+    with reading(ledger) as connection:
+        return connection.execute(select(Identity.key)).scalar_one()
 
 
 def catch_up(ledger: Ledger, on_items: Callable[[int], None] = lambda count: None) -> int:

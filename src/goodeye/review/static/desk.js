@@ -1,8 +1,9 @@
 // What Label and Compare share: the desk of asks, and answers that get through even if the server is away for a while.
 
 const token = document.querySelector('meta[name="form-token"]').content;
+const ledger = document.querySelector('meta[name="ledger"]').content;
 const person = document.querySelector(".who span").textContent;
-const UNSENT = `goodeye-unsent ${person} `; // who signs in here next does not send them
+const UNSENT = `goodeye-unsent ${ledger} ${person} `; // who signs in here next, or to another ledger, does not send them
 
 /** Posts JSON. Throws {status} where the server refuses, and a TypeError where it cannot be reached. */
 export async function call(path, body) {
@@ -76,7 +77,7 @@ export class Desk {
     this.asks = this.asks.filter((one) => one.id !== ask.id);
     this.answered.push({ ...ask, outcome, answer });
     if (outcome === "answered") this.today += 1;
-    this.unsent.push({ ask: ask.id, outcome, answer, note, seconds });
+    this.unsent.push({ ledger, ask: ask.id, outcome, answer, note, seconds });
     this.remember();
     this.changed();
     this.send();
@@ -115,7 +116,7 @@ export class Desk {
     if (last.outcome === "answered") this.today = Math.max(0, this.today - 1);
     while (this.unsent.some((one) => one.ask === last.id)) await new Promise((resolve) => setTimeout(resolve, 30));
     try {
-      const { ask } = await call("/api/undo", { ask: last.id }).finally(() => (this.undoing -= 1));
+      const { ask } = await call("/api/undo", { ledger, ask: last.id }).finally(() => (this.undoing -= 1));
       this.asks = [ask, ...this.asks.filter((one) => one.id !== ask.id)];
       this.empty = false;
       this.changed();
@@ -129,6 +130,7 @@ export class Desk {
 
   fail(error) {
     if (error.status === 401 || error.status === 403) this.problem = "Please sign in again: load this page anew.";
+    else if (error.status === 409) this.problem = "Another ledger is served here now. Your votes wait for theirs.";
     else if (error.status === 429) this.problem = "A moment, please …";
     else if (error.status >= 500) this.problem = "The server cannot reach its ledger. Your votes wait here.";
     else if (error.status) this.problem = "The server did not take that.";
