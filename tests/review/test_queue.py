@@ -167,6 +167,33 @@ def test_a_pair_reaches_its_answers(ledger: Ledger) -> None:
     assert [len(compare_all(ledger, person, 5)) for person in ("Ada", "Bo", "Cy")] == [1, 1, 0]
 
 
+def test_who_compared_a_pair_elsewhere_counts_and_is_not_asked_again(ledger: Ledger) -> None:
+    """As an import leaves it, before the pair is drawn and after; which of the two was left does not matter."""
+    first, second = fill(ledger, [0.6], runs=2)
+    ledger.compare(second, first, "Ada", "overall", "left")
+    assert draw(ledger, "Ada", "compare") == []
+    (ask,) = draw(ledger, "Bo", "compare")
+    answer(ledger, "Bo", ask.id, "answered", "left")
+    assert draw(ledger, "Ada", "compare") == [] and draw(ledger, "Cy", "compare") == [], "it has its two people"
+    undo(ledger, "Bo", ask.id)
+    ledger.compare(first, second, "Bo", "overall", "right")
+    answer(ledger, "Bo", draw(ledger, "Bo", "compare")[0].id, "answered", "left")
+    assert [(one.person, one.choice) for one in ledger.comparisons()] == [("Ada", "left"), ("Bo", "right")]
+
+
+def test_a_pair_answered_late_and_anew_by_one_person_still_wants_another(ledger: Ledger) -> None:
+    fill(ledger, [0.6], runs=2)
+    (old,) = draw(ledger, "Ada", "compare")
+    assert draw(ledger, "Ada", "compare", rules=replace(PLAIN, runs=(1,))) == []  # started anew with --run 1 …
+    (again,) = draw(ledger, "Ada", "compare")  # … and without it
+    assert again.pair_id == old.pair_id and again.id != old.id
+    for ask in (old, again):
+        assert answer(ledger, "Ada", ask.id, "answered", "similar") == "answered"
+    assert len(ledger.comparisons()) == 1
+    (other,) = draw(ledger, "Bo", "compare")
+    assert other.pair_id == old.pair_id
+
+
 def test_sides_are_shuffled_recorded_and_undone_in_the_answer(ledger: Ledger) -> None:
     fill(ledger, [0.6, 0.7, 0.8, 0.9], runs=3)
     done = compare_all(ledger, "Ada", 30)

@@ -202,12 +202,12 @@ def _errors(app: FastAPI, review: Review) -> None:
         if review.told.allows(""):  # every page tries again each second or two
             LOG.warning("%s", error)  # for who runs the server; a browser learns nothing of where the ledger is
         if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
-            page = review.page("away.html")
-            page.status_code = 503
+            said: Response = review.page("away.html")
+            said.status_code = 503
         else:
-            page = JSONResponse({"detail": "The ledger cannot be reached just now. Try again in a moment."}, 503)
-        page.headers["retry-after"] = "2"
-        return page
+            said = JSONResponse({"detail": "The ledger cannot be reached just now. Try again in a moment."}, 503)
+        said.headers["retry-after"] = "2"
+        return said
 
     @app.exception_handler(BadInput)
     def bad_input(_request: Request, error: BadInput) -> Response:

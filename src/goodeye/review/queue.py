@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, and_, exists, func, insert, or_, select, true, update
+from sqlalchemy import Connection, and_, distinct, exists, func, insert, or_, select, true, update
 from sqlalchemy.orm import aliased
 
 from goodeye.ledger.asks import Ask, Item, Pair
 from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.opinions import ASIDE
 from goodeye.ledger.sample import RANDOM, REPEAT, UNSURE
-from goodeye.ledger.schema import Attempt, Brief, Run, Shown, Vote, now
+from goodeye.ledger.schema import Attempt, Brief, Comparison, Run, Shown, Vote, now
 from goodeye.review.items import NEVER, writing
 
 Kind = Literal["label", "compare"]
@@ -203,11 +204,29 @@ def _draw_pair(connection: Connection, person: str, rules: Rules, chance: random
     order = (Pair.answers.desc(), Pair.id.desc())
     mine = [_in_runs(side, rules) for side in (Pair.left_attempt, Pair.right_attempt)] if rules.runs else []
     unfinished = select(Pair.id).where(Pair.answers < rules.votes, *mine).order_by(*order)
-    lacking = [~asked, Pair.answers + _held(Ask.pair_id, Pair.id, since) < rules.votes]
+    compared = said_of(Pair.left_attempt, Pair.right_attempt, person, Pair.axis)  # by an import, or under an older ask
+    lacking = [~asked, ~compared, Pair.answers + _held(Ask.pair_id, Pair.id, since) < rules.votes]
     nearby = select(Pair.id).where(Pair.id.in_(unfinished.limit(WINDOW)), *lacking).order_by(*order).limit(1)
-    found = connection.scalar(nearby) or _new_pair(connection, rules, chance)
+    found = connection.scalar(nearby) or _new_pair(connection, person, rules, chance)
     found = found or connection.scalar(unfinished.where(*lacking).limit(1))
     return None if found is None else {"pair_id": found, "swapped": chance.random() < 0.5}
+
+
+def people_on(left: Any, right: Any, axis: Any) -> Any:
+    """How many people who count have compared the two on an axis, here or elsewhere; who did so twice is one."""
+    counted = select(func.count(distinct(Comparison.person))).where(_between(left, right), Comparison.axis == axis)
+    return counted.where(Comparison.person.not_in(ASIDE)).scalar_subquery()
+
+
+def said_of(left: Any, right: Any, person: str, axis: Any = None) -> Any:
+    """That the person has compared the two, whichever was left; on that axis, or on any."""
+    mine = exists().where(_between(left, right), Comparison.person == person)
+    return mine if axis is None else mine.where(Comparison.axis == axis)
+
+
+def _between(left: Any, right: Any) -> Any:
+    either = and_(Comparison.left_attempt == left, Comparison.right_attempt == right)
+    return or_(either, and_(Comparison.left_attempt == right, Comparison.right_attempt == left))
 
 
 def _in_runs(side: Any, rules: Rules) -> Any:
@@ -222,9 +241,9 @@ def _of_runs(rules: Rules) -> Any:
     return or_(_in_runs(Ask.attempt_id, rules), exists().where(Pair.id == Ask.pair_id, *sides))
 
 
-def _new_pair(connection: Connection, rules: Rules, chance: random.Random) -> int | None:
-    drawn = [pair for pair in (_some_pair(connection, rules, chance) for _ in range(NEAREST_OF)) if pair]
-    if not drawn and (found := _left_over(connection, rules, chance)):
+def _new_pair(connection: Connection, person: str, rules: Rules, chance: random.Random) -> int | None:
+    drawn = [pair for pair in (_some_pair(connection, person, rules, chance) for _ in range(NEAREST_OF)) if pair]
+    if not drawn and (found := _left_over(connection, person, rules, chance)):
         drawn = [found]
     if not drawn:
         return None
@@ -233,10 +252,11 @@ def _new_pair(connection: Connection, rules: Rules, chance: random.Random) -> in
     left, right = drawn[0] if by_chance else min(drawn, key=lambda pair: abs(pair[0].score - pair[1].score))
     if left.attempt_id > right.attempt_id:
         left, right = right, left
+    both = left.attempt_id, right.attempt_id
     new = [
         connection.execute(
             insert(Pair)
-            .values(left_attempt=left.attempt_id, right_attempt=right.attempt_id, axis=axis, answers=0)
+            .values(left_attempt=both[0], right_attempt=both[1], axis=axis, answers=people_on(*both, axis))
             .returning(Pair.id)
         ).scalar_one()
         for axis in axes_of(left.job)
@@ -244,7 +264,7 @@ def _new_pair(connection: Connection, rules: Rules, chance: random.Random) -> in
     return new[0]
 
 
-def _some_pair(connection: Connection, rules: Rules, chance: random.Random) -> tuple[Any, Any] | None:
+def _some_pair(connection: Connection, person: str, rules: Rules, chance: random.Random) -> tuple[Any, Any] | None:
     """A pair at the brief of an attempt drawn at random, of one that was kept there if any was."""
     start = chance.getrandbits(63)
     mine = [Item.run_id == chance.choice(rules.runs)] if rules.runs else []
@@ -255,31 +275,33 @@ def _some_pair(connection: Connection, rules: Rules, chance: random.Random) -> t
         return None
     at_brief = ASKABLE.where(Attempt.brief_id == first.brief_id, IS_KEPT)
     kept = connection.execute(at_brief.order_by(Item.shuffle).limit(MOST_PARTNERS)).all()
-    return _pair_of(connection, chance.choice(kept or [first]), True, rules, chance)
+    return _pair_of(connection, person, chance.choice(kept or [first]), True, rules, chance)
 
 
 def _pair_of(
-    connection: Connection, first: Any, delivers: bool, rules: Rules, chance: random.Random
+    connection: Connection, person: str, first: Any, delivers: bool, rules: Rules, chance: random.Random
 ) -> tuple[Any, Any] | None:
     """An attempt and its partner: in another run, where its own delivers it, else of the same run; of one brief."""
     runs: Any = rules.runs or select(Run.id)
     same = select(Brief.id).where(Brief.run_id.in_(runs), Brief.key == first.key, Brief.job == first.job)
     others = [one for one in connection.scalars(same) if one != first.brief_id] if delivers else []
     for one in [*chance.sample(others, len(others)), first.brief_id]:
-        if partners := _partners(connection, first, one):
+        if partners := _partners(connection, person, first, one):
             return first, chance.choice(partners)
     return None
 
 
-def _partners(connection: Connection, first: Any, brief_id: int) -> Sequence[Any]:
-    """Up to 50 attempts at a brief to set beside this one, of other pixels, and not yet paired with it. Of two runs
+def _partners(connection: Connection, person: str, first: Any, brief_id: int) -> Sequence[Any]:
+    """Up to 50 attempts at a brief to set beside this one, of other pixels, and not yet paired with it, nor compared
+    with it by this person. Of two runs
     those that each delivers are compared, of the same slot if there are such; within one, kept ones come first. A row
     of several pictures may begin with the same one as another row."""
     across = brief_id != first.brief_id
     query = (
         ASKABLE.where(Attempt.brief_id == brief_id, Item.attempt_id != first.attempt_id)
         .where(or_(Attempt.image_sha != first.image_sha, exists().where(Shown.attempt_id == Attempt.id)))
-        .where(~_paired(first.attempt_id, Item.attempt_id), *([_delivered(Item, brief_id)] if across else []))
+        .where(~_paired(first.attempt_id, Item.attempt_id), ~said_of(first.attempt_id, Item.attempt_id, person))
+        .where(*([_delivered(Item, brief_id)] if across else []))
         .order_by(Item.shuffle)
         .limit(MOST_PARTNERS)
     )
@@ -287,23 +309,23 @@ def _partners(connection: Connection, first: Any, brief_id: int) -> Sequence[Any
     return [one for one in found if (one.slot == first.slot if across else one.picked == "kept")] or found
 
 
-def _left_over(connection: Connection, rules: Rules, chance: random.Random) -> tuple[Any, Any] | None:
+def _left_over(connection: Connection, person: str, rules: Rules, chance: random.Random) -> tuple[Any, Any] | None:
     """A pair where those drawn at random had none: of the next attempt in the random order that has a partner."""
     start = chance.getrandbits(63)
     mine = [Item.run_id.in_(rules.runs)] if rules.runs else []
     walk = select(Item.attempt_id, Item.shuffle).where(Item.flags == 0, Item.shuffle > NEVER, *mine)
     walk = walk.order_by(Item.shuffle).limit(MOST_PASSED)
     for part in (walk.where(Item.shuffle >= start).subquery(), walk.subquery()):
-        having = select(part.c.attempt_id).where(_has_partner(part.c.attempt_id, rules))
+        having = select(part.c.attempt_id).where(_has_partner(part.c.attempt_id, person, rules))
         if found := connection.scalar(having.limit(1)):
             this = ASKABLE.where(Item.attempt_id == found)
             first = connection.execute(this).one()
             delivers = connection.scalar(this.where(_delivered(Item, first.brief_id))) is not None
-            return _pair_of(connection, first, delivers, rules, chance)
+            return _pair_of(connection, person, first, delivers, rules, chance)
     return None
 
 
-def _has_partner(attempt: Any, rules: Rules) -> Any:
+def _has_partner(attempt: Any, person: str, rules: Rules) -> Any:
     """That `_pair_of` has a pair of the attempt."""
     mine, home, item = aliased(Attempt), aliased(Brief), aliased(Item)
     theirs, there, other = aliased(Attempt), aliased(Brief), aliased(Item)
@@ -319,7 +341,8 @@ def _has_partner(attempt: Any, rules: Rules) -> Any:
         .join(theirs, theirs.brief_id == there.id)
         .join(other, other.attempt_id == theirs.id)
         .where(mine.id == attempt, theirs.id != mine.id, mine.image_sha.is_not(None), theirs.image_sha.is_not(None))
-        .where(other.flags == 0, differs, ~_paired(mine.id, theirs.id), or_(there.id == home.id, delivered))
+        .where(other.flags == 0, differs, ~_paired(mine.id, theirs.id), ~said_of(mine.id, theirs.id, person))
+        .where(or_(there.id == home.id, delivered))
     )
     return query.exists()
 

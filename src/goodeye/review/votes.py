@@ -11,12 +11,12 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from goodeye.errors import BadInput
 from goodeye.ledger.asks import Ask, Pair, Person
 from goodeye.ledger.ledger import Ledger
-from goodeye.ledger.opinions import ASIDE, store_comparison, store_vote
+from goodeye.ledger.opinions import store_comparison, store_vote
 from goodeye.ledger.rows import HIGHEST, SCORED
 from goodeye.ledger.schema import Attempt, Brief, Comparison, Run, Shown, Vote, now
 from goodeye.ledger.sql import storable
 from goodeye.review.items import SCALES, reading, refresh, writing
-from goodeye.review.queue import open_ask
+from goodeye.review.queue import open_ask, people_on, said_of
 
 # The classes of the ads paper on keys 1 to 5, each with what a person reads. They are RFNet's first five.
 LABELS = {
@@ -100,7 +100,7 @@ def _unswapped(ask: Any, said: str) -> str:
 
 
 def _store(connection: Connection, ask: Any, values: Mapping[str, Any], scale: Sequence[str]) -> dict[str, int]:
-    """The vote or comparison itself. A picture that the person has voted on elsewhere meanwhile keeps that vote."""
+    """The vote or comparison itself. What the person has said of it elsewhere, or under an older ask, stands."""
     if ask.kind == "label":
         twice = select(Vote.id).where(Vote.attempt_id == ask.attempt_id, Vote.person == ask.person)
         if connection.scalar(twice) is not None:
@@ -110,6 +110,8 @@ def _store(connection: Connection, ask: Any, values: Mapping[str, Any], scale: S
         label = SCORED if scale else values["answer"]
         return {"vote_id": store_vote(connection, ask.attempt_id, ask.person, label, axes, **more)}
     pair = connection.execute(select(Pair).where(Pair.id == ask.pair_id)).one()
+    if connection.scalar(select(said_of(pair.left_attempt, pair.right_attempt, ask.person, pair.axis))):
+        return {}
     sides, said = (pair.left_attempt, pair.right_attempt), (pair.axis, values["answer"], ask.swapped)
     stored = store_comparison(connection, *sides, ask.person, *said, created=values["answered"])
     return {"comparison_id": stored}
@@ -119,13 +121,12 @@ def _recount(connection: Connection, ask: Any) -> None:
     if ask.attempt_id is not None:
         refresh(connection, [ask.attempt_id])
         return
-    answers = (
-        select(func.count())
-        .select_from(Ask)
-        .where(Ask.pair_id == ask.pair_id, Ask.comparison_id.is_not(None), Ask.person.not_in(ASIDE))
-        .scalar_subquery()
-    )
-    connection.execute(update(Pair).where(Pair.id == ask.pair_id).values(answers=answers))
+    _recount_pair(connection, connection.execute(select(Pair).where(Pair.id == ask.pair_id)).one())
+
+
+def _recount_pair(connection: Connection, pair: Any) -> None:
+    people = people_on(pair.left_attempt, pair.right_attempt, pair.axis)
+    connection.execute(update(Pair).where(Pair.id == pair.id).values(answers=people))
 
 
 def undo(ledger: Ledger, person: str, ask_id: int) -> int:
@@ -163,8 +164,11 @@ def set_aside(ledger: Ledger, name: str, aside: bool, why: str, decided_by: str)
         else:
             connection.execute(update(Person).where(Person.name == name).values(**values))
         refresh(connection, connection.scalars(select(Vote.attempt_id).where(Vote.person == name)))
-        for ask in connection.execute(select(Ask).where(Ask.person == name, Ask.comparison_id.is_not(None))).all():
-            _recount(connection, ask)
+        for said in connection.execute(select(Comparison).where(Comparison.person == name)).all():
+            both = sorted((said.left_attempt, said.right_attempt))
+            pair = select(Pair).where(Pair.left_attempt == both[0], Pair.right_attempt == both[1])
+            for one in connection.execute(pair.where(Pair.axis == said.axis)).all():
+                _recount_pair(connection, one)
 
 
 def shown(ledger: Ledger, person: str, asks: Sequence[int]) -> list[dict[str, Any]]:
