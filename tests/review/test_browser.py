@@ -98,6 +98,52 @@ def test_an_answer_that_waits_is_stored_in_the_ledger_that_asked_and_in_no_other
     complaints[:] = [said for said in complaints if "ERR_CONNECTION" not in said]
 
 
+def test_what_was_taken_back_while_the_server_was_away_stays_taken_back(
+    page: Any, ledger: Ledger, complaints: list[str]
+) -> None:
+    """Of three answers the first was sent and not confirmed, the others never: all three are taken back, the page is
+    closed before the server is there again, and only what is said then is stored."""
+    page.wait_for_selector(".frame img")
+    first = page.locator(".frame img").get_attribute("src")
+    page.route("**/api/answers", lambda route: route.abort())
+    for number in (1, 2, 3):
+        page.keyboard.press("3")
+        page.wait_for_selector(f"#tally:text-is('{number} today')")
+    for number in (2, 1, 0):
+        page.keyboard.press("z")
+        page.wait_for_selector(f"#tally:text-is('{number} today')")
+    page.wait_for_selector(f".frame img[src='{first}']")
+    assert page.get_attribute("#desk", "data-unsent") == "2"  # the first answer, and that it was taken back
+    page.unroute("**/api/answers")
+    page.reload()
+    page.wait_for_selector(f".frame img[src='{first}']")
+    page.wait_for_selector("#desk[data-unsent='0']")
+    assert ledger.votes() == []
+    page.keyboard.press("2")
+    page.wait_for_selector("#tally:text-is('1 today')")
+    page.wait_for_selector("#desk[data-unsent='0']")
+    assert [vote.label for vote in ledger.votes()] == ["space_mismatch"]
+    complaints.clear()
+
+
+def test_an_answer_given_anew_before_the_undo_arrived_is_the_one_that_counts(
+    page: Any, ledger: Ledger, complaints: list[str]
+) -> None:
+    page.wait_for_selector(".frame img")
+    page.keyboard.press("1")
+    page.wait_for_selector("#tally:text-is('1 today')")
+    page.wait_for_selector("#desk[data-unsent='0']")
+    page.route("**/api/undo", lambda route: route.abort())
+    page.keyboard.press("z")
+    page.wait_for_selector("#sync:text('Taken back.'), #sync.problem")
+    page.keyboard.press("3")
+    page.wait_for_selector("#desk[data-unsent='2']")
+    page.unroute("**/api/undo")
+    page.wait_for_selector("#desk[data-unsent='0']")
+    assert [vote.label for vote in ledger.votes()] == ["size_mismatch"]
+    complaints.clear()
+
+
 def test_twenty_labels_by_keyboard_with_an_undo(page: Any, ledger: Ledger) -> None:
     for number in range(20):
         page.wait_for_selector(".frame img")

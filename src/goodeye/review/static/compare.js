@@ -1,6 +1,6 @@
 // Compare: which of two is better; arrow keys. Rows of pictures stand above each other, and so do their keys.
 
-import { Desk, Watch, glow, onKey, picture, showBrief, status, words } from "./desk.js";
+import { Desk, Watch, glow, idOf, onKey, picture, showBrief, status, words } from "./desk.js";
 
 const QUESTIONS = {
   overall: "Which is the better picture?",
@@ -25,8 +25,8 @@ function draw() {
   status(desk);
   Object.values(choices).forEach((button) => (button.disabled = !ask));
   tool("undo").disabled = !desk.answered.length;
-  if (ask && ask.id === drawn) return;
-  drawn = ask ? ask.id : null;
+  if (ask && idOf(ask) === drawn) return;
+  drawn = ask ? idOf(ask) : null;
   watch.start();
   document.getElementById("question").textContent = ask ? QUESTIONS[ask.axis] || `Which is better in ${ask.axis}?` : "";
   if (!ask) {
