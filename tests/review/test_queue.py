@@ -16,7 +16,7 @@ from goodeye.ledger.schema import Comparison, now
 from goodeye.review import look
 from goodeye.review.items import catch_up, reading, writing
 from goodeye.review.queue import Rules, hand_out
-from goodeye.review.votes import answer, done_today, undo
+from goodeye.review.votes import answer, done_today, set_aside, undo
 from goodeye.review.votes import shown as shown_to
 from review.conftest import PLAIN, drawn, fill
 
@@ -98,6 +98,48 @@ def test_flagged_and_skipped_pictures_do_not_come_back(ledger: Ledger) -> None:
     assert draw(ledger, "Ada") == []
     assert [ask.attempt_id for ask in draw(ledger, "Bo", count=2)] == [two.attempt_id]
     assert ledger.votes() == []
+
+
+def test_what_is_flagged_leaves_every_desk_and_every_pair(ledger: Ledger) -> None:
+    first, second, *_others = fill(ledger, [0.6, 0.7], runs=1)
+    (lying,) = draw(ledger, "Bo", "compare")
+    bos = draw(ledger, "Bo", count=2)
+    (ask,) = draw(ledger, "Ada")
+    assert ask.attempt_id in (first, second)
+    answer(ledger, "Ada", ask.id, "flagged")
+    assert draw(ledger, "Bo", "compare") == draw(ledger, "Cy", "compare") == []
+    assert [one.attempt_id for one in draw(ledger, "Bo", count=2)] == [first + second - ask.attempt_id]
+    gone = {one.id for one in bos if one.attempt_id == ask.attempt_id} | {lying.id}
+    assert {one.outcome for one in rows(ledger, Ask.id.in_(gone))} == {"lapsed"}
+    undo(ledger, "Ada", ask.id)
+    assert draw(ledger, "Cy", "compare")[0].pair_id == lying.pair_id
+
+
+@pytest.mark.parametrize("side", ["left", "right", "similar", ""])
+def test_who_flags_a_pair_says_which_side(ledger: Ledger, side: str) -> None:
+    both = fill(ledger, [0.6], runs=2)
+    (ask,) = draw(ledger, "Ada", "compare")
+    answer(ledger, "Ada", ask.id, "flagged", side, note="torn")
+    place = {"left": 0, "right": 1}.get(side)
+    expected = set(both) if place is None else {both[::-1][place] if ask.swapped else both[place]}
+    shown = look.page(ledger, look.read({"flagged": "1"})).rows
+    assert {row["attempt_id"] for row in shown} == expected
+    (flag,) = look.attempt(ledger, min(expected))["flags"]
+    assert (flag["person"], flag["note"]) == ("Ada", "torn") and flag["beside"] in both
+    assert draw(ledger, "Bo", "compare") == []
+    assert {one.attempt_id for one in draw(ledger, "Bo", count=2)} == set(both) - expected
+
+
+def test_flags_of_a_person_set_aside_take_nothing_away(ledger: Ledger) -> None:
+    fill(ledger, [0.6], runs=2)
+    alone, pair = draw(ledger, "Eve")[0], draw(ledger, "Eve", "compare")[0]
+    answer(ledger, "Eve", alone.id, "flagged")
+    answer(ledger, "Eve", pair.id, "flagged")
+    assert draw(ledger, "Bo", count=2) == []
+    set_aside(ledger, "Eve", True, "a vandal", decided_by="Ada")
+    assert len(draw(ledger, "Bo", count=2)) == 2 and draw(ledger, "Bo", "compare")[0].pair_id == pair.pair_id
+    set_aside(ledger, "Eve", False, "", decided_by="Ada")
+    assert draw(ledger, "Bo", count=2) == draw(ledger, "Bo", "compare") == []
 
 
 def test_the_random_share_follows_the_fixed_order(ledger: Ledger) -> None:

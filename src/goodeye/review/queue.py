@@ -88,11 +88,11 @@ def axes_of(job: str) -> tuple[str, ...]:
 
 
 def _renew(connection: Connection, person: str, kind: Kind, rules: Rules) -> list[int]:
-    """What is on the person's desk. Whatever lay there too long and has its votes by now is taken away, and what is of
-    other runs than those that are asked about."""
+    """What is on the person's desk. Whatever lay there too long and has its votes by now is taken away, what someone
+    flagged, and what is of other runs than those that are asked about."""
     mine = select(Ask).where(Ask.person == person, Ask.outcome == "", Ask.kind == kind).order_by(Ask.id)
     kept = []
-    asked_about = set(connection.scalars(mine.with_only_columns(Ask.id).where(_of_runs(rules))))
+    asked_about = set(connection.scalars(mine.with_only_columns(Ask.id).where(_of_runs(rules), ~_is_flagged())))
     for ask in connection.execute(mine).all():
         late = ask.handed < now() - rules.lease
         done = late and ask.repeat_of is None and not _lacks_votes(connection, ask, rules)
@@ -178,7 +178,7 @@ def _draw_repeat(
     query = (
         select(Ask.id, Ask.attempt_id, Ask.pair_id, Ask.swapped)
         .where(Ask.person == person, Ask.outcome == "answered", Ask.kind == kind, Ask.answered <= recent)
-        .where(_of_runs(rules), Ask.repeat_of.is_(None), ~exists().where(again.repeat_of == Ask.id))
+        .where(_of_runs(rules), ~_is_flagged(), Ask.repeat_of.is_(None), ~exists().where(again.repeat_of == Ask.id))
         .order_by(func.random())
         .limit(1)
     )
@@ -205,7 +205,8 @@ def _draw_pair(connection: Connection, person: str, rules: Rules, chance: random
     mine = [_in_runs(side, rules) for side in (Pair.left_attempt, Pair.right_attempt)] if rules.runs else []
     unfinished = select(Pair.id).where(Pair.answers < rules.votes, *mine).order_by(*order)
     compared = said_of(Pair.left_attempt, Pair.right_attempt, person, Pair.axis)  # by an import, or under an older ask
-    lacking = [~asked, ~compared, Pair.answers + _held(Ask.pair_id, Pair.id, since) < rules.votes]
+    sound = ~or_(_flagged(Pair.left_attempt), _flagged(Pair.right_attempt))
+    lacking = [~asked, ~compared, sound, Pair.answers + _held(Ask.pair_id, Pair.id, since) < rules.votes]
     nearby = select(Pair.id).where(Pair.id.in_(unfinished.limit(WINDOW)), *lacking).order_by(*order).limit(1)
     found = connection.scalar(nearby) or _new_pair(connection, person, rules, chance)
     found = found or connection.scalar(unfinished.where(*lacking).limit(1))
@@ -231,6 +232,17 @@ def _between(left: Any, right: Any) -> Any:
 
 def _in_runs(side: Any, rules: Rules) -> Any:
     return exists().where(Item.attempt_id == side, Item.run_id.in_(rules.runs))
+
+
+def _flagged(attempt: Any) -> Any:
+    """That someone who counts flagged the attempt."""
+    return exists().where(Item.attempt_id == attempt, Item.flags + 0 > 0)  # a sum: not by the index of all flagged ones
+
+
+def _is_flagged() -> Any:
+    """That an ask is about something that was flagged."""
+    sides = or_(_flagged(Pair.left_attempt), _flagged(Pair.right_attempt))
+    return or_(_flagged(Ask.attempt_id), exists().where(Pair.id == Ask.pair_id, sides))
 
 
 def _of_runs(rules: Rules) -> Any:

@@ -75,6 +75,11 @@ export class Desk {
       for (const ask of found.asks) {
         if (!gone.has(ask.id) && !here.has(ask.id)) this.asks.push(ask);
       }
+      if (settled === this.changes) {
+        const newest = Math.max(0, ...found.asks.map((ask) => ask.id)); // the oldest come first: one before it that is
+        const lie = new Set(found.asks.map((ask) => ask.id)); // not there was taken from the desk, as what is flagged
+        this.asks = this.asks.filter((ask, place) => !place || lie.has(ask.id) || ask.id > newest);
+      }
       this.asks.forEach(preload);
       if (settled === this.changes) this.today = found.today; // else something was answered or undone meanwhile
       this.empty = found.asks.length === 0 && this.unsent.length === 0;
