@@ -223,6 +223,16 @@ def test_the_password_is_asked_for(ledger: Ledger, browser: Start) -> None:
     assert app.sign_in("Ada", password="correct horse").status_code == 303  # type: ignore[attr-defined]
 
 
+def test_a_new_password_ends_the_sessions_of_the_old_one(ledger: Ledger, browser: Start) -> None:
+    before = browser("", password="the first one")
+    before.sign_in("Ada", password="the first one")
+    cookie = before.client.cookies["goodeye_session"]
+    for password, status in (("the first one", 200), ("another one", 303), ("", 303)):
+        client = TestClient(create_app(ledger, Settings(password=password)), base_url=ORIGIN)
+        client.cookies.set("goodeye_session", cookie)
+        assert client.get("/label", follow_redirects=False).status_code == status
+
+
 def test_guessing_the_password_is_slowed(browser: Start) -> None:
     """Thirty at once and one each five seconds; here no time goes by, however slow the machine is. Right ones use up
     none: forty people of an office, which is one address, come in between; after too many wrong ones nobody does."""

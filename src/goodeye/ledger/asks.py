@@ -66,7 +66,7 @@ class Person(Base):
 
 
 class Session(Base):
-    """A browser that signed in. The cookie's own value is not kept, only its SHA-256."""
+    """A browser that signed in. The cookie's own value is not kept, only a SHA-256 of it and the password."""
 
     __tablename__ = "sessions"
     token_sha: Mapped[str] = mapped_column(String(64), primary_key=True)

@@ -159,7 +159,8 @@ def create_app(ledger: Ledger, settings: Settings | None = None) -> FastAPI:
 def seated(request: Request) -> Seat:
     """The session of a page's request; without one, the sign-in page follows."""
     token = request.cookies.get(auth.COOKIE, "")
-    person = auth.person_of(request.app.state.review.ledger, token)
+    review: Review = request.app.state.review
+    person = auth.person_of(review.ledger, token, review.settings.password)
     if person is None:
         raise SignInFirst
     return Seat(person, token)
@@ -230,7 +231,7 @@ def _sessions(app: FastAPI, review: Review) -> None:
         token = request.cookies.get(auth.COOKIE, "")
         if not token or not auth.same(form.get("form_token", ""), auth.form_token(token)):
             raise HTTPException(403, "The page is too old. Load it again.")
-        await _in_thread(lambda: auth.sign_out(review.ledger, token))
+        await _in_thread(lambda: auth.sign_out(review.ledger, token, review.settings.password))
         gone = RedirectResponse("/sign-in", 303)
         gone.delete_cookie(auth.COOKIE)
         return gone
@@ -267,7 +268,8 @@ def _come_in(review: Review, request: Request, form: dict[str, str]) -> Response
     except BadInput as error:
         return _sign_in_page(review, request, to, str(error))
     response = RedirectResponse(_inside(to), 303)
-    _set_cookie(response, request, auth.COOKIE, auth.sign_in(review.ledger, person))
+    token = auth.sign_in(review.ledger, person, review.settings.password)
+    _set_cookie(response, request, auth.COOKIE, token)
     response.delete_cookie(auth.FORM_COOKIE)
     return response
 
