@@ -78,6 +78,7 @@ class Browser:
 
     def __init__(self, ledger: Ledger, name: str = "", **settings: object) -> None:
         settings.setdefault("rules", PLAIN)
+        settings.setdefault("fresh", 0.0)
         self.ledger = ledger
         self.client = TestClient(create_app(ledger, Settings(seed=1, **settings)), base_url=ORIGIN)  # type: ignore[arg-type]
         self.token = ""

@@ -2,11 +2,15 @@
 
 import io
 import re
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
 from urllib.parse import quote
 
+import anyio.to_thread
 import pytest
 from fastapi.routing import APIRoute
 from PIL import Image
@@ -17,6 +21,7 @@ from goodeye.ledger.asks import Ask, Person
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import VerdictRow
 from goodeye.ledger.schema import Comparison
+from goodeye.review import standing
 from goodeye.review.app import Settings, create_app
 from goodeye.review.auth import Guard, Limit
 from goodeye.review.find import Finder
@@ -93,6 +98,46 @@ def test_standing_shows_scores_and_comparisons_of_judges_where_there_are_any(led
     scores, pairs = (page[page.index(f'id="{name}"') :].partition("</table>")[0] for name in ("scores", "pairs"))
     assert "rfnet" in scores and "−0.50" in scores and "100 %" in scores
     assert "vlm" in pairs and "accuracy" in pairs and "overall" in pairs and "100 %" in pairs
+
+
+def test_many_who_look_at_the_standing_are_told_one_and_nobody_who_votes_waits(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than the server has threads, while the reckoning goes on."""
+    fill(ledger, [0.5, 0.6])
+    found, went_on, calls = standing.standing(ledger), threading.Event(), []
+
+    def slow(of: Ledger) -> standing.Standing:
+        calls.append(of)
+        assert went_on.wait(60)
+        return found
+
+    monkeypatch.setattr("goodeye.review.app.standing.standing", slow)
+    ada = Browser(ledger, "Ada", fresh=60.0)
+    ada.client.app.state.review.standings = Limit(rate=0, burst=50)  # type: ignore[attr-defined]
+    with ada.client, ThreadPoolExecutor(45) as pool:  # one event loop for all of them, as a server has
+        pages = [pool.submit(ada.client.get, "/standing") for _ in range(45)]
+        (ask,) = ada.desk()
+        assert ada.answer(ask["id"], "available").status_code == 200
+        assert not went_on.is_set() and not any(page.done() for page in pages)
+        went_on.set()
+        assert {page.result().status_code for page in pages} == {200} and len(calls) == 1
+        assert ada.call("/api/aside", person="Ada", aside=True).status_code == 200
+        ada.client.get("/standing")
+        assert len(calls) == 2, "whose votes count has changed"
+        said = [ada.client.get("/standing").status_code for _ in range(5)]
+        assert said == [200] * 4 + [429] and len(calls) == 2
+
+
+def test_every_thread_of_the_app_has_a_connection(ledger: Ledger) -> None:
+    threads = anyio.run(_threads)
+    with ExitStack() as held:
+        for _thread in range(threads + 1):  # and one for what is taken in beside them
+            held.enter_context(ledger.reading())
+
+
+async def _threads() -> int:
+    return int(anyio.to_thread.current_default_thread_limiter().total_tokens)
 
 
 def test_a_picture_file_is_served_as_what_it_is_and_a_missing_one_is_said(ledger: Ledger, browser: Start) -> None:

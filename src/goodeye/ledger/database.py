@@ -18,6 +18,7 @@ from goodeye.ledger.schema import REVISION
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK_WAIT = 60  # seconds that a writer waits for the others before it gives up
+POOL = 48  # connections at most, opened as they are needed: more than the 40 threads in which the web app works
 MIGRATION_LOCK = 0x60_0D_E1E  # PostgreSQL advisory lock of this name: one process migrates
 JSON = partial(json.dumps, allow_nan=False)  # what isn't a number is never stored as one
 DENIED = {"42501", "25006"}  # PostgreSQL's codes for lacking a right, and for a database that may only be read
@@ -66,7 +67,10 @@ def plain_errors(where: str) -> Iterator[None]:
 def sqlite_engine(file: Path) -> Engine:
     """An engine for one SQLite file: foreign keys kept, WAL, writers wait for each other."""
     engine = create_engine(
-        URL.create("sqlite", database=str(file)), connect_args={"timeout": LOCK_WAIT}, json_serializer=JSON
+        URL.create("sqlite", database=str(file)),
+        connect_args={"timeout": LOCK_WAIT},
+        json_serializer=JSON,
+        pool_size=POOL,
     )
 
     @event.listens_for(engine, "connect")
@@ -88,7 +92,7 @@ def postgres_engine(url: str) -> Engine:
     if scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
         raise BadInput(f"{scheme}://… is not a kind of ledger. Name a folder (SQLite) or a postgresql:// URL.")
     try:
-        return create_engine(f"postgresql+psycopg://{rest}", pool_pre_ping=True, json_serializer=JSON)
+        return create_engine(f"postgresql+psycopg://{rest}", pool_pre_ping=True, pool_size=POOL, json_serializer=JSON)
     except ModuleNotFoundError as error:
         raise BadInput(
             "A ledger in PostgreSQL needs the psycopg driver. Install it with: pip install 'goodeye[postgres]'"

@@ -1,5 +1,6 @@
 """The web app: its pages and the few calls that its scripts make. Everything it shows comes from the ledger."""
 
+import asyncio
 import io
 import logging
 import random
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,6 +28,7 @@ from goodeye.errors import BadInput
 from goodeye.images import open_image
 from goodeye.ledger.database import DatabaseTrouble
 from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.schema import now
 from goodeye.ledger.store import SUFFIXES
 from goodeye.review import auth, find, items, look, standing, votes
 from goodeye.review.items import catch_up
@@ -48,6 +51,7 @@ class Settings:
     rules: Rules = field(default_factory=Rules)
     hosts: frozenset[str] = frozenset()
     finder: find.Finder | None = None  # an index, if Look shall search in one
+    fresh: float = 60.0  # seconds that a standing is kept, since it reads every vote
     seed: int | None = None  # of what is left to chance; None: another one at each start
 
 
@@ -98,6 +102,16 @@ class AsideCall(Call):
     why: Annotated[str, Field(max_length=votes.LONGEST_NOTE)] = ""
 
 
+@dataclass(frozen=True)
+class Reckoned:
+    """A standing, when it was reckoned, and after how many decisions on whose votes count."""
+
+    found: standing.Standing
+    since: float  # by the monotonic clock
+    moment: datetime
+    asides: int
+
+
 @dataclass
 class Review:
     """What the routes share: the ledger, the settings, and the page templates."""
@@ -108,6 +122,10 @@ class Review:
     tries: auth.Limit = field(default_factory=lambda: auth.Limit(rate=0.2, burst=30))  # wrong passwords
     searches: auth.Limit = field(default_factory=lambda: auth.Limit(rate=1, burst=20))  # of a person
     told: auth.Limit = field(default_factory=lambda: auth.Limit(rate=0.1, burst=3))  # words of a database in trouble
+    standings: auth.Limit = field(default_factory=lambda: auth.Limit(rate=0.5, burst=20))  # of a person
+    asides: int = 0  # decisions on whose votes count, so far
+    kept: Reckoned | None = None
+    reckoning: asyncio.Lock = field(default_factory=asyncio.Lock)
     looked: float = -FRESH
     looking: threading.Lock = field(default_factory=threading.Lock)
 
@@ -129,6 +147,19 @@ class Review:
             self.looked = time.monotonic()
         finally:
             self.looking.release()
+
+    async def standing(self) -> Reckoned:
+        """How the voting stands: reckoned by one request at a time and kept for a while. Who waits holds no thread."""
+        async with self.reckoning:
+            kept, asides = self.kept, self.asides
+            if kept is None or kept.asides != asides or time.monotonic() - kept.since >= self.settings.fresh:
+                found = await _in_thread(self._reckon)
+                kept = self.kept = Reckoned(found, time.monotonic(), now(), asides)
+            return kept
+
+    def _reckon(self) -> standing.Standing:
+        self.look_around()
+        return standing.standing(self.ledger)
 
     def page(self, name: str, seat: Seat | None = None, /, **values: Any) -> HTMLResponse:
         """A page from its template; whatever is not markup of ours is escaped."""
@@ -459,13 +490,19 @@ def _looking(app: FastAPI, review: Review) -> None:
         return review.page("run.html", seat, run=look.run(review.ledger, _number(run)))
 
     @app.get("/standing")
-    def standing_page(seat: OnPage) -> Response:
-        review.look_around()
-        return review.page("standing.html", seat, found=standing.standing(review.ledger))
+    async def standing_page(seat: OnPage) -> Response:
+        if not review.standings.allows(seat.person):
+            raise HTTPException(429, "You have loaded this page too often. Wait a moment.")
+        kept = await review.standing()
+        page: Response = await _in_thread(
+            lambda: review.page("standing.html", seat, found=kept.found, moment=kept.moment)
+        )
+        return page
 
     @app.post("/api/aside")
     def aside(seat: OnCall, call: AsideCall) -> dict[str, bool]:
         votes.set_aside(review.ledger, call.person, call.aside, call.why, decided_by=seat.person)
+        review.asides += 1  # what is kept says otherwise
         return {"aside": call.aside}
 
     @app.exception_handler(look.NotThere)
