@@ -3,10 +3,12 @@
 import io
 import re
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 from urllib.parse import quote
 
@@ -17,7 +19,7 @@ from PIL import Image
 from sqlalchemy import func, select
 from starlette.testclient import TestClient
 
-from goodeye.ledger.asks import Ask, Person
+from goodeye.ledger.asks import Ask, Item, Person
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import VerdictRow
 from goodeye.ledger.schema import Comparison
@@ -127,6 +129,30 @@ def test_many_who_look_at_the_standing_are_told_one_and_nobody_who_votes_waits(
         assert len(calls) == 2, "whose votes count has changed"
         said = [ada.client.get("/standing").status_code for _ in range(5)]
         assert said == [200] * 4 + [429] and len(calls) == 2
+
+
+def test_nobody_waits_for_much_that_is_to_be_taken_in(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(ledger, [0.5, 0.6])
+    ada = Browser(ledger, "Ada")
+    monkeypatch.setattr("goodeye.review.items.PORTION", 2)
+    monkeypatch.setattr("goodeye.review.app.PORTION", 2)
+    paused, go_on = threading.Event(), threading.Event()
+
+    def pause(_seconds: float) -> None:  # after each portion
+        paused.set()
+        assert go_on.wait(60)
+
+    monkeypatch.setattr("goodeye.review.app.time", SimpleNamespace(sleep=pause, monotonic=time.monotonic))
+    brief = ledger.briefs(1)[0].id
+    for number in range(8):
+        ledger.record_attempt(brief, 9, number, 0, Image.new("RGB", (8, 8), (9, number, 0)))
+    assert len(ada.desk()) == 1 and len(ada.desk(count=2)) == 2 and paused.wait(60)
+    with reading(ledger) as connection:
+        assert connection.scalar(select(func.count()).select_from(Item)) == 4, "one portion is in"
+    go_on.set()
+    assert ada.client.app.state.review.looking.acquire(timeout=60)  # type: ignore[attr-defined]
+    with reading(ledger) as connection:
+        assert connection.scalar(select(func.count()).select_from(Item)) == 10
 
 
 def test_every_thread_of_the_app_has_a_connection(ledger: Ledger) -> None:

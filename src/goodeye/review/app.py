@@ -31,13 +31,15 @@ from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.schema import now
 from goodeye.ledger.store import SUFFIXES
 from goodeye.review import auth, find, items, look, standing, votes
-from goodeye.review.items import catch_up
+from goodeye.review.items import PORTION, catch_up
 from goodeye.review.queue import Kind, Rules, hand_out
 
 LOG = logging.getLogger(__name__)
 HERE = Path(__file__).parent
 SHA = re.compile(r"[0-9a-f]{64}")
 FRESH = 5.0  # seconds between looks at what other programs recorded
+MOMENT = 0.2  # seconds that a request waits for such a look
+PAUSE = 0.1  # seconds between portions of much, in which others write
 THUMB, LARGE = 320, 1600  # pixels of a small and of a large picture's long side
 MEDIA = {suffix: f"image/{kind}" for kind, suffix in SUFFIXES.items()}
 YEAR = "private, max-age=31536000, immutable"  # a picture's name is its hash, so it never changes
@@ -139,12 +141,24 @@ class Review:
         self.pages.filters.update(words=words, percent=percent, day=day, signed=signed)
 
     def look_around(self) -> None:
-        """Takes in what other programs recorded, unless someone just did, or is at it."""
+        """Takes in what other programs recorded, unless someone just did, or is at it. What is little is there when
+        this returns; of much the rest is taken in beside the requests, portion by portion, so that nobody waits.
+
+        Until it is in, what is asked is chosen of the rest, as in the seconds between two looks; the fixed random
+        order then begins with what it has passed over.
+        """
         if time.monotonic() - self.looked < FRESH or not self.looking.acquire(blocking=False):
             return
+        at_it = threading.Thread(target=self._take_in, daemon=True)
+        at_it.start()
+        at_it.join(MOMENT)
+
+    def _take_in(self) -> None:
         try:
-            catch_up(self.ledger)
+            catch_up(self.ledger, lambda count: time.sleep(PAUSE if count >= PORTION else 0))
             self.looked = time.monotonic()
+        except DatabaseTrouble as error:  # the next look tries again; the requests say so themselves
+            LOG.warning("%s", error)
         finally:
             self.looking.release()
 
