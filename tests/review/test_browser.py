@@ -144,6 +144,36 @@ def test_an_answer_given_anew_before_the_undo_arrived_is_the_one_that_counts(
     complaints.clear()
 
 
+def test_a_desk_that_was_refused_is_asked_for_again(page: Any, complaints: list[str]) -> None:
+    page.wait_for_selector(".frame img")
+    page.route("**/api/desk", lambda route: route.fulfill(status=503, json={"detail": "away"}))
+    page.reload()
+    page.wait_for_selector("#sync.problem:text('Trying again')")
+    assert not page.locator(".frame img").count()
+    page.unroute("**/api/desk")
+    page.wait_for_selector(".frame img")
+    page.wait_for_selector("#sync:not(.problem)", state="attached")
+    complaints.clear()
+
+
+def test_a_refused_decision_is_said_and_can_be_sent_again(page: Any, ledger: Ledger, complaints: list[str]) -> None:
+    page.wait_for_selector(".frame img")
+    page.keyboard.press("1")
+    page.wait_for_selector("#tally:text-is('1 today')")
+    page.wait_for_selector("#desk[data-unsent='0']")
+    page.goto("/standing")
+    page.route("**/api/aside", lambda route: route.fulfill(status=503, json={"detail": "Away for lunch."}))
+    page.click("[data-person=Ada]")
+    page.click("dialog [value=yes]")
+    page.wait_for_selector("#problem:text('Nothing was changed for Ada. Away for lunch.')")
+    assert len(ledger.votes()) == 1
+    page.unroute("**/api/aside")
+    page.click("text=Try again")
+    page.wait_for_selector("tr.aside")
+    assert ledger.votes() == []
+    complaints.clear()
+
+
 def test_twenty_labels_by_keyboard_with_an_undo(page: Any, ledger: Ledger) -> None:
     for number in range(20):
         page.wait_for_selector(".frame img")

@@ -5,14 +5,17 @@ const ledger = document.querySelector('meta[name="ledger"]').content;
 const person = document.querySelector(".who span").textContent;
 const UNSENT = `goodeye-unsent ${ledger} ${person} `; // who signs in here next, or to another ledger, does not send them
 
-/** Posts JSON. Throws {status} where the server refuses, and a TypeError where it cannot be reached. */
+/** Posts JSON. Throws {status, said} where the server refuses, and a TypeError where it cannot be reached. */
 export async function call(path, body) {
   const response = await fetch(path, {
     method: "POST",
     headers: { "content-type": "application/json", "x-form-token": token },
     body: JSON.stringify(body),
   });
-  if (!response.ok) throw { status: response.status };
+  if (!response.ok) {
+    const { detail } = await response.json().catch(() => ({}));
+    throw { status: response.status, said: typeof detail === "string" ? detail : "" };
+  }
   return response.json();
 }
 
@@ -83,9 +86,11 @@ export class Desk {
       this.asks.forEach(preload);
       if (settled === this.changes) this.today = found.today; // else something was answered or undone meanwhile
       this.empty = found.asks.length === 0 && this.unsent.length === 0;
-      this.problem = "";
+      if (!this.unsent.length) this.problem = "";
     } catch (error) {
       this.fail(error);
+      const retry = error.status !== 401 && error.status !== 403; // these it takes the person for
+      if (retry) pause().then(() => this.fill());
     } finally {
       this.filling = false;
       this.changed();
@@ -167,9 +172,12 @@ export class Desk {
     if (error.status === 401 || error.status === 403) this.problem = "Please sign in again: load this page anew.";
     else if (error.status === 409) this.problem = "Another ledger is served here now. Your votes wait for theirs.";
     else if (error.status === 429) this.problem = "A moment, please …";
-    else if (error.status >= 500) this.problem = "The server cannot reach its ledger. Your votes wait here.";
+    else if (error.status >= 500 && this.unsent.length) this.problem = "The server cannot reach its ledger. Your votes wait here.";
+    else if (error.status >= 500) this.problem = "The server cannot reach its ledger. Trying again …";
     else if (error.status) this.problem = "The server did not take that.";
-    else this.problem = "The server cannot be reached. Your votes wait here.";
+    else this.problem = this.unsent.length
+        ? "The server cannot be reached. Your votes wait here."
+        : "The server cannot be reached. Trying again …";
   }
 
   remembered() {
