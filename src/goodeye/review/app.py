@@ -162,7 +162,7 @@ class Review:
         finally:
             self.looking.release()
 
-    async def standing(self) -> Reckoned:
+    async def how_it_stands(self) -> Reckoned:
         """How the voting stands: reckoned by one request at a time and kept for a while. Who waits holds no thread."""
         async with self.reckoning:
             kept, asides = self.kept, self.asides
@@ -507,7 +507,7 @@ def _looking(app: FastAPI, review: Review) -> None:
     async def standing_page(seat: OnPage) -> Response:
         if not review.standings.allows(seat.person):
             raise HTTPException(429, "You have loaded this page too often. Wait a moment.")
-        kept = await review.standing()
+        kept = await review.how_it_stands()
         page: Response = await _in_thread(
             lambda: review.page("standing.html", seat, found=kept.found, moment=kept.moment)
         )
