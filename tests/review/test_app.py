@@ -577,3 +577,14 @@ def test_setting_aside_over_http(ledger: Ledger, browser: Start) -> None:
     page = ada.client.get("/standing").text
     assert "&lt;b&gt;tired" in page and "<b>tired" not in page and ledger.votes() == []
     assert ada.call("/api/aside", person="nobody", aside=True).status_code == 400
+
+
+def test_who_is_set_aside_does_not_count_themselves_again(ledger: Ledger, browser: Start) -> None:
+    fill(ledger, [0.5])
+    ada, eve = browser("Ada"), browser("Eve")
+    eve.answer(eve.desk()[0]["id"], "available")
+    ada.call("/api/aside", person="Eve", aside=True, why="did not look")
+    answer = eve.call("/api/aside", person="Eve", aside=False)
+    assert answer.status_code == 403 and "someone else" in answer.json()["detail"] and ledger.votes() == []
+    assert ada.call("/api/aside", person="Eve", aside=False).json() == {"aside": False}
+    assert [vote.person for vote in ledger.votes()] == ["Eve"]

@@ -29,6 +29,7 @@ from goodeye.images import open_image
 from goodeye.ledger.database import DatabaseTrouble
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.schema import now
+from goodeye.ledger.sql import storable
 from goodeye.ledger.store import SUFFIXES
 from goodeye.review import auth, find, items, look, standing, votes
 from goodeye.review.items import PORTION, catch_up
@@ -515,6 +516,8 @@ def _looking(app: FastAPI, review: Review) -> None:
 
     @app.post("/api/aside")
     def aside(seat: OnCall, call: AsideCall) -> dict[str, bool]:
+        if not call.aside and storable(call.person).casefold() == seat.person.casefold():
+            raise HTTPException(403, "Whether your own votes count again is for someone else to say.")
         votes.set_aside(review.ledger, call.person, call.aside, call.why, decided_by=seat.person)
         review.asides += 1  # what is kept says otherwise
         return {"aside": call.aside}
