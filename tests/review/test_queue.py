@@ -15,7 +15,7 @@ from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.schema import Comparison, now
 from goodeye.review import look
 from goodeye.review.items import catch_up, reading, writing
-from goodeye.review.queue import Rules, hand_out
+from goodeye.review.queue import Rules, hand_out, said_by_people
 from goodeye.review.votes import answer, done_today, set_aside, undo
 from goodeye.review.votes import shown as shown_to
 from review.conftest import PLAIN, drawn, fill
@@ -300,6 +300,58 @@ def test_a_desk_holds_nothing_of_runs_that_are_not_asked_about_any_more(ledger: 
         pairs = {one.id: one.left_attempt for one in connection.execute(select(Pair))}
     assert all((ask.attempt_id or pairs[ask.pair_id]) > 4 for ask in after) and len(after) == 2
     assert {ask.outcome for ask in rows(ledger, Ask.id.in_([ask.id for ask in before]))} == {"lapsed"}
+
+
+def test_a_share_of_pairs_is_drawn_by_chance_alone(ledger: Ledger) -> None:
+    """One that was chosen for its near scores belongs to what chance draws from, as if it were not there yet; what
+    chance drew is on record as such also where it has its people."""
+    fill(ledger, [0.6], runs=2)
+    (ada,) = draw(ledger, "Ada", "compare")
+    chosen = select(Pair.chosen)
+    with reading(ledger) as connection:
+        assert ada.chosen == "unsure" and list(connection.scalars(chosen)) == [""]
+    (bo,) = draw(ledger, "Bo", "compare", rules=replace(PLAIN, random_share=1.0))
+    with reading(ledger) as connection:
+        assert (bo.chosen, bo.pair_id) == ("random", ada.pair_id) and list(connection.scalars(chosen)) == ["random"]
+
+
+def test_a_pair_that_has_its_people_can_still_be_drawn_by_chance(ledger: Ledger) -> None:
+    fill(ledger, [0.6], runs=2)
+    for person in ("Ada", "Bo"):
+        compare_all(ledger, person, 5)
+    assert draw(ledger, "Cy", "compare", rules=replace(PLAIN, random_share=1.0)) == []
+    with reading(ledger) as connection:
+        assert list(connection.scalars(select(Pair.chosen))) == ["random"]
+
+
+def test_chance_draws_pairs_whatever_their_scores(ledger: Ledger) -> None:
+    """Nine pairs across two runs: by doubt the one of equal scores comes early, by chance as often as any."""
+    fill(ledger, [0.1, 0.5, 0.9], runs=2)
+    rules, counts = replace(PLAIN, random_share=1.0, votes=1000), Counter[int]()
+    for number in range(90):
+        (ask,) = draw(ledger, f"p{number}", "compare", rules=rules, seed=number)
+        counts[ask.pair_id] += 1
+    kept = {(2, 5), (2, 6), (3, 5), (3, 6)}  # what each delivers
+    assert set(sides(ledger)) == kept and min(counts.values()) >= 10
+
+
+def test_a_pair_on_which_people_differ_comes_before_one_on_which_they_agree(ledger: Ledger) -> None:
+    first, second, third, fourth = fill(ledger, [0.6, 0.7], runs=2)
+    compare_all(ledger, "Ada", 9)
+    older, newer, *others = sides(ledger)
+    ada = {(one.left_attempt, one.right_attempt): one.choice for one in ledger.comparisons()}
+    for pair, person in ((older, "Bo"), (older, "Cy"), (newer, "Bo"), (newer, "Cy")):
+        turned = {"left": "right", "right": "left"}[ada[pair]]
+        ledger.compare(*pair, person, "overall", turned if (pair, person) == (older, "Bo") else ada[pair])  # type: ignore[arg-type]
+    with writing(ledger) as connection:
+        for one in connection.execute(select(Pair)).all():
+            connection.execute(
+                update(Pair)
+                .where(Pair.id == one.id)
+                .values(said_by_people(connection, one.left_attempt, one.right_attempt, one.axis))
+            )
+    (ask,) = draw(ledger, "Dee", "compare", rules=replace(PLAIN, votes=4))
+    assert sides(ledger)[ask.pair_id - 1] == older and {first, second, third, fourth} >= {*older, *newer} and others
 
 
 def test_undo_asks_the_same_again(ledger: Ledger) -> None:

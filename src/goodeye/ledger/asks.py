@@ -12,15 +12,21 @@ from goodeye.ledger.schema import Base
 
 
 class Pair(Base):
-    """Two attempts to be compared on one axis; `answers` counts the people who did."""
+    """Two attempts to be compared on one axis; `answers` counts the people who did, of whom the share `split` says
+    another thing than most. chosen: random where chance alone has drawn it, so that it tells fairly of a judge."""
 
     __tablename__ = "pairs"
-    __table_args__ = (UniqueConstraint("left_attempt", "right_attempt", "axis"),)
+    __table_args__ = (
+        UniqueConstraint("left_attempt", "right_attempt", "axis"),
+        Index("ix_pairs_answers", "answers", "split", "id"),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     left_attempt: Mapped[int] = mapped_column(ForeignKey("attempts.id"))  # the smaller id
     right_attempt: Mapped[int] = mapped_column(ForeignKey("attempts.id"), index=True)
     axis: Mapped[str]
-    answers: Mapped[int] = mapped_column(index=True)
+    answers: Mapped[int]
+    split: Mapped[float] = mapped_column(default=0.0)
+    chosen: Mapped[str] = mapped_column(default="")
 
 
 class Ask(Base):

@@ -16,7 +16,7 @@ from goodeye.ledger.rows import HIGHEST, SCORED
 from goodeye.ledger.schema import Attempt, Brief, Comparison, Run, Shown, Vote, now
 from goodeye.ledger.sql import storable
 from goodeye.review.items import SCALES, SIDES, flags_at, reading, refresh, writing
-from goodeye.review.queue import open_ask, people_on, said_of
+from goodeye.review.queue import open_ask, said_by_people, said_of
 
 # The classes of the ads paper on keys 1 to 5, each with what a person reads. They are RFNet's first five.
 LABELS = {
@@ -131,8 +131,8 @@ def _recount(connection: Connection, ask: Any, flagged: bool) -> None:
 
 
 def _recount_pair(connection: Connection, pair: Any) -> None:
-    people = people_on(pair.left_attempt, pair.right_attempt, pair.axis)
-    connection.execute(update(Pair).where(Pair.id == pair.id).values(answers=people))
+    said = said_by_people(connection, pair.left_attempt, pair.right_attempt, pair.axis)
+    connection.execute(update(Pair).where(Pair.id == pair.id).values(**said))
 
 
 def undo(ledger: Ledger, person: str, ask_id: int) -> int:
