@@ -44,7 +44,7 @@ from goodeye.ledger.schema import Attempt, Brief, Comparison, Run, Verdict, Vote
 from goodeye.ledger.schema import Image as Picture
 from goodeye.ledger.store import encode
 from goodeye.review.auth import COOKIE, form_token, sign_in
-from goodeye.review.items import catch_up
+from goodeye.review.items import catch_up, key_of
 from goodeye.review.votes import CHOICES, LABELS
 
 SERVE = "import sys; from goodeye.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -162,6 +162,7 @@ class Reviewer:
     kind: str  # label, compare
     token: str
     port: int
+    ledger: str  # its key
     think: float
     chance: random.Random
     next_item: list[float] = field(default_factory=list)  # seconds
@@ -178,6 +179,7 @@ class Reviewer:
             time.sleep(self.chance.expovariate(1 / self.think) if self.think else 0)
             said = self.chance.choice(list(LABELS if self.kind == "label" else CHOICES))
             answer = {"ask": asks[0]["id"], "outcome": "answered", "answer": said, "seconds": self.think}
+            answer["ledger"] = self.ledger
             self._call("/api/answers", self.stored, **answer)
             self.confirmed[asks[0]["id"]] = said
 
@@ -220,6 +222,7 @@ def review(ledger: Ledger, server: Server, options: Any) -> tuple[list[Reviewer]
             kind="compare" if one < options.comparing else "label",
             token=sign_in(ledger, name),
             port=server.port,
+            ledger=key_of(ledger),
             think=options.think,
             chance=random.Random(one),
         )

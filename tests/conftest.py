@@ -2,12 +2,15 @@
 
 import importlib
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+
+from postgres import Postgres, running
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test never asks a hub; a hub id that is not cached fails at once
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -24,6 +27,19 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """A server on loopback, for all tests that leave it running."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Postgres) -> str:
+    """The URL of an empty database."""
+    return postgres_server.database(f"db{uuid.uuid4().hex}")
 
 
 @pytest.fixture(scope="session")

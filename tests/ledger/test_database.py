@@ -21,6 +21,7 @@ from goodeye.ledger.schema import Attempt, now
 from goodeye.review.items import catch_up
 from ledger.recorder import picture, record
 from ledger.test_ledger import assert_complete, finish, other_verdict, recorder
+from postgres import Postgres
 
 # PostgreSQL
 
@@ -129,9 +130,9 @@ def test_a_newer_ledger_on_postgres_is_refused(ledger_on_postgres: Ledger, postg
         Ledger.open(postgres_url, tmp_path / "images")
 
 
-def test_a_missing_database_is_refused_in_one_line(postgres_server: str, tmp_path: Path) -> None:
+def test_a_missing_database_is_refused_in_one_line(postgres_server: Postgres, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="does not exist") as refused:
-        Ledger.open(f"{postgres_server}/nothing", tmp_path)
+        Ledger.open(f"{postgres_server.url}/nothing", tmp_path)
     assert "\n" not in str(refused.value)
 
 

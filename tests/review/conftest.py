@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import VerdictRow
 from goodeye.review.app import Settings, create_app
-from goodeye.review.items import catch_up
+from goodeye.review.items import catch_up, key_of
 from goodeye.review.queue import Rules
 
 ORIGIN = "http://127.0.0.1:8060"
@@ -78,6 +78,8 @@ class Browser:
 
     def __init__(self, ledger: Ledger, name: str = "", **settings: object) -> None:
         settings.setdefault("rules", PLAIN)
+        settings.setdefault("fresh", 0.0)
+        self.ledger = ledger
         self.client = TestClient(create_app(ledger, Settings(seed=1, **settings)), base_url=ORIGIN)  # type: ignore[arg-type]
         self.token = ""
         if name:
@@ -94,6 +96,8 @@ class Browser:
         return answer
 
     def call(self, path: str, **body: object):  # type: ignore[no-untyped-def]
+        if path in ("/api/answers", "/api/undo"):
+            body.setdefault("ledger", key_of(self.ledger))
         return self.client.post(path, json=body, headers={"x-form-token": self.token})
 
     def desk(self, kind: str = "label", count: int = 1) -> list[dict]:  # type: ignore[type-arg]

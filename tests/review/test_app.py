@@ -2,25 +2,32 @@
 
 import io
 import re
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 from urllib.parse import quote
 
+import anyio.to_thread
 import pytest
 from fastapi.routing import APIRoute
 from PIL import Image
 from sqlalchemy import func, select
 from starlette.testclient import TestClient
 
-from goodeye.ledger.asks import Ask, Person
+from goodeye.ledger.asks import Ask, Item, Person
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import VerdictRow
 from goodeye.ledger.schema import Comparison
+from goodeye.review import standing
 from goodeye.review.app import Settings, create_app
 from goodeye.review.auth import Guard, Limit
 from goodeye.review.find import Finder
-from goodeye.review.items import catch_up, reading
+from goodeye.review.items import catch_up, key_of, reading
 from goodeye.review.serve import names_of
 from review.conftest import ORIGIN, Browser, drawn, edits, fill
 
@@ -93,6 +100,70 @@ def test_standing_shows_scores_and_comparisons_of_judges_where_there_are_any(led
     scores, pairs = (page[page.index(f'id="{name}"') :].partition("</table>")[0] for name in ("scores", "pairs"))
     assert "rfnet" in scores and "−0.50" in scores and "100 %" in scores
     assert "vlm" in pairs and "accuracy" in pairs and "overall" in pairs and "100 %" in pairs
+
+
+def test_many_who_look_at_the_standing_are_told_one_and_nobody_who_votes_waits(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than the server has threads, while the reckoning goes on."""
+    fill(ledger, [0.5, 0.6])
+    found, went_on, calls = standing.standing(ledger), threading.Event(), []
+
+    def slow(of: Ledger) -> standing.Standing:
+        calls.append(of)
+        assert went_on.wait(60)
+        return found
+
+    monkeypatch.setattr("goodeye.review.app.standing.standing", slow)
+    ada = Browser(ledger, "Ada", fresh=60.0)
+    ada.client.app.state.review.standings = Limit(rate=0, burst=50)  # type: ignore[attr-defined]
+    with ada.client, ThreadPoolExecutor(45) as pool:  # one event loop for all of them, as a server has
+        pages = [pool.submit(ada.client.get, "/standing") for _ in range(45)]
+        (ask,) = ada.desk()
+        assert ada.answer(ask["id"], "available").status_code == 200
+        assert not went_on.is_set() and not any(page.done() for page in pages)
+        went_on.set()
+        assert {page.result().status_code for page in pages} == {200} and len(calls) == 1
+        assert ada.call("/api/aside", person="Ada", aside=True).status_code == 200
+        ada.client.get("/standing")
+        assert len(calls) == 2, "whose votes count has changed"
+        said = [ada.client.get("/standing").status_code for _ in range(5)]
+        assert said == [200] * 4 + [429] and len(calls) == 2
+
+
+def test_nobody_waits_for_much_that_is_to_be_taken_in(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(ledger, [0.5, 0.6])
+    ada = Browser(ledger, "Ada")
+    monkeypatch.setattr("goodeye.review.items.PORTION", 2)
+    monkeypatch.setattr("goodeye.review.app.PORTION", 2)
+    paused, go_on = threading.Event(), threading.Event()
+
+    def pause(_seconds: float) -> None:  # after each portion
+        paused.set()
+        assert go_on.wait(60)
+
+    monkeypatch.setattr("goodeye.review.app.time", SimpleNamespace(sleep=pause, monotonic=time.monotonic))
+    brief = ledger.briefs(1)[0].id
+    for number in range(8):
+        ledger.record_attempt(brief, 9, number, 0, Image.new("RGB", (8, 8), (9, number, 0)))
+    assert len(ada.desk()) == 1 and len(ada.desk(count=2)) == 2 and paused.wait(60)
+    with reading(ledger) as connection:
+        assert connection.scalar(select(func.count()).select_from(Item)) == 4, "one portion is in"
+    go_on.set()
+    assert ada.client.app.state.review.looking.acquire(timeout=60)  # type: ignore[attr-defined]
+    with reading(ledger) as connection:
+        assert connection.scalar(select(func.count()).select_from(Item)) == 10
+
+
+def test_every_thread_of_the_app_has_a_connection(ledger: Ledger) -> None:
+    threads = anyio.run(_threads)
+    with ExitStack() as held:
+        for _thread in range(threads + 1):  # and one for what is taken in beside them
+            held.enter_context(ledger.reading())
+
+
+async def _threads() -> int:
+    return int(anyio.to_thread.current_default_thread_limiter().total_tokens)
 
 
 def test_a_picture_file_is_served_as_what_it_is_and_a_missing_one_is_said(ledger: Ledger, browser: Start) -> None:
@@ -223,6 +294,16 @@ def test_the_password_is_asked_for(ledger: Ledger, browser: Start) -> None:
     assert app.sign_in("Ada", password="correct horse").status_code == 303  # type: ignore[attr-defined]
 
 
+def test_a_new_password_ends_the_sessions_of_the_old_one(ledger: Ledger, browser: Start) -> None:
+    before = browser("", password="the first one")
+    before.sign_in("Ada", password="the first one")
+    cookie = before.client.cookies["goodeye_session"]
+    for password, status in (("the first one", 200), ("another one", 303), ("", 303)):
+        client = TestClient(create_app(ledger, Settings(password=password)), base_url=ORIGIN)
+        client.cookies.set("goodeye_session", cookie)
+        assert client.get("/label", follow_redirects=False).status_code == status
+
+
 def test_guessing_the_password_is_slowed(browser: Start) -> None:
     """Thirty at once and one each five seconds; here no time goes by, however slow the machine is. Right ones use up
     none: forty people of an office, which is one address, come in between; after too many wrong ones nobody does."""
@@ -270,6 +351,22 @@ def test_names_that_are_none_are_refused(browser: Start, name: str) -> None:
 )
 def test_signing_in_leads_nowhere_else(browser: Start, to: str) -> None:
     assert browser("").sign_in("Ada", to=to).headers["location"] == "/"  # type: ignore[attr-defined]
+
+
+def test_an_answer_to_another_ledgers_ask_is_refused(ledger: Ledger, browser: Start, tmp_path: Path) -> None:
+    """Numbers of asks are alike in every ledger; a browser may have kept an answer of the one served here before."""
+    fill(ledger, [0.5])
+    with Ledger.open(tmp_path / "other") as other:
+        elsewhere = key_of(other)
+    assert elsewhere != key_of(ledger)
+    ada = browser("Ada")
+    (ask,) = ada.desk()
+    assert ada.answer(ask["id"], "available", ledger=elsewhere).status_code == 409
+    assert ada.call("/api/answers", ask=ask["id"], outcome="skipped", ledger="").status_code == 409
+    assert ledger.votes() == [] and answered(ledger) == 0
+    ada.answer(ask["id"], "available")
+    assert ada.call("/api/undo", ask=ask["id"], ledger=elsewhere).status_code == 409
+    assert len(ledger.votes()) == 1
 
 
 # Hostile input
@@ -418,6 +515,7 @@ def test_malformed_answers_are_refused_and_nothing_is_stored(ledger: Ledger, bro
     ada = browser("Ada")
     ada.desk()
     headers = {"x-form-token": ada.token, "content-type": "application/json"}
+    body = body.replace(b'{"ask"', b'{"ledger": "%s", "ask"' % key_of(ledger).encode())
     assert ada.client.post("/api/answers", content=body, headers=headers).status_code in (400, 422)
     assert answered(ledger) == 0 and ledger.votes() == []
 
@@ -479,3 +577,14 @@ def test_setting_aside_over_http(ledger: Ledger, browser: Start) -> None:
     page = ada.client.get("/standing").text
     assert "&lt;b&gt;tired" in page and "<b>tired" not in page and ledger.votes() == []
     assert ada.call("/api/aside", person="nobody", aside=True).status_code == 400
+
+
+def test_who_is_set_aside_does_not_count_themselves_again(ledger: Ledger, browser: Start) -> None:
+    fill(ledger, [0.5])
+    ada, eve = browser("Ada"), browser("Eve")
+    eve.answer(eve.desk()[0]["id"], "available")
+    ada.call("/api/aside", person="Eve", aside=True, why="did not look")
+    answer = eve.call("/api/aside", person="Eve", aside=False)
+    assert answer.status_code == 403 and "someone else" in answer.json()["detail"] and ledger.votes() == []
+    assert ada.call("/api/aside", person="Eve", aside=False).json() == {"aside": False}
+    assert [vote.person for vote in ledger.votes()] == ["Eve"]

@@ -43,6 +43,16 @@ def test_a_session_is_kept_as_a_hash_and_ends(ledger: Ledger) -> None:
         assert list(connection.scalars(select(Session.person))) == ["Bo"]
 
 
+def test_a_session_ends_with_its_password(ledger: Ledger) -> None:
+    open_to_all, token = auth.sign_in(ledger, "Eve"), auth.sign_in(ledger, "Ada", "the first one")
+    assert auth.person_of(ledger, token, "the first one") == "Ada"
+    for password in ("another one", ""):
+        assert auth.person_of(ledger, token, password) is None
+    assert auth.person_of(ledger, open_to_all, "the first one") is None
+    auth.sign_out(ledger, token, "the first one")
+    assert auth.person_of(ledger, token, "the first one") is None
+
+
 def test_a_limit_lets_a_burst_through_and_then_its_rate() -> None:
     limit = auth.Limit(rate=2, burst=3)
     assert [limit.allows("a", 0.0) for _ in range(4)] == [True, True, True, False]

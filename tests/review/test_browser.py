@@ -13,6 +13,7 @@ from goodeye.cli import main
 from goodeye.ledger.ledger import Ledger
 from required import absent
 from review.conftest import edits, fill
+from review.test_queue import draw
 from review.test_serve import Server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -25,7 +26,22 @@ def options() -> list[str]:
 
 
 @pytest.fixture
-def page(ledger: Ledger, options: list[str]) -> Iterator[Any]:
+def complaints() -> list[str]:
+    """What the browser complains of; a test that means it to takes it out."""
+    return []
+
+
+@pytest.fixture
+def server(ledger: Ledger, options: list[str]) -> Iterator[Server]:
+    """A real server of a ledger with something to label and to compare."""
+    fill(ledger, [number / 30 for number in range(12)], runs=2)
+    server = Server(ledger.where, *options)
+    yield server
+    server.stop(signal.SIGINT)
+
+
+@pytest.fixture
+def page(request: pytest.FixtureRequest, complaints: list[str]) -> Iterator[Any]:
     """A signed-in page on a real server; whatever the browser complains of fails the test."""
     try:
         import playwright.sync_api as playwright
@@ -33,25 +49,129 @@ def page(ledger: Ledger, options: list[str]) -> Iterator[Any]:
         absent("browser", "Playwright is not installed (pip install playwright)")
     if CHROMIUM is None:
         absent("browser", "there is no Chromium here (Debian: apt-get install chromium)")
-    fill(ledger, [number / 30 for number in range(12)], runs=2)
-    server = Server(ledger.where, *options)
-    complaints: list[str] = []
-    try:
-        with playwright.sync_playwright() as play:
-            browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-            page = browser.new_page(base_url=server.url)
-            page.set_default_timeout(60_000)
-            page.on("pageerror", lambda error: complaints.append(str(error)))
-            page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-            page.goto("/")
-            page.fill("[name=name]", "Ada")
-            page.keyboard.press("Enter")
-            page.wait_for_url("**/label")
-            yield page
-            browser.close()
-    finally:
-        server.stop(signal.SIGINT)
+    server: Server = request.getfixturevalue("server")
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(base_url=server.url)
+        page.set_default_timeout(60_000)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+        sign_in(page)
+        yield page
+        browser.close()
     assert complaints == []
+
+
+def sign_in(page: Any) -> None:
+    page.goto("/")
+    page.fill("[name=name]", "Ada")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/label")
+
+
+def test_an_answer_that_waits_is_stored_in_the_ledger_that_asked_and_in_no_other(
+    page: Any, server: Server, ledger: Ledger, options: list[str], complaints: list[str], tmp_path: Path
+) -> None:
+    """The second ledger has asked her something of the same number."""
+    page.wait_for_selector(".frame img")
+    server.process.kill()
+    server.process.wait()
+    page.keyboard.press("3")
+    page.wait_for_selector("#desk[data-unsent='1']")
+    port = ["--port", server.url.rpartition(":")[2]]
+    with Ledger.open(tmp_path / "other") as other:
+        fill(other, [number / 30 for number in range(12)])
+        draw(other, "Ada", count=5)
+        second = Server(other.where, *options, *port)
+        sign_in(page)
+        page.wait_for_selector(".frame img")
+        page.keyboard.press("2")
+        page.wait_for_selector("#tally:text-is('1 today')")
+        page.wait_for_selector("#desk[data-unsent='0']")
+        second.stop(signal.SIGKILL)
+        assert [vote.label for vote in other.votes()] == ["space_mismatch"]
+    third = Server(ledger.where, *options, *port)
+    sign_in(page)
+    page.wait_for_selector("#desk[data-unsent='0']")
+    third.stop(signal.SIGINT)
+    assert [vote.label for vote in ledger.votes()] == ["size_mismatch"]
+    complaints.clear()  # of connections that failed, and of sessions that another ledger does not know
+
+
+def test_what_was_taken_back_while_the_server_was_away_stays_taken_back(
+    page: Any, ledger: Ledger, complaints: list[str]
+) -> None:
+    """Of three answers the first was sent and not confirmed, the others never: all three are taken back, the page is
+    closed before the server is there again, and only what is said then is stored."""
+    page.wait_for_selector(".frame img")
+    first = page.locator(".frame img").get_attribute("src")
+    page.route("**/api/answers", lambda route: route.abort())
+    for number in (1, 2, 3):
+        page.keyboard.press("3")
+        page.wait_for_selector(f"#tally:text-is('{number} today')")
+    for number in (2, 1, 0):
+        page.keyboard.press("z")
+        page.wait_for_selector(f"#tally:text-is('{number} today')")
+    page.wait_for_selector(f".frame img[src='{first}']")
+    assert page.get_attribute("#desk", "data-unsent") == "2"  # the first answer, and that it was taken back
+    page.unroute("**/api/answers")
+    page.reload()
+    page.wait_for_selector(f".frame img[src='{first}']")
+    page.wait_for_selector("#desk[data-unsent='0']")
+    assert ledger.votes() == []
+    page.keyboard.press("2")
+    page.wait_for_selector("#tally:text-is('1 today')")
+    page.wait_for_selector("#desk[data-unsent='0']")
+    assert [vote.label for vote in ledger.votes()] == ["space_mismatch"]
+    complaints.clear()
+
+
+def test_an_answer_given_anew_before_the_undo_arrived_is_the_one_that_counts(
+    page: Any, ledger: Ledger, complaints: list[str]
+) -> None:
+    page.wait_for_selector(".frame img")
+    page.keyboard.press("1")
+    page.wait_for_selector("#tally:text-is('1 today')")
+    page.wait_for_selector("#desk[data-unsent='0']")
+    page.route("**/api/undo", lambda route: route.abort())
+    page.keyboard.press("z")
+    page.wait_for_selector("#sync:text('Taken back.'), #sync.problem")
+    page.keyboard.press("3")
+    page.wait_for_selector("#desk[data-unsent='2']")
+    page.unroute("**/api/undo")
+    page.wait_for_selector("#desk[data-unsent='0']")
+    assert [vote.label for vote in ledger.votes()] == ["size_mismatch"]
+    complaints.clear()
+
+
+def test_a_desk_that_was_refused_is_asked_for_again(page: Any, complaints: list[str]) -> None:
+    page.wait_for_selector(".frame img")
+    page.route("**/api/desk", lambda route: route.fulfill(status=503, json={"detail": "away"}))
+    page.reload()
+    page.wait_for_selector("#sync.problem:text('Trying again')")
+    assert not page.locator(".frame img").count()
+    page.unroute("**/api/desk")
+    page.wait_for_selector(".frame img")
+    page.wait_for_selector("#sync:not(.problem)", state="attached")
+    complaints.clear()
+
+
+def test_a_refused_decision_is_said_and_can_be_sent_again(page: Any, ledger: Ledger, complaints: list[str]) -> None:
+    page.wait_for_selector(".frame img")
+    page.keyboard.press("1")
+    page.wait_for_selector("#tally:text-is('1 today')")
+    page.wait_for_selector("#desk[data-unsent='0']")
+    page.goto("/standing")
+    page.route("**/api/aside", lambda route: route.fulfill(status=503, json={"detail": "Away for lunch."}))
+    page.click("[data-person=Ada]")
+    page.click("dialog [value=yes]")
+    page.wait_for_selector("#problem:text('Nothing was changed for Ada. Away for lunch.')")
+    assert len(ledger.votes()) == 1
+    page.unroute("**/api/aside")
+    page.click("text=Try again")
+    page.wait_for_selector("tr.aside")
+    assert ledger.votes() == []
+    complaints.clear()
 
 
 def test_twenty_labels_by_keyboard_with_an_undo(page: Any, ledger: Ledger) -> None:

@@ -15,8 +15,8 @@ from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.schema import Comparison, now
 from goodeye.review import look
 from goodeye.review.items import catch_up, reading, writing
-from goodeye.review.queue import Rules, hand_out
-from goodeye.review.votes import answer, done_today, undo
+from goodeye.review.queue import Rules, hand_out, said_by_people
+from goodeye.review.votes import answer, done_today, set_aside, undo
 from goodeye.review.votes import shown as shown_to
 from review.conftest import PLAIN, drawn, fill
 
@@ -100,6 +100,48 @@ def test_flagged_and_skipped_pictures_do_not_come_back(ledger: Ledger) -> None:
     assert ledger.votes() == []
 
 
+def test_what_is_flagged_leaves_every_desk_and_every_pair(ledger: Ledger) -> None:
+    first, second, *_others = fill(ledger, [0.6, 0.7], runs=1)
+    (lying,) = draw(ledger, "Bo", "compare")
+    bos = draw(ledger, "Bo", count=2)
+    (ask,) = draw(ledger, "Ada")
+    assert ask.attempt_id in (first, second)
+    answer(ledger, "Ada", ask.id, "flagged")
+    assert draw(ledger, "Bo", "compare") == draw(ledger, "Cy", "compare") == []
+    assert [one.attempt_id for one in draw(ledger, "Bo", count=2)] == [first + second - ask.attempt_id]
+    gone = {one.id for one in bos if one.attempt_id == ask.attempt_id} | {lying.id}
+    assert {one.outcome for one in rows(ledger, Ask.id.in_(gone))} == {"lapsed"}
+    undo(ledger, "Ada", ask.id)
+    assert draw(ledger, "Cy", "compare")[0].pair_id == lying.pair_id
+
+
+@pytest.mark.parametrize("side", ["left", "right", "similar", ""])
+def test_who_flags_a_pair_says_which_side(ledger: Ledger, side: str) -> None:
+    both = fill(ledger, [0.6], runs=2)
+    (ask,) = draw(ledger, "Ada", "compare")
+    answer(ledger, "Ada", ask.id, "flagged", side, note="torn")
+    place = {"left": 0, "right": 1}.get(side)
+    expected = set(both) if place is None else {both[::-1][place] if ask.swapped else both[place]}
+    shown = look.page(ledger, look.read({"flagged": "1"})).rows
+    assert {row["attempt_id"] for row in shown} == expected
+    (flag,) = look.attempt(ledger, min(expected))["flags"]
+    assert (flag["person"], flag["note"]) == ("Ada", "torn") and flag["beside"] in both
+    assert draw(ledger, "Bo", "compare") == []
+    assert {one.attempt_id for one in draw(ledger, "Bo", count=2)} == set(both) - expected
+
+
+def test_flags_of_a_person_set_aside_take_nothing_away(ledger: Ledger) -> None:
+    fill(ledger, [0.6], runs=2)
+    alone, pair = draw(ledger, "Eve")[0], draw(ledger, "Eve", "compare")[0]
+    answer(ledger, "Eve", alone.id, "flagged")
+    answer(ledger, "Eve", pair.id, "flagged")
+    assert draw(ledger, "Bo", count=2) == []
+    set_aside(ledger, "Eve", True, "a vandal", decided_by="Ada")
+    assert len(draw(ledger, "Bo", count=2)) == 2 and draw(ledger, "Bo", "compare")[0].pair_id == pair.pair_id
+    set_aside(ledger, "Eve", False, "", decided_by="Ada")
+    assert draw(ledger, "Bo", count=2) == draw(ledger, "Bo", "compare") == []
+
+
 def test_the_random_share_follows_the_fixed_order(ledger: Ledger) -> None:
     from goodeye.ledger.sample import scattered
 
@@ -167,6 +209,33 @@ def test_a_pair_reaches_its_answers(ledger: Ledger) -> None:
     assert [len(compare_all(ledger, person, 5)) for person in ("Ada", "Bo", "Cy")] == [1, 1, 0]
 
 
+def test_who_compared_a_pair_elsewhere_counts_and_is_not_asked_again(ledger: Ledger) -> None:
+    """As an import leaves it, before the pair is drawn and after; which of the two was left does not matter."""
+    first, second = fill(ledger, [0.6], runs=2)
+    ledger.compare(second, first, "Ada", "overall", "left")
+    assert draw(ledger, "Ada", "compare") == []
+    (ask,) = draw(ledger, "Bo", "compare")
+    answer(ledger, "Bo", ask.id, "answered", "left")
+    assert draw(ledger, "Ada", "compare") == [] and draw(ledger, "Cy", "compare") == [], "it has its two people"
+    undo(ledger, "Bo", ask.id)
+    ledger.compare(first, second, "Bo", "overall", "right")
+    answer(ledger, "Bo", draw(ledger, "Bo", "compare")[0].id, "answered", "left")
+    assert [(one.person, one.choice) for one in ledger.comparisons()] == [("Ada", "left"), ("Bo", "right")]
+
+
+def test_a_pair_answered_late_and_anew_by_one_person_still_wants_another(ledger: Ledger) -> None:
+    fill(ledger, [0.6], runs=2)
+    (old,) = draw(ledger, "Ada", "compare")
+    assert draw(ledger, "Ada", "compare", rules=replace(PLAIN, runs=(1,))) == []  # started anew with --run 1 …
+    (again,) = draw(ledger, "Ada", "compare")  # … and without it
+    assert again.pair_id == old.pair_id and again.id != old.id
+    for ask in (old, again):
+        assert answer(ledger, "Ada", ask.id, "answered", "similar") == "answered"
+    assert len(ledger.comparisons()) == 1
+    (other,) = draw(ledger, "Bo", "compare")
+    assert other.pair_id == old.pair_id
+
+
 def test_sides_are_shuffled_recorded_and_undone_in_the_answer(ledger: Ledger) -> None:
     fill(ledger, [0.6, 0.7, 0.8, 0.9], runs=3)
     done = compare_all(ledger, "Ada", 30)
@@ -231,6 +300,58 @@ def test_a_desk_holds_nothing_of_runs_that_are_not_asked_about_any_more(ledger: 
         pairs = {one.id: one.left_attempt for one in connection.execute(select(Pair))}
     assert all((ask.attempt_id or pairs[ask.pair_id]) > 4 for ask in after) and len(after) == 2
     assert {ask.outcome for ask in rows(ledger, Ask.id.in_([ask.id for ask in before]))} == {"lapsed"}
+
+
+def test_a_share_of_pairs_is_drawn_by_chance_alone(ledger: Ledger) -> None:
+    """One that was chosen for its near scores belongs to what chance draws from, as if it were not there yet; what
+    chance drew is on record as such also where it has its people."""
+    fill(ledger, [0.6], runs=2)
+    (ada,) = draw(ledger, "Ada", "compare")
+    chosen = select(Pair.chosen)
+    with reading(ledger) as connection:
+        assert ada.chosen == "unsure" and list(connection.scalars(chosen)) == [""]
+    (bo,) = draw(ledger, "Bo", "compare", rules=replace(PLAIN, random_share=1.0))
+    with reading(ledger) as connection:
+        assert (bo.chosen, bo.pair_id) == ("random", ada.pair_id) and list(connection.scalars(chosen)) == ["random"]
+
+
+def test_a_pair_that_has_its_people_can_still_be_drawn_by_chance(ledger: Ledger) -> None:
+    fill(ledger, [0.6], runs=2)
+    for person in ("Ada", "Bo"):
+        compare_all(ledger, person, 5)
+    assert draw(ledger, "Cy", "compare", rules=replace(PLAIN, random_share=1.0)) == []
+    with reading(ledger) as connection:
+        assert list(connection.scalars(select(Pair.chosen))) == ["random"]
+
+
+def test_chance_draws_pairs_whatever_their_scores(ledger: Ledger) -> None:
+    """Nine pairs across two runs: by doubt the one of equal scores comes early, by chance as often as any."""
+    fill(ledger, [0.1, 0.5, 0.9], runs=2)
+    rules, counts = replace(PLAIN, random_share=1.0, votes=1000), Counter[int]()
+    for number in range(90):
+        (ask,) = draw(ledger, f"p{number}", "compare", rules=rules, seed=number)
+        counts[ask.pair_id] += 1
+    kept = {(2, 5), (2, 6), (3, 5), (3, 6)}  # what each delivers
+    assert set(sides(ledger)) == kept and min(counts.values()) >= 10
+
+
+def test_a_pair_on_which_people_differ_comes_before_one_on_which_they_agree(ledger: Ledger) -> None:
+    first, second, third, fourth = fill(ledger, [0.6, 0.7], runs=2)
+    compare_all(ledger, "Ada", 9)
+    older, newer, *others = sides(ledger)
+    ada = {(one.left_attempt, one.right_attempt): one.choice for one in ledger.comparisons()}
+    for pair, person in ((older, "Bo"), (older, "Cy"), (newer, "Bo"), (newer, "Cy")):
+        turned = {"left": "right", "right": "left"}[ada[pair]]
+        ledger.compare(*pair, person, "overall", turned if (pair, person) == (older, "Bo") else ada[pair])  # type: ignore[arg-type]
+    with writing(ledger) as connection:
+        for one in connection.execute(select(Pair)).all():
+            connection.execute(
+                update(Pair)
+                .where(Pair.id == one.id)
+                .values(said_by_people(connection, one.left_attempt, one.right_attempt, one.axis))
+            )
+    (ask,) = draw(ledger, "Dee", "compare", rules=replace(PLAIN, votes=4))
+    assert sides(ledger)[ask.pair_id - 1] == older and {first, second, third, fourth} >= {*older, *newer} and others
 
 
 def test_undo_asks_the_same_again(ledger: Ledger) -> None:

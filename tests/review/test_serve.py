@@ -52,9 +52,12 @@ class Server:
         token = re.search(r'name="form_token" value="(\w+)"', self.get("/sign-in"))[1]  # type: ignore[index]
         form = urllib.parse.urlencode({"name": name, "form_token": token, "to": "/label"})
         with self.browser.open(self.url + "/sign-in", form.encode(), timeout=60) as answer:
-            self.token = re.search(r'"form-token" content="(\w+)"', answer.read().decode())[1]  # type: ignore[index]
+            page = answer.read().decode()
+        self.token, self.ledger = re.findall(r'"(?:form-token|ledger)" content="(\w+)"', page)
 
     def call(self, path: str, **body: object) -> Any:
+        if path == "/api/answers":
+            body["ledger"] = self.ledger
         headers = {"content-type": "application/json", "x-form-token": self.token}
         request = urllib.request.Request(self.url + path, json.dumps(body).encode(), headers)
         with self.browser.open(request, timeout=60) as answer:
@@ -80,7 +83,7 @@ def test_a_killed_server_loses_and_doubles_no_vote(ledger: Ledger) -> None:
     assert len(ledger.votes()) == 5 and check(ledger).clean
 
     again = Server(ledger.where)
-    again.token = token
+    again.token, again.ledger = token, server.ledger
     for cookie in cookies:
         again.jar.set_cookie(cookie)  # the browser's page is still open: its session and its token hold
     for ask in confirmed:  # the page did not hear the answer, so it sends them again

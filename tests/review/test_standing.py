@@ -169,6 +169,24 @@ def test_comparisons_of_judges_against_peoples(ledger: Ledger) -> None:
     assert clip.agreement == wilson(2, 3)
 
 
+def test_judges_are_held_to_pairs_that_chance_drew_apart(ledger: Ledger) -> None:
+    """Of two pairs chance drew one; on that one the judge says what people say, on the other it does not."""
+    from dataclasses import replace
+
+    from review.conftest import PLAIN
+
+    fill(ledger, [0.6], runs=2)
+    (ask,) = draw(ledger, "Ada", "compare", rules=replace(PLAIN, random_share=1.0))
+    answer(ledger, "Ada", ask.id, "answered", "similar")
+    first, second = fill(ledger, [0.6, 0.7], runs=1)
+    ledger.compare(first, second, "Ada", "overall", "left")
+    for left, right, word in ((1, 2, "similar"), (first, second, "right")):
+        ledger.compare(left, right, "vlm", "overall", word, version="1")  # type: ignore[arg-type]
+    (vlm,) = standing(ledger).pairs
+    assert (vlm.pairs, vlm.sampled) == (2, 1)
+    assert vlm.agreement == wilson(1, 2) and vlm.in_sample == wilson(1, 1)
+
+
 def test_runs_are_ranked_by_what_they_deliver(ledger: Ledger) -> None:
     """As many chose the second run's picture over a try that the first run rejected for another as over the kept one
     of the first: only the kept one stands for it."""

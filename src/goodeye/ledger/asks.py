@@ -12,15 +12,21 @@ from goodeye.ledger.schema import Base
 
 
 class Pair(Base):
-    """Two attempts to be compared on one axis; `answers` counts the people who did."""
+    """Two attempts to be compared on one axis; `answers` counts the people who did, of whom the share `split` says
+    another thing than most. chosen: random where chance alone has drawn it, so that it tells fairly of a judge."""
 
     __tablename__ = "pairs"
-    __table_args__ = (UniqueConstraint("left_attempt", "right_attempt", "axis"),)
+    __table_args__ = (
+        UniqueConstraint("left_attempt", "right_attempt", "axis"),
+        Index("ix_pairs_answers", "answers", "split", "id"),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     left_attempt: Mapped[int] = mapped_column(ForeignKey("attempts.id"))  # the smaller id
     right_attempt: Mapped[int] = mapped_column(ForeignKey("attempts.id"), index=True)
     axis: Mapped[str]
-    answers: Mapped[int] = mapped_column(index=True)
+    answers: Mapped[int]
+    split: Mapped[float] = mapped_column(default=0.0)
+    chosen: Mapped[str] = mapped_column(default="")
 
 
 class Ask(Base):
@@ -66,12 +72,19 @@ class Person(Base):
 
 
 class Session(Base):
-    """A browser that signed in. The cookie's own value is not kept, only its SHA-256."""
+    """A browser that signed in. The cookie's own value is not kept, only a SHA-256 of it and the password."""
 
     __tablename__ = "sessions"
     token_sha: Mapped[str] = mapped_column(String(64), primary_key=True)
     person: Mapped[str]
     created: Mapped[datetime]
+
+
+class Identity(Base):
+    """The ledger's own key, drawn when its tables were made: numbers of asks are small and alike in every ledger."""
+
+    __tablename__ = "identity"
+    key: Mapped[str] = mapped_column(String(32), primary_key=True)
 
 
 class Item(Base):

@@ -11,12 +11,14 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoneFree
 
 from goodeye.errors import BadInput
 from goodeye.ledger.schema import REVISION
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK_WAIT = 60  # seconds that a writer waits for the others before it gives up
+POOL = 48  # connections at most, opened as they are needed: more than the 40 threads in which the web app works
 MIGRATION_LOCK = 0x60_0D_E1E  # PostgreSQL advisory lock of this name: one process migrates
 JSON = partial(json.dumps, allow_nan=False)  # what isn't a number is never stored as one
 DENIED = {"42501", "25006"}  # PostgreSQL's codes for lacking a right, and for a database that may only be read
@@ -34,22 +36,30 @@ SQLITE_REASONS = {
 }
 
 
+class DatabaseTrouble(BadInput):
+    """The database is away, locked, full or refuses: nobody's words are at fault, and later they may be taken."""
+
+
 @contextmanager
 def plain_errors(where: str) -> Iterator[None]:
-    """Turns what the database says of its disk, rights or server into BadInput; programming errors pass through."""
+    """Turns what the database says of its disk, rights or server into DatabaseTrouble; programming errors pass
+    through."""
     try:
         yield
+    except NoneFree as error:
+        raise DatabaseTrouble(f"The ledger {where} is busy: every connection is in use. Try again.") from error
     except (DBAPIError, sqlite3.Error) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         if isinstance(cause, sqlite3.Error):
             reason = SQLITE_REASONS.get(getattr(cause, "sqlite_errorcode", 0) & 0xFF)
             if reason is None:
                 raise
-            raise BadInput(f"The ledger {where} {reason}") from error
-        if not isinstance(error, OperationalError) and getattr(cause, "sqlstate", None) not in DENIED:
+            raise DatabaseTrouble(f"The ledger {where} {reason}") from error
+        lost = isinstance(error, DBAPIError) and error.connection_invalidated
+        if not (lost or isinstance(error, OperationalError) or getattr(cause, "sqlstate", None) in DENIED):
             raise
         said = str(cause).strip().splitlines() or ["no reason given"]
-        raise BadInput(
+        raise DatabaseTrouble(
             f"The ledger {where} cannot be used: {said[0]}. Check the server, the URL and your rights there."
         ) from error
 
@@ -57,7 +67,10 @@ def plain_errors(where: str) -> Iterator[None]:
 def sqlite_engine(file: Path) -> Engine:
     """An engine for one SQLite file: foreign keys kept, WAL, writers wait for each other."""
     engine = create_engine(
-        URL.create("sqlite", database=str(file)), connect_args={"timeout": LOCK_WAIT}, json_serializer=JSON
+        URL.create("sqlite", database=str(file)),
+        connect_args={"timeout": LOCK_WAIT},
+        json_serializer=JSON,
+        pool_size=POOL,
     )
 
     @event.listens_for(engine, "connect")
@@ -79,7 +92,7 @@ def postgres_engine(url: str) -> Engine:
     if scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
         raise BadInput(f"{scheme}://… is not a kind of ledger. Name a folder (SQLite) or a postgresql:// URL.")
     try:
-        return create_engine(f"postgresql+psycopg://{rest}", pool_pre_ping=True, json_serializer=JSON)
+        return create_engine(f"postgresql+psycopg://{rest}", pool_pre_ping=True, pool_size=POOL, json_serializer=JSON)
     except ModuleNotFoundError as error:
         raise BadInput(
             "A ledger in PostgreSQL needs the psycopg driver. Install it with: pip install 'goodeye[postgres]'"

@@ -1,6 +1,8 @@
 """The web app: its pages and the few calls that its scripts make. Everything it shows comes from the ledger."""
 
+import asyncio
 import io
+import logging
 import random
 import re
 import secrets
@@ -8,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,15 +26,21 @@ from starlette.staticfiles import StaticFiles
 import goodeye
 from goodeye.errors import BadInput
 from goodeye.images import open_image
+from goodeye.ledger.database import DatabaseTrouble
 from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.schema import now
+from goodeye.ledger.sql import storable
 from goodeye.ledger.store import SUFFIXES
-from goodeye.review import auth, find, look, standing, votes
-from goodeye.review.items import catch_up
+from goodeye.review import auth, find, items, look, standing, votes
+from goodeye.review.items import PORTION, catch_up
 from goodeye.review.queue import Kind, Rules, hand_out
 
+LOG = logging.getLogger(__name__)
 HERE = Path(__file__).parent
 SHA = re.compile(r"[0-9a-f]{64}")
 FRESH = 5.0  # seconds between looks at what other programs recorded
+MOMENT = 0.2  # seconds that a request waits for such a look
+PAUSE = 0.1  # seconds between portions of much, in which others write
 THUMB, LARGE = 320, 1600  # pixels of a small and of a large picture's long side
 MEDIA = {suffix: f"image/{kind}" for kind, suffix in SUFFIXES.items()}
 YEAR = "private, max-age=31536000, immutable"  # a picture's name is its hash, so it never changes
@@ -45,6 +54,7 @@ class Settings:
     rules: Rules = field(default_factory=Rules)
     hosts: frozenset[str] = frozenset()
     finder: find.Finder | None = None  # an index, if Look shall search in one
+    fresh: float = 60.0  # seconds that a standing is kept, since it reads every vote
     seed: int | None = None  # of what is left to chance; None: another one at each start
 
 
@@ -81,16 +91,28 @@ class AnswerCall(Call):
     answer: Annotated[str, Field(max_length=40)] = ""
     note: Annotated[str, Field(max_length=votes.LONGEST_NOTE)] = ""
     seconds: Annotated[float, Field(ge=0, strict=False)] = 0.0
+    ledger: Annotated[str, Field(max_length=40)]  # whose ask that is: a browser may have kept it of another one
 
 
 class UndoCall(Call):
     ask: Annotated[int, Field(ge=1, lt=2**63)]
+    ledger: Annotated[str, Field(max_length=40)]
 
 
 class AsideCall(Call):
     person: Annotated[str, Field(max_length=200)]
     aside: bool
     why: Annotated[str, Field(max_length=votes.LONGEST_NOTE)] = ""
+
+
+@dataclass(frozen=True)
+class Reckoned:
+    """A standing, when it was reckoned, and after how many decisions on whose votes count."""
+
+    found: standing.Standing
+    since: float  # by the monotonic clock
+    moment: datetime
+    asides: int
 
 
 @dataclass
@@ -102,6 +124,11 @@ class Review:
     chance: random.Random
     tries: auth.Limit = field(default_factory=lambda: auth.Limit(rate=0.2, burst=30))  # wrong passwords
     searches: auth.Limit = field(default_factory=lambda: auth.Limit(rate=1, burst=20))  # of a person
+    told: auth.Limit = field(default_factory=lambda: auth.Limit(rate=0.1, burst=3))  # words of a database in trouble
+    standings: auth.Limit = field(default_factory=lambda: auth.Limit(rate=0.5, burst=20))  # of a person
+    asides: int = 0  # decisions on whose votes count, so far
+    kept: Reckoned | None = None
+    reckoning: asyncio.Lock = field(default_factory=asyncio.Lock)
     looked: float = -FRESH
     looking: threading.Lock = field(default_factory=threading.Lock)
 
@@ -109,23 +136,49 @@ class Review:
         self.pages = Environment(
             loader=PackageLoader("goodeye.review"), autoescape=True, trim_blocks=True, lstrip_blocks=True
         )
+        self.key = items.key_of(self.ledger)
         self.finding = find.Finding(self.settings.finder) if self.settings.finder else None
         self.pages.globals.update(labels=votes.LABELS, version=goodeye.__version__, finding=self.finding)
         self.pages.filters.update(words=words, percent=percent, day=day, signed=signed)
 
     def look_around(self) -> None:
-        """Takes in what other programs recorded, unless someone just did, or is at it."""
+        """Takes in what other programs recorded, unless someone just did, or is at it. What is little is there when
+        this returns; of much the rest is taken in beside the requests, portion by portion, so that nobody waits.
+
+        Until it is in, what is asked is chosen of the rest, as in the seconds between two looks; the fixed random
+        order then begins with what it has passed over.
+        """
         if time.monotonic() - self.looked < FRESH or not self.looking.acquire(blocking=False):
             return
+        at_it = threading.Thread(target=self._take_in, daemon=True)
+        at_it.start()
+        at_it.join(MOMENT)
+
+    def _take_in(self) -> None:
         try:
-            catch_up(self.ledger)
+            catch_up(self.ledger, lambda count: time.sleep(PAUSE if count >= PORTION else 0))
             self.looked = time.monotonic()
+        except DatabaseTrouble as error:  # the next look tries again; the requests say so themselves
+            LOG.warning("%s", error)
         finally:
             self.looking.release()
 
+    async def how_it_stands(self) -> Reckoned:
+        """How the voting stands: reckoned by one request at a time and kept for a while. Who waits holds no thread."""
+        async with self.reckoning:
+            kept, asides = self.kept, self.asides
+            if kept is None or kept.asides != asides or time.monotonic() - kept.since >= self.settings.fresh:
+                found = await _in_thread(self._reckon)
+                kept = self.kept = Reckoned(found, time.monotonic(), now(), asides)
+            return kept
+
+    def _reckon(self) -> standing.Standing:
+        self.look_around()
+        return standing.standing(self.ledger)
+
     def page(self, name: str, seat: Seat | None = None, /, **values: Any) -> HTMLResponse:
         """A page from its template; whatever is not markup of ours is escaped."""
-        values = {"here": name.partition(".")[0], "seat": seat} | values
+        values = {"here": name.partition(".")[0], "seat": seat, "key": self.key} | values
         text = self.pages.get_template(name).render(**values)
         return HTMLResponse(text.encode(errors="backslashreplace"))  # halves of characters may be on record
 
@@ -152,7 +205,8 @@ def create_app(ledger: Ledger, settings: Settings | None = None) -> FastAPI:
 def seated(request: Request) -> Seat:
     """The session of a page's request; without one, the sign-in page follows."""
     token = request.cookies.get(auth.COOKIE, "")
-    person = auth.person_of(request.app.state.review.ledger, token)
+    review: Review = request.app.state.review
+    person = auth.person_of(review.ledger, token, review.settings.password)
     if person is None:
         raise SignInFirst
     return Seat(person, token)
@@ -190,6 +244,18 @@ def _errors(app: FastAPI, review: Review) -> None:
     def malformed(_request: Request, _error: RequestValidationError) -> Response:
         return JSONResponse({"detail": "That is not what this call takes."}, 422)  # and no echo of what was sent
 
+    @app.exception_handler(DatabaseTrouble)
+    def trouble(request: Request, error: DatabaseTrouble) -> Response:
+        if review.told.allows(""):  # every page tries again each second or two
+            LOG.warning("%s", error)  # for who runs the server; a browser learns nothing of where the ledger is
+        if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
+            said: Response = review.page("away.html")
+            said.status_code = 503
+        else:
+            said = JSONResponse({"detail": "The ledger cannot be reached just now. Try again in a moment."}, 503)
+        said.headers["retry-after"] = "2"
+        return said
+
     @app.exception_handler(BadInput)
     def bad_input(_request: Request, error: BadInput) -> Response:
         return JSONResponse({"detail": str(error)}, 400)
@@ -211,7 +277,7 @@ def _sessions(app: FastAPI, review: Review) -> None:
         token = request.cookies.get(auth.COOKIE, "")
         if not token or not auth.same(form.get("form_token", ""), auth.form_token(token)):
             raise HTTPException(403, "The page is too old. Load it again.")
-        await _in_thread(lambda: auth.sign_out(review.ledger, token))
+        await _in_thread(lambda: auth.sign_out(review.ledger, token, review.settings.password))
         gone = RedirectResponse("/sign-in", 303)
         gone.delete_cookie(auth.COOKIE)
         return gone
@@ -248,7 +314,8 @@ def _come_in(review: Review, request: Request, form: dict[str, str]) -> Response
     except BadInput as error:
         return _sign_in_page(review, request, to, str(error))
     response = RedirectResponse(_inside(to), 303)
-    _set_cookie(response, request, auth.COOKIE, auth.sign_in(review.ledger, person))
+    token = auth.sign_in(review.ledger, person, review.settings.password)
+    _set_cookie(response, request, auth.COOKIE, token)
     response.delete_cookie(auth.FORM_COOKIE)
     return response
 
@@ -286,6 +353,10 @@ async def _in_thread(work: Callable[[], Any]) -> Any:
 
 
 def _work(app: FastAPI, review: Review) -> None:
+    def meant_here(call: AnswerCall | UndoCall) -> None:
+        if call.ledger != review.key:
+            raise HTTPException(409, "That was asked by another ledger.")
+
     @app.get("/")
     def home(_seat: OnPage) -> Response:
         return RedirectResponse("/label", 303)
@@ -307,11 +378,13 @@ def _work(app: FastAPI, review: Review) -> None:
 
     @app.post("/api/answers")
     def answers(seat: OnCall, call: AnswerCall) -> dict[str, str]:
+        meant_here(call)
         stored = votes.answer(review.ledger, seat.person, call.ask, call.outcome, call.answer, call.note, call.seconds)
         return {"outcome": stored}
 
     @app.post("/api/undo")
     def undo(seat: OnCall, call: UndoCall) -> dict[str, Any]:
+        meant_here(call)
         ask = votes.undo(review.ledger, seat.person, call.ask)
         return {"ask": votes.shown(review.ledger, seat.person, [ask])[0]}
 
@@ -365,6 +438,8 @@ def _searching(app: FastAPI, review: Review, finding: find.Finding) -> None:
         question, rows, problem = find.read(request.query_params), [], ""
         try:
             rows = finding.ask(review.ledger, seat.person, question) if question.asked else []
+        except DatabaseTrouble:
+            raise
         except BadInput as error:
             problem = str(error)
         page = review.page("search.html", seat, here="look", question=question, rows=rows, problem=problem)
@@ -430,13 +505,21 @@ def _looking(app: FastAPI, review: Review) -> None:
         return review.page("run.html", seat, run=look.run(review.ledger, _number(run)))
 
     @app.get("/standing")
-    def standing_page(seat: OnPage) -> Response:
-        review.look_around()
-        return review.page("standing.html", seat, found=standing.standing(review.ledger))
+    async def standing_page(seat: OnPage) -> Response:
+        if not review.standings.allows(seat.person):
+            raise HTTPException(429, "You have loaded this page too often. Wait a moment.")
+        kept = await review.how_it_stands()
+        page: Response = await _in_thread(
+            lambda: review.page("standing.html", seat, found=kept.found, moment=kept.moment)
+        )
+        return page
 
     @app.post("/api/aside")
     def aside(seat: OnCall, call: AsideCall) -> dict[str, bool]:
+        if not call.aside and storable(call.person).casefold() == seat.person.casefold():
+            raise HTTPException(403, "Whether your own votes count again is for someone else to say.")
         votes.set_aside(review.ledger, call.person, call.aside, call.why, decided_by=seat.person)
+        review.asides += 1  # what is kept says otherwise
         return {"aside": call.aside}
 
     @app.exception_handler(look.NotThere)

@@ -75,26 +75,32 @@ def is_loopback(host: str) -> bool:
 # Sessions
 
 
-def sign_in(ledger: Ledger, person: str) -> str:
-    """Opens a session and returns its token, which only the browser keeps. Old sessions go."""
+def sign_in(ledger: Ledger, person: str, password: str = "") -> str:
+    """Opens a session and returns its token, which only the browser keeps. Old sessions go.
+
+    password: what lets people in at present; a session lasts no longer than it.
+    """
     token = secrets.token_urlsafe(32)
     with writing(ledger) as connection:
         connection.execute(delete(Session).where(Session.created < now() - SESSION_AGE))
-        connection.execute(insert(Session).values(token_sha=_sha(token), person=person, created=now()))
+        connection.execute(
+            insert(Session).values(token_sha=_session_sha(token, password), person=person, created=now())
+        )
     return token
 
 
-def sign_out(ledger: Ledger, token: str) -> None:
+def sign_out(ledger: Ledger, token: str, password: str = "") -> None:
     """Ends the session."""
     with writing(ledger) as connection:
-        connection.execute(delete(Session).where(Session.token_sha == _sha(token)))
+        connection.execute(delete(Session).where(Session.token_sha == _session_sha(token, password)))
 
 
-def person_of(ledger: Ledger, token: str) -> str | None:
-    """Whose session that is; None if it is nobody's, or too old."""
+def person_of(ledger: Ledger, token: str, password: str = "") -> str | None:
+    """Whose session that is; None if it is nobody's, too old, or from the time of another password."""
     if not token:
         return None
-    query = select(Session.person).where(Session.token_sha == _sha(token), Session.created >= now() - SESSION_AGE)
+    mine = Session.token_sha == _session_sha(token, password)
+    query = select(Session.person).where(mine, Session.created >= now() - SESSION_AGE)
     with reading(ledger) as connection:
         return connection.scalar(query)
 
@@ -117,6 +123,11 @@ def clean_name(said: str) -> str:
             "Give a name of 1 to 40 letters, digits, spaces or . @ + ' - that begins with a letter or digit."
         )
     return name
+
+
+def _session_sha(token: str, password: str) -> str:
+    """What is kept of a session. The token alone keeps it secret; the password in it ends the session with itself."""
+    return hmac.new(_sha(password).encode(), token.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()
 
 
 def _sha(words: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, text, update
 
-from goodeye.ledger.asks import Ask, Item, Mark
+from goodeye.ledger.asks import Ask, Identity, Item, Mark, Pair
 from goodeye.ledger.database import WRITING, plain_errors
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.opinions import ASIDE
@@ -28,6 +28,7 @@ SCALES = {"edit": ("following", "preserving", "quality")}  # a job's axes, each 
 JUDGED_TO = {"edit": HIGHEST, "synth": 100}  # a job's highest score by its judges; 1 of the others
 NOT_ASKED = ("synth",)  # jobs of which people are asked nothing: no label of ads fits a picture to learn from
 NEVER = -1  # priority and place of an attempt of these: before all others, so that an index passes over them
+SIDES: Mapping[Any, str] = {Pair.left_attempt: "left", Pair.right_attempt: "right"}
 SOURCES: Mapping[str, tuple[Any, Any]] = {
     "attempts": (Attempt.id, Attempt.id),
     "verdicts": (Verdict.id, Verdict.attempt_id),
@@ -50,6 +51,12 @@ def writing(ledger: Ledger) -> Iterator[Connection]:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": REVIEW_LOCK})
         yield connection
+
+
+def key_of(ledger: Ledger) -> str:
+    """The ledger's own key: what was asked of people there is to be answered there."""
+    with reading(ledger) as connection:
+        return connection.execute(select(Identity.key)).scalar_one()
 
 
 def catch_up(ledger: Ledger, on_items: Callable[[int], None] = lambda count: None) -> int:
@@ -127,7 +134,7 @@ def _items(connection: Connection, ids: Sequence[int]) -> list[dict[str, Any]]:
         ids,
     )
     picks = _grouped(connection, select(Pick.attempt_id, Pick.kept).order_by(Pick.id), ids)
-    flags = _grouped(connection, select(Ask.attempt_id).where(Ask.outcome == "flagged"), ids)
+    flags = _flags(connection, ids)
     return [
         {
             "attempt_id": one.id,
@@ -145,6 +152,22 @@ def _items(connection: Connection, ids: Sequence[int]) -> list[dict[str, Any]]:
         }
         for one in attempts
     ]
+
+
+def _flags(connection: Connection, ids: Sequence[int]) -> dict[int, set[str]]:
+    """Who of those who count flagged each attempt, alone or as a side of a pair."""
+    found: dict[int, set[str]] = defaultdict(set)
+    for side, flags in ((Ask.attempt_id, select(Ask.attempt_id)), *((side, flags_at(side)) for side in SIDES)):
+        counted = Ask.outcome == "flagged", Ask.person.not_in(ASIDE)
+        for attempt, person in connection.execute(flags.add_columns(Ask.person).where(side.in_(ids), *counted)):
+            found[attempt].add(person)
+    return found
+
+
+def flags_at(side: Any) -> Any:
+    """The attempts at that side of pairs which were flagged for it: who flags a pair says which side, or both."""
+    query = select(side).join(Ask, Ask.pair_id == Pair.id)
+    return query.where(Ask.outcome == "flagged", Ask.answer.in_(("", SIDES[side], "similar")))
 
 
 def _grouped(connection: Connection, query: Any, ids: Sequence[int]) -> dict[int, list[Any]]:

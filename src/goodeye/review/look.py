@@ -11,11 +11,11 @@ from urllib.parse import urlencode
 
 from sqlalchemy import Connection, Select, case, func, or_, select, tuple_
 
-from goodeye.ledger.asks import Ask, Item, Person
+from goodeye.ledger.asks import Ask, Item, Pair, Person
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.schema import Attempt, Brief, Comparison, Image, Pick, Run, Verdict, Vote, now
 from goodeye.ledger.sql import storable
-from goodeye.review.items import JUDGED_TO, reading
+from goodeye.review.items import JUDGED_TO, flags_at, reading
 from goodeye.review.votes import LABELS, pictures_of
 
 PAGE = 60
@@ -173,7 +173,6 @@ def attempt(ledger: Ledger, number: int) -> dict[str, Any]:
         aside = set(connection.scalars(select(Person.name).where(Person.aside)))
         verdicts = connection.execute(select(Verdict).where(Verdict.attempt_id == number).order_by(Verdict.id))
         votes = connection.execute(select(Vote).where(Vote.attempt_id == number).order_by(Vote.id))
-        flags = connection.execute(select(Ask).where(Ask.attempt_id == number, Ask.outcome == "flagged"))
         picks = connection.execute(select(Pick.kept, Pick.why).where(Pick.attempt_id == number))
         either = or_(Comparison.left_attempt == number, Comparison.right_attempt == number)
         compared = connection.execute(select(Comparison).where(either).order_by(Comparison.id))
@@ -188,9 +187,20 @@ def attempt(ledger: Ledger, number: int) -> dict[str, Any]:
             "verdicts": verdicts.mappings().all(),
             "votes": [{**row, "aside": row["person"] in aside} for row in votes.mappings()],
             "compared": _compared(number, compared.mappings(), aside),
-            "flags": flags.mappings().all(),
+            "flags": [{**row, "aside": row["person"] in aside} for row in _flags(connection, number)],
             "picks": picks.mappings().all(),
         }
+
+
+def _flags(connection: Connection, number: int) -> list[Mapping[str, Any]]:
+    """Who flagged the attempt, with what note, and beside which other one."""
+    said = Ask.person, Ask.note
+    alone = select(*said).where(Ask.attempt_id == number, Ask.outcome == "flagged").order_by(Ask.id)
+    found: list[Mapping[str, Any]] = [{**row, "beside": None} for row in connection.execute(alone).mappings()]
+    for side, other in ((Pair.left_attempt, Pair.right_attempt), (Pair.right_attempt, Pair.left_attempt)):
+        query = flags_at(side).where(side == number).with_only_columns(*said, other.label("beside"))
+        found += [dict(row) for row in connection.execute(query.order_by(Ask.id)).mappings()]
+    return found
 
 
 def _boxes(given: Any) -> list[dict[str, Any]]:

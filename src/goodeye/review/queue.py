@@ -1,6 +1,7 @@
 """What to ask whom next: nobody labels a picture twice by accident, and each gets the number of votes asked for."""
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,8 +12,9 @@ from sqlalchemy.orm import aliased
 
 from goodeye.ledger.asks import Ask, Item, Pair
 from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.opinions import ASIDE
 from goodeye.ledger.sample import RANDOM, REPEAT, UNSURE
-from goodeye.ledger.schema import Attempt, Brief, Run, Shown, Vote, now
+from goodeye.ledger.schema import Attempt, Brief, Comparison, Run, Shown, Vote, now
 from goodeye.review.items import NEVER, writing
 
 Kind = Literal["label", "compare"]
@@ -22,6 +24,7 @@ MOST_HELD = 8  # things on one person's desk at once
 NEAREST_OF = 8  # pairs drawn, of which the one with the nearest scores is asked
 MOST_PARTNERS = 50  # of an attempt at one brief, among which chance decides
 MOST_PASSED = 10_000  # attempts looked through for one with a partner, where those drawn at random have none
+TURNED = {"left": "right", "right": "left", "similar": "similar"}
 WINDOW = 300  # looked through at first, so that thousands which a person has done are not looked at each time
 
 IS_KEPT = Item.picked.concat("") == "kept"  # as a sum, so that no index of all that was kept is taken
@@ -87,11 +90,11 @@ def axes_of(job: str) -> tuple[str, ...]:
 
 
 def _renew(connection: Connection, person: str, kind: Kind, rules: Rules) -> list[int]:
-    """What is on the person's desk. Whatever lay there too long and has its votes by now is taken away, and what is of
-    other runs than those that are asked about."""
+    """What is on the person's desk. Whatever lay there too long and has its votes by now is taken away, what someone
+    flagged, and what is of other runs than those that are asked about."""
     mine = select(Ask).where(Ask.person == person, Ask.outcome == "", Ask.kind == kind).order_by(Ask.id)
     kept = []
-    asked_about = set(connection.scalars(mine.with_only_columns(Ask.id).where(_of_runs(rules))))
+    asked_about = set(connection.scalars(mine.with_only_columns(Ask.id).where(_of_runs(rules), ~_is_flagged())))
     for ask in connection.execute(mine).all():
         late = ask.handed < now() - rules.lease
         done = late and ask.repeat_of is None and not _lacks_votes(connection, ask, rules)
@@ -177,7 +180,7 @@ def _draw_repeat(
     query = (
         select(Ask.id, Ask.attempt_id, Ask.pair_id, Ask.swapped)
         .where(Ask.person == person, Ask.outcome == "answered", Ask.kind == kind, Ask.answered <= recent)
-        .where(_of_runs(rules), Ask.repeat_of.is_(None), ~exists().where(again.repeat_of == Ask.id))
+        .where(_of_runs(rules), ~_is_flagged(), Ask.repeat_of.is_(None), ~exists().where(again.repeat_of == Ask.id))
         .order_by(func.random())
         .limit(1)
     )
@@ -197,21 +200,97 @@ def _draw_repeat(
 
 
 def _draw_pair(connection: Connection, person: str, rules: Rules, chance: random.Random) -> dict[str, Any] | None:
-    """A pair that others have begun, else a new one of attempts at the same brief, best of two runs."""
+    """For the random share, a pair by chance alone. Else one that others have begun, first where they differ; else a
+    new one of attempts at the same brief, best of two runs."""
     since = now() - rules.lease
     asked = exists().where(Ask.pair_id == Pair.id, Ask.person == person, Ask.outcome != "lapsed")
-    order = (Pair.answers.desc(), Pair.id.desc())
+    order = (Pair.answers.desc(), Pair.split.desc(), Pair.id.desc())
     mine = [_in_runs(side, rules) for side in (Pair.left_attempt, Pair.right_attempt)] if rules.runs else []
     unfinished = select(Pair.id).where(Pair.answers < rules.votes, *mine).order_by(*order)
-    lacking = [~asked, Pair.answers + _held(Ask.pair_id, Pair.id, since) < rules.votes]
+    compared = said_of(Pair.left_attempt, Pair.right_attempt, person, Pair.axis)  # by an import, or under an older ask
+    sound = ~or_(_flagged(Pair.left_attempt), _flagged(Pair.right_attempt))
+    lacking = [~asked, ~compared, sound, Pair.answers + _held(Ask.pair_id, Pair.id, since) < rules.votes]
+    swapped = chance.random() < 0.5
+    if chance.random() < rules.random_share:
+        drawn = _pair_by_chance(connection, lacking, rules, chance)
+        if drawn is not None:
+            return {"pair_id": drawn, "swapped": swapped, "chosen": RANDOM}
     nearby = select(Pair.id).where(Pair.id.in_(unfinished.limit(WINDOW)), *lacking).order_by(*order).limit(1)
-    found = connection.scalar(nearby) or _new_pair(connection, rules, chance)
+    found = connection.scalar(nearby) or _new_pair(connection, person, rules, chance)
     found = found or connection.scalar(unfinished.where(*lacking).limit(1))
-    return None if found is None else {"pair_id": found, "swapped": chance.random() < 0.5}
+    return None if found is None else {"pair_id": found, "swapped": swapped, "chosen": UNSURE}
+
+
+def _pair_by_chance(connection: Connection, lacking: Sequence[Any], rules: Rules, chance: random.Random) -> int | None:
+    """A pair that this person may be asked, drawn whatever its scores, and whether or not it was there before: without
+    those that were chosen for their near scores chance would tell of the rest alone. What is drawn goes on record as
+    such also where it has its people already. Of two runs rather than of one."""
+    alone = None
+    for _ in range(NEAREST_OF):
+        if (drawn := _some_pair(connection, None, rules, chance)) is None:
+            continue
+        if drawn[0].run_id == drawn[1].run_id:
+            alone = alone or drawn
+        elif (found := _open_one(connection, drawn, lacking)) is not None:
+            return found
+    return _open_one(connection, alone, lacking) if alone else None
+
+
+def _open_one(connection: Connection, drawn: tuple[Any, Any], lacking: Sequence[Any]) -> int | None:
+    """Writes down that chance drew the pair, and returns the first of its axes that the person may be asked."""
+    ids = _on_record(connection, *drawn)
+    connection.execute(update(Pair).where(Pair.id.in_(ids)).values(chosen=RANDOM))
+    return connection.scalar(select(Pair.id).where(Pair.id.in_(ids), *lacking).order_by(Pair.id).limit(1))
+
+
+def _on_record(connection: Connection, one: Any, other: Any) -> list[int]:
+    """The pair's ids, by axis; what is not there yet is put there."""
+    left, right = sorted((one.attempt_id, other.attempt_id))
+    same = select(Pair.axis, Pair.id).where(Pair.left_attempt == left, Pair.right_attempt == right)
+    there = {one.axis: one.id for one in connection.execute(same)}
+    for axis in axes_of(one.job):
+        if axis not in there:
+            values = {"left_attempt": left, "right_attempt": right, "axis": axis}
+            values |= said_by_people(connection, left, right, axis)
+            there[axis] = connection.execute(insert(Pair).values(**values).returning(Pair.id)).scalar_one()
+    return [there[axis] for axis in axes_of(one.job)]
+
+
+def said_by_people(connection: Connection, left: int, right: int, axis: str) -> dict[str, Any]:
+    """How many people who count have compared the two on an axis, here or elsewhere, and the share of them who say
+    another thing than most. A person's last word counts."""
+    names = Comparison.person, Comparison.left_attempt, Comparison.choice
+    query = select(*names).where(_between(left, right), Comparison.axis == axis, Comparison.person.not_in(ASIDE))
+    rows = connection.execute(query.order_by(Comparison.id)).all()
+    words = {one.person: one.choice if one.left_attempt == left else TURNED[one.choice] for one in rows}
+    most = max(Counter(words.values()).values(), default=0)
+    return {"answers": len(words), "split": 1 - most / len(words) if words else 0.0}
+
+
+def said_of(left: Any, right: Any, person: str, axis: Any = None) -> Any:
+    """That the person has compared the two, whichever was left; on that axis, or on any."""
+    mine = exists().where(_between(left, right), Comparison.person == person)
+    return mine if axis is None else mine.where(Comparison.axis == axis)
+
+
+def _between(left: Any, right: Any) -> Any:
+    either = and_(Comparison.left_attempt == left, Comparison.right_attempt == right)
+    return or_(either, and_(Comparison.left_attempt == right, Comparison.right_attempt == left))
 
 
 def _in_runs(side: Any, rules: Rules) -> Any:
     return exists().where(Item.attempt_id == side, Item.run_id.in_(rules.runs))
+
+
+def _flagged(attempt: Any) -> Any:
+    """That someone who counts flagged the attempt."""
+    return exists().where(Item.attempt_id == attempt, Item.flags + 0 > 0)  # a sum: not by the index of all flagged ones
+
+
+def _is_flagged() -> Any:
+    """That an ask is about something that was flagged."""
+    sides = or_(_flagged(Pair.left_attempt), _flagged(Pair.right_attempt))
+    return or_(_flagged(Ask.attempt_id), exists().where(Pair.id == Ask.pair_id, sides))
 
 
 def _of_runs(rules: Rules) -> Any:
@@ -222,30 +301,21 @@ def _of_runs(rules: Rules) -> Any:
     return or_(_in_runs(Ask.attempt_id, rules), exists().where(Pair.id == Ask.pair_id, *sides))
 
 
-def _new_pair(connection: Connection, rules: Rules, chance: random.Random) -> int | None:
-    drawn = [pair for pair in (_some_pair(connection, rules, chance) for _ in range(NEAREST_OF)) if pair]
-    if not drawn and (found := _left_over(connection, rules, chance)):
+def _new_pair(connection: Connection, person: str, rules: Rules, chance: random.Random) -> int | None:
+    drawn = [pair for pair in (_some_pair(connection, person, rules, chance) for _ in range(NEAREST_OF)) if pair]
+    if not drawn and (found := _left_over(connection, person, rules, chance)):
         drawn = [found]
     if not drawn:
         return None
     drawn = [pair for pair in drawn if pair[0].run_id != pair[1].run_id] or drawn
-    by_chance = chance.random() < rules.random_share
-    left, right = drawn[0] if by_chance else min(drawn, key=lambda pair: abs(pair[0].score - pair[1].score))
-    if left.attempt_id > right.attempt_id:
-        left, right = right, left
-    new = [
-        connection.execute(
-            insert(Pair)
-            .values(left_attempt=left.attempt_id, right_attempt=right.attempt_id, axis=axis, answers=0)
-            .returning(Pair.id)
-        ).scalar_one()
-        for axis in axes_of(left.job)
-    ]
-    return new[0]
+    return _on_record(connection, *min(drawn, key=lambda pair: abs(pair[0].score - pair[1].score)))[0]
 
 
-def _some_pair(connection: Connection, rules: Rules, chance: random.Random) -> tuple[Any, Any] | None:
-    """A pair at the brief of an attempt drawn at random, of one that was kept there if any was."""
+def _some_pair(
+    connection: Connection, person: str | None, rules: Rules, chance: random.Random
+) -> tuple[Any, Any] | None:
+    """A pair at the brief of an attempt drawn at random, of one that was kept there if any was: one that is not there
+    yet and that the person has not compared; for None any."""
     start = chance.getrandbits(63)
     mine = [Item.run_id == chance.choice(rules.runs)] if rules.runs else []
     anyone = select(Item.attempt_id).where(Item.flags == 0, Item.shuffle > NEVER, *mine).order_by(Item.shuffle).limit(1)
@@ -255,31 +325,33 @@ def _some_pair(connection: Connection, rules: Rules, chance: random.Random) -> t
         return None
     at_brief = ASKABLE.where(Attempt.brief_id == first.brief_id, IS_KEPT)
     kept = connection.execute(at_brief.order_by(Item.shuffle).limit(MOST_PARTNERS)).all()
-    return _pair_of(connection, chance.choice(kept or [first]), True, rules, chance)
+    return _pair_of(connection, person, chance.choice(kept or [first]), True, rules, chance)
 
 
 def _pair_of(
-    connection: Connection, first: Any, delivers: bool, rules: Rules, chance: random.Random
+    connection: Connection, person: str | None, first: Any, delivers: bool, rules: Rules, chance: random.Random
 ) -> tuple[Any, Any] | None:
     """An attempt and its partner: in another run, where its own delivers it, else of the same run; of one brief."""
     runs: Any = rules.runs or select(Run.id)
     same = select(Brief.id).where(Brief.run_id.in_(runs), Brief.key == first.key, Brief.job == first.job)
     others = [one for one in connection.scalars(same) if one != first.brief_id] if delivers else []
     for one in [*chance.sample(others, len(others)), first.brief_id]:
-        if partners := _partners(connection, first, one):
+        if partners := _partners(connection, person, first, one):
             return first, chance.choice(partners)
     return None
 
 
-def _partners(connection: Connection, first: Any, brief_id: int) -> Sequence[Any]:
-    """Up to 50 attempts at a brief to set beside this one, of other pixels, and not yet paired with it. Of two runs
+def _partners(connection: Connection, person: str | None, first: Any, brief_id: int) -> Sequence[Any]:
+    """Up to 50 attempts at a brief to set beside this one, of other pixels. For a person those that are not yet
+    paired with it, nor compared with it by them. Of two runs
     those that each delivers are compared, of the same slot if there are such; within one, kept ones come first. A row
     of several pictures may begin with the same one as another row."""
-    across = brief_id != first.brief_id
+    across, both = brief_id != first.brief_id, (first.attempt_id, Item.attempt_id)
     query = (
         ASKABLE.where(Attempt.brief_id == brief_id, Item.attempt_id != first.attempt_id)
         .where(or_(Attempt.image_sha != first.image_sha, exists().where(Shown.attempt_id == Attempt.id)))
-        .where(~_paired(first.attempt_id, Item.attempt_id), *([_delivered(Item, brief_id)] if across else []))
+        .where(*([] if person is None else [~_paired(*both), ~said_of(*both, person)]))
+        .where(*([_delivered(Item, brief_id)] if across else []))
         .order_by(Item.shuffle)
         .limit(MOST_PARTNERS)
     )
@@ -287,23 +359,23 @@ def _partners(connection: Connection, first: Any, brief_id: int) -> Sequence[Any
     return [one for one in found if (one.slot == first.slot if across else one.picked == "kept")] or found
 
 
-def _left_over(connection: Connection, rules: Rules, chance: random.Random) -> tuple[Any, Any] | None:
+def _left_over(connection: Connection, person: str, rules: Rules, chance: random.Random) -> tuple[Any, Any] | None:
     """A pair where those drawn at random had none: of the next attempt in the random order that has a partner."""
     start = chance.getrandbits(63)
     mine = [Item.run_id.in_(rules.runs)] if rules.runs else []
     walk = select(Item.attempt_id, Item.shuffle).where(Item.flags == 0, Item.shuffle > NEVER, *mine)
     walk = walk.order_by(Item.shuffle).limit(MOST_PASSED)
     for part in (walk.where(Item.shuffle >= start).subquery(), walk.subquery()):
-        having = select(part.c.attempt_id).where(_has_partner(part.c.attempt_id, rules))
+        having = select(part.c.attempt_id).where(_has_partner(part.c.attempt_id, person, rules))
         if found := connection.scalar(having.limit(1)):
             this = ASKABLE.where(Item.attempt_id == found)
             first = connection.execute(this).one()
             delivers = connection.scalar(this.where(_delivered(Item, first.brief_id))) is not None
-            return _pair_of(connection, first, delivers, rules, chance)
+            return _pair_of(connection, person, first, delivers, rules, chance)
     return None
 
 
-def _has_partner(attempt: Any, rules: Rules) -> Any:
+def _has_partner(attempt: Any, person: str, rules: Rules) -> Any:
     """That `_pair_of` has a pair of the attempt."""
     mine, home, item = aliased(Attempt), aliased(Brief), aliased(Item)
     theirs, there, other = aliased(Attempt), aliased(Brief), aliased(Item)
@@ -319,7 +391,8 @@ def _has_partner(attempt: Any, rules: Rules) -> Any:
         .join(theirs, theirs.brief_id == there.id)
         .join(other, other.attempt_id == theirs.id)
         .where(mine.id == attempt, theirs.id != mine.id, mine.image_sha.is_not(None), theirs.image_sha.is_not(None))
-        .where(other.flags == 0, differs, ~_paired(mine.id, theirs.id), or_(there.id == home.id, delivered))
+        .where(other.flags == 0, differs, ~_paired(mine.id, theirs.id), ~said_of(mine.id, theirs.id, person))
+        .where(or_(there.id == home.id, delivered))
     )
     return query.exists()
 

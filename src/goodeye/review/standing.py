@@ -13,10 +13,10 @@ from sqlalchemy.orm import aliased
 from goodeye.judging.alpha import krippendorff_alpha
 from goodeye.judging.bradley_terry import Ranking, rank
 from goodeye.judging.metrics import Interval
-from goodeye.ledger.asks import Ask, Item, Person
+from goodeye.ledger.asks import Ask, Item, Pair, Person
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import SCORED
-from goodeye.ledger.sample import fair_sample
+from goodeye.ledger.sample import RANDOM, fair_sample
 from goodeye.ledger.schema import Attempt, Brief, Comparison, Pick, Verdict, Vote, now
 from goodeye.review.items import reading
 from goodeye.review.promised import Promised, promised
@@ -75,7 +75,8 @@ class ScoreStanding:
 
 @dataclass(frozen=True, kw_only=True)
 class PairStanding:
-    """How often a judge's word on a pair is what most people say of it: left, right or similar, with a 95 % interval.
+    """How often a judge's word on a pair is what most people say of it: left, right or similar, of all pairs and of
+    those that chance alone drew, each with a 95 % interval.
 
     axis: the judge's. asked: the people's, which is another where the judge has none of that name.
     """
@@ -86,6 +87,8 @@ class PairStanding:
     asked: str
     pairs: int
     agreement: Interval
+    sampled: int
+    in_sample: Interval | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -345,18 +348,30 @@ def _pairs(connection: Connection, compared: Sequence[Any]) -> list[PairStanding
     for one in connection.execute(query) if asked else ():
         if (pair := _sides(one)) in asked:
             by_judge[pair, one.judge, one.version or ""][one.axis].add(_better(one))
+    drawn = select(Pair.left_attempt, Pair.right_attempt).where(Pair.chosen == RANDOM)
+    sample = {_sides(one) for one in connection.execute(drawn)} if by_judge else set()
     same: dict[tuple[str, str, str, str], list[bool]] = defaultdict(list)
+    sampled: dict[tuple[str, str, str, str], list[bool]] = defaultdict(list)
     for (pair, judge, version), said in by_judge.items():
         for of_people, most in asked[pair].items():
             alike = [axis for axis in said if axis.rstrip("s") == of_people.rstrip("s")]  # aesthetic, aesthetics
             for axis in alike or said:
                 word = next(iter(said[axis])) if len(said[axis]) == 1 else SIMILAR
                 same[judge, version, axis, of_people].append(word == most)
+                if pair in sample:
+                    sampled[judge, version, axis, of_people].append(word == most)
     return [
         PairStanding(
-            judge=judge, version=version, axis=axis, asked=of_people, pairs=len(of), agreement=wilson(sum(of), len(of))
+            judge=key[0],
+            version=key[1],
+            axis=key[2],
+            asked=key[3],
+            pairs=len(same[key]),
+            agreement=wilson(sum(same[key]), len(same[key])),
+            sampled=len(sampled[key]),
+            in_sample=wilson(sum(sampled[key]), len(sampled[key])) if sampled[key] else None,
         )
-        for (judge, version, axis, of_people), of in sorted(same.items())
+        for key in sorted(same)
     ]
 
 

@@ -11,12 +11,12 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from goodeye.errors import BadInput
 from goodeye.ledger.asks import Ask, Pair, Person
 from goodeye.ledger.ledger import Ledger
-from goodeye.ledger.opinions import ASIDE, store_comparison, store_vote
+from goodeye.ledger.opinions import store_comparison, store_vote
 from goodeye.ledger.rows import HIGHEST, SCORED
 from goodeye.ledger.schema import Attempt, Brief, Comparison, Run, Shown, Vote, now
 from goodeye.ledger.sql import storable
-from goodeye.review.items import SCALES, reading, refresh, writing
-from goodeye.review.queue import open_ask
+from goodeye.review.items import SCALES, SIDES, flags_at, reading, refresh, writing
+from goodeye.review.queue import open_ask, said_by_people, said_of
 
 # The classes of the ads paper on keys 1 to 5, each with what a person reads. They are RFNet's first five.
 LABELS = {
@@ -43,7 +43,8 @@ def answer(
     """Stores what came of an ask and returns what is on record for it: the first word counts, a second is not stored.
 
     outcome: answered, skipped or flagged. said: where answered, a label, which side of the screen was chosen (left,
-    right, similar), or of an edit its scores in the order of its axes, as "5 4 3". Raises NotAsked for another person's
+    right, similar), or of an edit its scores in the order of its axes, as "5 4 3"; of a flagged pair the side that
+    something is wrong with, similar or nothing for both. Raises NotAsked for another person's
     ask, and BadInput for an answer that is none.
     """
     with writing(ledger) as connection:
@@ -58,13 +59,15 @@ def answer(
             "note": storable(note)[:LONGEST_NOTE],
             "seconds": min(max(seconds, 0.0), LONGEST) if math.isfinite(seconds) else 0.0,
         }
+        if outcome == "flagged" and ask.kind == "compare":
+            values["answer"] = _unswapped(ask, said or "similar")
         if outcome == "answered":
             scale = _scale(connection, ask) if ask.kind == "label" else ()
             values["answer"] = _scores(scale, said) if scale else _unswapped(ask, said)
             if ask.repeat_of is None:
                 values |= _store(connection, ask, values, scale)
         connection.execute(update(Ask).where(Ask.id == ask_id).values(**values))
-        _recount(connection, ask)
+        _recount(connection, ask, outcome == "flagged")
         return outcome
 
 
@@ -100,7 +103,7 @@ def _unswapped(ask: Any, said: str) -> str:
 
 
 def _store(connection: Connection, ask: Any, values: Mapping[str, Any], scale: Sequence[str]) -> dict[str, int]:
-    """The vote or comparison itself. A picture that the person has voted on elsewhere meanwhile keeps that vote."""
+    """The vote or comparison itself. What the person has said of it elsewhere, or under an older ask, stands."""
     if ask.kind == "label":
         twice = select(Vote.id).where(Vote.attempt_id == ask.attempt_id, Vote.person == ask.person)
         if connection.scalar(twice) is not None:
@@ -110,22 +113,26 @@ def _store(connection: Connection, ask: Any, values: Mapping[str, Any], scale: S
         label = SCORED if scale else values["answer"]
         return {"vote_id": store_vote(connection, ask.attempt_id, ask.person, label, axes, **more)}
     pair = connection.execute(select(Pair).where(Pair.id == ask.pair_id)).one()
+    if connection.scalar(select(said_of(pair.left_attempt, pair.right_attempt, ask.person, pair.axis))):
+        return {}
     sides, said = (pair.left_attempt, pair.right_attempt), (pair.axis, values["answer"], ask.swapped)
     stored = store_comparison(connection, *sides, ask.person, *said, created=values["answered"])
     return {"comparison_id": stored}
 
 
-def _recount(connection: Connection, ask: Any) -> None:
+def _recount(connection: Connection, ask: Any, flagged: bool) -> None:
     if ask.attempt_id is not None:
         refresh(connection, [ask.attempt_id])
         return
-    answers = (
-        select(func.count())
-        .select_from(Ask)
-        .where(Ask.pair_id == ask.pair_id, Ask.comparison_id.is_not(None), Ask.person.not_in(ASIDE))
-        .scalar_subquery()
-    )
-    connection.execute(update(Pair).where(Pair.id == ask.pair_id).values(answers=answers))
+    pair = connection.execute(select(Pair).where(Pair.id == ask.pair_id)).one()
+    _recount_pair(connection, pair)
+    if flagged:
+        refresh(connection, [pair.left_attempt, pair.right_attempt])
+
+
+def _recount_pair(connection: Connection, pair: Any) -> None:
+    said = said_by_people(connection, pair.left_attempt, pair.right_attempt, pair.axis)
+    connection.execute(update(Pair).where(Pair.id == pair.id).values(**said))
 
 
 def undo(ledger: Ledger, person: str, ask_id: int) -> int:
@@ -145,7 +152,7 @@ def undo(ledger: Ledger, person: str, ask_id: int) -> int:
         connection.execute(update(Ask).where(Ask.id == ask_id).values(**gone))
         connection.execute(delete(Vote).where(Vote.id == ask.vote_id))  # its answer stays in the ask
         connection.execute(delete(Comparison).where(Comparison.id == ask.comparison_id))
-        _recount(connection, ask)
+        _recount(connection, ask, ask.outcome == "flagged")
         same_again = ("attempt_id", "pair_id", "repeat_of", "chosen", "swapped")
         return open_ask(connection, person, ask.kind, **{name: getattr(ask, name) for name in same_again})
 
@@ -162,9 +169,16 @@ def set_aside(ledger: Ledger, name: str, aside: bool, why: str, decided_by: str)
             connection.execute(insert(Person).values(name=name, **values))
         else:
             connection.execute(update(Person).where(Person.name == name).values(**values))
-        refresh(connection, connection.scalars(select(Vote.attempt_id).where(Vote.person == name)))
-        for ask in connection.execute(select(Ask).where(Ask.person == name, Ask.comparison_id.is_not(None))).all():
-            _recount(connection, ask)
+        flagged = Ask.person == name, Ask.outcome == "flagged"
+        touched = [select(Vote.attempt_id).where(Vote.person == name)]
+        touched += [select(Ask.attempt_id).where(*flagged, Ask.attempt_id.is_not(None))]
+        touched += [flags_at(side).where(Ask.person == name) for side in SIDES]
+        refresh(connection, {one for query in touched for one in connection.scalars(query)})
+        for said in connection.execute(select(Comparison).where(Comparison.person == name)).all():
+            both = sorted((said.left_attempt, said.right_attempt))
+            pair = select(Pair).where(Pair.left_attempt == both[0], Pair.right_attempt == both[1])
+            for one in connection.execute(pair.where(Pair.axis == said.axis)).all():
+                _recount_pair(connection, one)
 
 
 def shown(ledger: Ledger, person: str, asks: Sequence[int]) -> list[dict[str, Any]]:

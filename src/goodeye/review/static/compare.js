@@ -1,6 +1,6 @@
 // Compare: which of two is better; arrow keys. Rows of pictures stand above each other, and so do their keys.
 
-import { Desk, Watch, glow, onKey, picture, showBrief, status, words } from "./desk.js";
+import { Desk, Watch, glow, idOf, onKey, picture, showBrief, status, words } from "./desk.js";
 
 const QUESTIONS = {
   overall: "Which is the better picture?",
@@ -16,6 +16,7 @@ const choices = Object.fromEntries(
 const tool = (name) => document.querySelector(`[data-do="${name}"]`);
 const watch = new Watch();
 let drawn = null;
+let flagging = false; // asked which of the two something is wrong with
 
 const desk = new Desk("compare", 4, draw);
 
@@ -25,10 +26,11 @@ function draw() {
   status(desk);
   Object.values(choices).forEach((button) => (button.disabled = !ask));
   tool("undo").disabled = !desk.answered.length;
-  if (ask && ask.id === drawn) return;
-  drawn = ask ? ask.id : null;
+  if (ask && idOf(ask) === drawn) return;
+  drawn = ask ? idOf(ask) : null;
+  flagging = false;
   watch.start();
-  document.getElementById("question").textContent = ask ? QUESTIONS[ask.axis] || `Which is better in ${ask.axis}?` : "";
+  question();
   if (!ask) {
     stage.replaceChildren(words(desk.empty ? "There is nothing to compare for now. Thank you." : "Fetching pictures …"));
     return;
@@ -37,9 +39,21 @@ function draw() {
   stage.classList.toggle("rows", rows);
   for (const [side, [key, word]] of Object.entries(rows ? ABOVE : BESIDE)) {
     choices[side].querySelector("kbd").textContent = key;
-    choices[side].querySelector("span").textContent = word;
+    choices[side].dataset.word = word;
   }
+  question();
   stage.replaceChildren(...ask.rows.map((row, place) => frame(row, place ? "right" : "left")));
+}
+
+/** What is asked of the pair: which is better, or which to flag. */
+function question() {
+  const ask = desk.asks[0];
+  const usual = ask ? QUESTIONS[ask.axis] || `Which is better in ${ask.axis}?` : "";
+  document.getElementById("question").textContent = flagging ? "Which one is something wrong with?" : usual;
+  for (const [side, button] of Object.entries(choices)) {
+    if (button.dataset.word) button.querySelector("span").textContent = flagging && side === "similar" ? "Both" : button.dataset.word;
+  }
+  tool("flag").setAttribute("aria-pressed", String(flagging));
 }
 
 function frame(row, side) {
@@ -56,18 +70,21 @@ function press(side) {
   const ask = desk.asks[0];
   if (!ask) return;
   glow(choices[side]);
-  desk.answer(ask, "answered", side, watch.seconds);
+  desk.answer(ask, flagging ? "flagged" : "answered", side, watch.seconds);
 }
 
-function leave(outcome) {
+function skip() {
   const ask = desk.asks[0];
-  if (ask) desk.answer(ask, outcome, "", watch.seconds);
+  if (ask) desk.answer(ask, "skipped", "", watch.seconds);
 }
 
 const actions = {
   undo: () => desk.undo(),
-  skip: () => leave("skipped"),
-  flag: () => leave("flagged"),
+  skip,
+  flag: () => {
+    flagging = !flagging && Boolean(desk.asks[0]);
+    question();
+  },
 };
 for (const [side, button] of Object.entries(choices)) button.addEventListener("click", () => press(side));
 for (const [name, act] of Object.entries(actions)) tool(name).addEventListener("click", act);

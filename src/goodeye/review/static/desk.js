@@ -1,17 +1,21 @@
 // What Label and Compare share: the desk of asks, and answers that get through even if the server is away for a while.
 
 const token = document.querySelector('meta[name="form-token"]').content;
+const ledger = document.querySelector('meta[name="ledger"]').content;
 const person = document.querySelector(".who span").textContent;
-const UNSENT = `goodeye-unsent ${person} `; // who signs in here next does not send them
+const UNSENT = `goodeye-unsent ${ledger} ${person} `; // who signs in here next, or to another ledger, does not send them
 
-/** Posts JSON. Throws {status} where the server refuses, and a TypeError where it cannot be reached. */
+/** Posts JSON. Throws {status, said} where the server refuses, and a TypeError where it cannot be reached. */
 export async function call(path, body) {
   const response = await fetch(path, {
     method: "POST",
     headers: { "content-type": "application/json", "x-form-token": token },
     body: JSON.stringify(body),
   });
-  if (!response.ok) throw { status: response.status };
+  if (!response.ok) {
+    const { detail } = await response.json().catch(() => ({}));
+    throw { status: response.status, said: typeof detail === "string" ? detail : "" };
+  }
   return response.json();
 }
 
@@ -27,6 +31,21 @@ export function preload(ask) {
   }
 }
 
+/** An answer as the server takes it. */
+function answerOf({ ask, outcome, answer, note, seconds }) {
+  return { ledger, ask, outcome, answer, note, seconds };
+}
+
+/** The number by which a page knows an ask: its first one, whatever the server calls it since it was taken back. */
+export function idOf(ask) {
+  return ask.was ?? ask.id;
+}
+
+/** The time between two tries. */
+function pause() {
+  return new Promise((resolve) => setTimeout(resolve, 1500));
+}
+
 /** A desk: what to answer next, what was answered, and what the server has not confirmed yet. */
 export class Desk {
   constructor(kind, size, changed) {
@@ -39,13 +58,13 @@ export class Desk {
     this.changes = 0; // answers and undos so far
     this.empty = false;
     this.problem = "";
-    this.unsent = this.remembered();
+    this.note = ""; // of what was just done
+    this.unsent = this.remembered(); // answers, and words of answers that were taken back, oldest first
     this.sending = false;
-    this.undoing = 0;
   }
 
   get pending() {
-    return this.unsent.length + this.undoing;
+    return this.unsent.length;
   }
 
   async fill() {
@@ -59,12 +78,19 @@ export class Desk {
       for (const ask of found.asks) {
         if (!gone.has(ask.id) && !here.has(ask.id)) this.asks.push(ask);
       }
+      if (settled === this.changes) {
+        const newest = Math.max(0, ...found.asks.map((ask) => ask.id)); // the oldest come first: one before it that is
+        const lie = new Set(found.asks.map((ask) => ask.id)); // not there was taken from the desk, as what is flagged
+        this.asks = this.asks.filter((ask, place) => !place || lie.has(ask.id) || ask.id > newest);
+      }
       this.asks.forEach(preload);
       if (settled === this.changes) this.today = found.today; // else something was answered or undone meanwhile
       this.empty = found.asks.length === 0 && this.unsent.length === 0;
-      this.problem = "";
+      if (!this.unsent.length) this.problem = "";
     } catch (error) {
       this.fail(error);
+      const retry = error.status !== 401 && error.status !== 403; // these it takes the person for
+      if (retry) pause().then(() => this.fill());
     } finally {
       this.filling = false;
       this.changed();
@@ -76,7 +102,8 @@ export class Desk {
     this.asks = this.asks.filter((one) => one.id !== ask.id);
     this.answered.push({ ...ask, outcome, answer });
     if (outcome === "answered") this.today += 1;
-    this.unsent.push({ ask: ask.id, outcome, answer, note, seconds });
+    this.unsent.push({ ledger, ask: ask.id, outcome, answer, note, seconds });
+    this.note = "";
     this.remember();
     this.changed();
     this.send();
@@ -87,15 +114,19 @@ export class Desk {
     if (this.sending) return;
     this.sending = true;
     while (this.unsent.length) {
+      const first = this.unsent[0];
+      first.tried = true; // it may have arrived, even if no confirmation does
+      this.remember();
       try {
-        await call("/api/answers", this.unsent[0]);
+        if (first.undo) this.reopen(first.ask, (await call("/api/undo", { ledger, ask: first.ask })).ask);
+        else await call("/api/answers", answerOf(first));
         this.problem = "";
       } catch (error) {
         this.fail(error);
-        const lasting = [400, 404, 413, 422].includes(error.status); // trying again would not help
+        const lasting = [400, 404, 413, 422].includes(error.status); // the answer itself was refused: again would not help
         if (!lasting) {
           this.changed();
-          await new Promise((resolve) => setTimeout(resolve, 1500));
+          await pause();
           continue;
         }
       }
@@ -107,31 +138,46 @@ export class Desk {
     this.sending = false;
   }
 
-  async undo() {
+  /** Takes the last answer back at once: one that was never sent is forgotten, else word of it follows the answer. */
+  undo() {
     const last = this.answered.pop();
     if (!last) return null;
+    const { outcome, answer, ...ask } = last;
     this.changes += 1;
-    this.undoing += 1;
-    if (last.outcome === "answered") this.today = Math.max(0, this.today - 1);
-    while (this.unsent.some((one) => one.ask === last.id)) await new Promise((resolve) => setTimeout(resolve, 30));
-    try {
-      const { ask } = await call("/api/undo", { ask: last.id }).finally(() => (this.undoing -= 1));
-      this.asks = [ask, ...this.asks.filter((one) => one.id !== ask.id)];
-      this.empty = false;
-      this.changed();
-      return ask;
-    } catch (error) {
-      this.fail(error);
-      this.changed();
-      return null;
-    }
+    if (outcome === "answered") this.today = Math.max(0, this.today - 1);
+    const place = this.unsent.findIndex((one) => one.ask === ask.id && !one.undo && !one.tried);
+    if (place >= 0) this.unsent.splice(place, 1);
+    else this.unsent.push({ ledger, ask: ask.id, undo: true });
+    this.remember();
+    this.asks = [ask, ...this.asks.filter((one) => one.id !== ask.id)];
+    this.empty = false;
+    this.note = "Taken back.";
+    this.changed();
+    this.send();
+    return ask;
+  }
+
+  /** What was taken back is asked anew under another number, which whatever was said of it since must go by. */
+  reopen(old, ask) {
+    const there = this.asks.findIndex((one) => one.id === old);
+    const said = this.answered.find((one) => one.id === old);
+    for (const one of this.unsent.slice(1)) if (one.ask === old) one.ask = ask.id;
+    if (said) said.id = ask.id;
+    this.asks = this.asks.filter((one) => one.id !== ask.id || one.id === old);
+    if (there >= 0) this.asks = this.asks.map((one) => (one.id === old ? { ...one, id: ask.id, was: idOf(one) } : one));
+    else if (!said && !this.unsent.slice(1).some((one) => one.ask === ask.id)) this.asks.unshift(ask);
   }
 
   fail(error) {
     if (error.status === 401 || error.status === 403) this.problem = "Please sign in again: load this page anew.";
+    else if (error.status === 409) this.problem = "Another ledger is served here now. Your votes wait for theirs.";
     else if (error.status === 429) this.problem = "A moment, please …";
+    else if (error.status >= 500 && this.unsent.length) this.problem = "The server cannot reach its ledger. Your votes wait here.";
+    else if (error.status >= 500) this.problem = "The server cannot reach its ledger. Trying again …";
     else if (error.status) this.problem = "The server did not take that.";
-    else this.problem = "The server cannot be reached. Your votes wait here.";
+    else this.problem = this.unsent.length
+        ? "The server cannot be reached. Your votes wait here."
+        : "The server cannot be reached. Trying again …";
   }
 
   remembered() {
@@ -157,7 +203,7 @@ export function status(desk) {
   document.getElementById("tally").textContent = `${desk.today} today`;
   document.getElementById("desk").dataset.unsent = desk.pending;
   const sync = document.getElementById("sync");
-  sync.textContent = desk.problem || (desk.pending > 1 ? `${desk.pending} being stored` : "");
+  sync.textContent = desk.problem || (desk.pending > 1 ? `${desk.pending} being stored` : desk.note);
   sync.classList.toggle("problem", Boolean(desk.problem));
 }
 

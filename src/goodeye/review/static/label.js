@@ -1,6 +1,6 @@
 // Label: one picture large, or four; five classes on keys 1 to 5. An edit: before and after, three scores on keys 0 to 5.
 
-import { Desk, Watch, glow, onKey, picture, showBrief, status, words } from "./desk.js";
+import { Desk, Watch, glow, idOf, onKey, picture, showBrief, status, words } from "./desk.js";
 
 const SCALES = {
   following: "What was asked for is done",
@@ -40,7 +40,7 @@ function draw() {
   choices.forEach((button) => (button.disabled = !asks.length));
   tool("undo").disabled = !desk.answered.length;
   tool("grid").setAttribute("aria-pressed", String(four));
-  const key = `${four} ${active} ${asks.map((ask) => ask.id).join(" ")}`;
+  const key = `${four} ${active} ${asks.map(idOf).join(" ")}`;
   if (key === drawn && asks.length) return;
   if (key.slice(key.indexOf(" ")) !== drawn.slice(drawn.indexOf(" "))) watch.start();
   drawn = key;
@@ -126,8 +126,8 @@ function press(button) {
 }
 
 const actions = {
-  undo: async () => {
-    if (await desk.undo()) active = 0;
+  undo: () => {
+    if (desk.undo()) active = 0;
     draw();
   },
   skip: () => answer("skipped"),
