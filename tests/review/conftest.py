@@ -19,8 +19,19 @@ PLAIN = Rules(votes=2, random_share=0, repeat_share=0)
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
+def folder(tmp_path: Path) -> Iterator[Ledger]:
+    """A ledger in a folder, for tests that are of SQLite, or that name it to a command."""
     with Ledger.open(tmp_path / "ledger") as opened:
+        yield opened
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    """A ledger in a folder, and one in a PostgreSQL database where there is a server."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("folder")
+        return
+    with Ledger.open(request.getfixturevalue("postgres_url"), tmp_path / "images") as opened:
         yield opened
 
 
@@ -79,7 +90,7 @@ class Browser:
     def __init__(self, ledger: Ledger, name: str = "", **settings: object) -> None:
         settings.setdefault("rules", PLAIN)
         settings.setdefault("fresh", 0.0)
-        self.ledger = ledger
+        self.key = key_of(ledger)
         self.client = TestClient(create_app(ledger, Settings(seed=1, **settings)), base_url=ORIGIN)  # type: ignore[arg-type]
         self.token = ""
         if name:
@@ -97,7 +108,7 @@ class Browser:
 
     def call(self, path: str, **body: object):  # type: ignore[no-untyped-def]
         if path in ("/api/answers", "/api/undo"):
-            body.setdefault("ledger", key_of(self.ledger))
+            body.setdefault("ledger", self.key)
         return self.client.post(path, json=body, headers={"x-form-token": self.token})
 
     def desk(self, kind: str = "label", count: int = 1) -> list[dict]:  # type: ignore[type-arg]
