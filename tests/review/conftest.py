@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import VerdictRow
-from goodeye.review.app import Settings, create_app
+from goodeye.review.app import Review, Settings, create_app
 from goodeye.review.items import catch_up, key_of
 from goodeye.review.queue import Rules
 
@@ -23,6 +23,7 @@ def folder(tmp_path: Path) -> Iterator[Ledger]:
     """A ledger in a folder, for tests that are of SQLite, or that name it to a command."""
     with Ledger.open(tmp_path / "ledger") as opened:
         yield opened
+        settle()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -33,6 +34,7 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
         return
     with Ledger.open(request.getfixturevalue("postgres_url"), tmp_path / "images") as opened:
         yield opened
+        settle()
 
 
 def fill(ledger: Ledger, scores: Sequence[float], runs: int = 1, title: str = "cup") -> list[int]:
@@ -84,6 +86,15 @@ def drawn(ledger: Ledger, count: int = 2) -> list[int]:
     return found
 
 
+APPS: list[Review] = []  # of this test
+
+
+def settle() -> None:
+    """Waits for what apps take in beside the requests, before their ledger is closed."""
+    while APPS:
+        assert APPS.pop().looking.acquire(timeout=60)
+
+
 class Browser:
     """A signed-in person's browser: it keeps cookies and sends the page's token with what its scripts call."""
 
@@ -92,6 +103,7 @@ class Browser:
         settings.setdefault("fresh", 0.0)
         self.key = key_of(ledger)
         self.client = TestClient(create_app(ledger, Settings(seed=1, **settings)), base_url=ORIGIN)  # type: ignore[arg-type]
+        APPS.append(self.client.app.state.review)  # type: ignore[attr-defined]
         self.token = ""
         if name:
             self.sign_in(name)

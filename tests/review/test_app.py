@@ -30,7 +30,7 @@ from goodeye.review.auth import Guard, Limit
 from goodeye.review.find import Finder
 from goodeye.review.items import catch_up, key_of, reading
 from goodeye.review.serve import names_of
-from review.conftest import ORIGIN, Browser, drawn, edits, fill
+from review.conftest import ORIGIN, Browser, drawn, edits, fill, settle
 
 Start = Callable[..., Browser]
 PAGES = ("/label", "/compare", "/look", "/look/1", "/runs", "/runs/1", "/standing")
@@ -151,7 +151,7 @@ def test_nobody_waits_for_much_that_is_to_be_taken_in(ledger: Ledger, monkeypatc
     with reading(ledger) as connection:
         assert connection.scalar(select(func.count()).select_from(Item)) == 4, "one portion is in"
     go_on.set()
-    assert ada.client.app.state.review.looking.acquire(timeout=60)  # type: ignore[attr-defined]
+    settle()
     with reading(ledger) as connection:
         assert connection.scalar(select(func.count()).select_from(Item)) == 10
 

@@ -325,14 +325,14 @@ def test_a_pair_that_has_its_people_can_still_be_drawn_by_chance(ledger: Ledger)
 
 
 def test_chance_draws_pairs_whatever_their_scores(ledger: Ledger) -> None:
-    """Nine pairs across two runs: by doubt the one of equal scores comes early, by chance as often as any."""
-    fill(ledger, [0.1, 0.5, 0.9], runs=2)
-    rules, counts = replace(PLAIN, random_share=1.0, votes=1000), Counter[int]()
-    for number in range(90):
+    """Two pairs of what two runs deliver: one of equal scores, which doubt asks first, and one of .9 and .6."""
+    fill(ledger, [0.5, 0.9])
+    fill(ledger, [0.5, 0.6], runs=2)
+    rules, firsts = replace(PLAIN, runs=(1, 3), random_share=1.0, votes=1000), []
+    for number in range(30):
         (ask,) = draw(ledger, f"p{number}", "compare", rules=rules, seed=number)
-        counts[ask.pair_id] += 1
-    kept = {(2, 5), (2, 6), (3, 5), (3, 6)}  # what each delivers
-    assert set(sides(ledger)) == kept and min(counts.values()) >= 10
+        firsts.append(sides(ledger)[ask.pair_id - 1])
+    assert set(firsts) == {(1, 5), (2, 6)} and min(Counter(firsts).values()) >= 8
 
 
 def test_a_pair_on_which_people_differ_comes_before_one_on_which_they_agree(ledger: Ledger) -> None:
