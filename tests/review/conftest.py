@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import VerdictRow
-from goodeye.review.app import Settings, create_app
+from goodeye.review.app import Review, Settings, create_app
 from goodeye.review.items import catch_up, key_of
 from goodeye.review.queue import Rules
 
@@ -19,9 +19,22 @@ PLAIN = Rules(votes=2, random_share=0, repeat_share=0)
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
+def folder(tmp_path: Path) -> Iterator[Ledger]:
+    """A ledger in a folder, for tests that are of SQLite, or that name it to a command."""
     with Ledger.open(tmp_path / "ledger") as opened:
         yield opened
+        settle()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    """A ledger in a folder, and one in a PostgreSQL database where there is a server."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("folder")
+        return
+    with Ledger.open(request.getfixturevalue("postgres_url"), tmp_path / "images") as opened:
+        yield opened
+        settle()
 
 
 def fill(ledger: Ledger, scores: Sequence[float], runs: int = 1, title: str = "cup") -> list[int]:
@@ -73,14 +86,24 @@ def drawn(ledger: Ledger, count: int = 2) -> list[int]:
     return found
 
 
+APPS: list[Review] = []  # of this test
+
+
+def settle() -> None:
+    """Waits for what apps take in beside the requests, before their ledger is closed."""
+    while APPS:
+        assert APPS.pop().looking.acquire(timeout=60)
+
+
 class Browser:
     """A signed-in person's browser: it keeps cookies and sends the page's token with what its scripts call."""
 
     def __init__(self, ledger: Ledger, name: str = "", **settings: object) -> None:
         settings.setdefault("rules", PLAIN)
         settings.setdefault("fresh", 0.0)
-        self.ledger = ledger
+        self.key = key_of(ledger)
         self.client = TestClient(create_app(ledger, Settings(seed=1, **settings)), base_url=ORIGIN)  # type: ignore[arg-type]
+        APPS.append(self.client.app.state.review)  # type: ignore[attr-defined]
         self.token = ""
         if name:
             self.sign_in(name)
@@ -97,7 +120,7 @@ class Browser:
 
     def call(self, path: str, **body: object):  # type: ignore[no-untyped-def]
         if path in ("/api/answers", "/api/undo"):
-            body.setdefault("ledger", key_of(self.ledger))
+            body.setdefault("ledger", self.key)
         return self.client.post(path, json=body, headers={"x-form-token": self.token})
 
     def desk(self, kind: str = "label", count: int = 1) -> list[dict]:  # type: ignore[type-arg]

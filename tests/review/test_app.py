@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -29,7 +30,7 @@ from goodeye.review.auth import Guard, Limit
 from goodeye.review.find import Finder
 from goodeye.review.items import catch_up, key_of, reading
 from goodeye.review.serve import names_of
-from review.conftest import ORIGIN, Browser, drawn, edits, fill
+from review.conftest import ORIGIN, Browser, drawn, edits, fill, settle
 
 Start = Callable[..., Browser]
 PAGES = ("/label", "/compare", "/look", "/look/1", "/runs", "/runs/1", "/standing")
@@ -150,7 +151,7 @@ def test_nobody_waits_for_much_that_is_to_be_taken_in(ledger: Ledger, monkeypatc
     with reading(ledger) as connection:
         assert connection.scalar(select(func.count()).select_from(Item)) == 4, "one portion is in"
     go_on.set()
-    assert ada.client.app.state.review.looking.acquire(timeout=60)  # type: ignore[attr-defined]
+    settle()
     with reading(ledger) as connection:
         assert connection.scalar(select(func.count()).select_from(Item)) == 10
 
@@ -346,8 +347,33 @@ def test_names_that_are_none_are_refused(browser: Start, name: str) -> None:
     assert app.sign_in(name).status_code == 400  # type: ignore[attr-defined]
 
 
+def test_look_can_choose_every_class_that_is_given(ledger: Ledger, browser: Start) -> None:
+    judged = []
+    brief = ledger.add_brief(ledger.start_run("ads", {}, 0), "cup", {})
+    for number, label in enumerate(("unsuitable", "stopped", "available")):
+        said = VerdictRow(judge="rfnet", version="1", label=label, scores={}, failures=[])
+        judged.append(ledger.record_attempt(brief, number, 1, 0, Image.new("RGB", (8, 8), (number, 0, 0)), [said]))
+    ledger.vote(edits(ledger, 1)[0], "Ada", "scored", {"following": 5})
+    catch_up(ledger)
+    ada = browser("Ada")
+    page = ada.client.get("/look").text
+    for name, label in (("label", "unsuitable"), ("label", "stopped"), ("vote", "scored")):
+        select = page[page.index(f'<select name="{name}"') :].partition("</select>")[0]
+        assert f'<option value="{label}"' in select
+        assert ada.client.get(f"/look?{name}={label}").text.count("/thumb/") == 1
+
+
 @pytest.mark.parametrize(
-    "to", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "/%0d%0aX: 1"]
+    "to",
+    [
+        "//evil.example",
+        "https://evil.example",
+        "/\\evil.example",
+        "javascript:alert(1)",
+        "/%0d%0aX: 1",
+        "/look?a\r\nX: 1",
+        "/look?to=//evil",
+    ],
 )
 def test_signing_in_leads_nowhere_else(browser: Start, to: str) -> None:
     assert browser("").sign_in("Ada", to=to).headers["location"] == "/"  # type: ignore[attr-defined]
@@ -367,6 +393,29 @@ def test_an_answer_to_another_ledgers_ask_is_refused(ledger: Ledger, browser: St
     ada.answer(ask["id"], "available")
     assert ada.call("/api/undo", ask=ask["id"], ledger=elsewhere).status_code == 409
     assert len(ledger.votes()) == 1
+
+
+def test_signing_in_leads_to_what_was_asked_for(ledger: Ledger, browser: Start) -> None:
+    someone = browser("")
+    asked = "/look?run=1&sort=best&label=size_mismatch&after=0.5~3"
+    door = someone.client.get(asked, follow_redirects=False).headers["location"]
+    hidden = re.search(r'name="to" value="([^"]+)"', someone.client.get(door).text)
+    assert hidden and unescape(hidden[1]) == asked
+    assert someone.sign_in("Ada", to=asked).headers["location"] == asked  # type: ignore[attr-defined]
+
+
+def test_capitals_make_no_other_person(ledger: Ledger, browser: Start) -> None:
+    """Whoever votes as ada after Ada is not asked again; one that came from elsewhere is known, too."""
+    first, second = fill(ledger, [0.5, 0.6])
+    ledger.vote(second, "Zoë", "available")
+    catch_up(ledger)
+    ada = browser("Ada")
+    ada.answer(ada.desk(count=1)[0]["id"], "available")
+    again = browser("ADA")
+    assert [one["id"] for one in again.desk(count=2)] == [one["id"] for one in ada.desk(count=2)]
+    (ask,) = browser("zoë").desk(count=2)
+    assert ask["images"] == [ledger.attempt(first).image_sha]
+    assert "<span>Ada</span>" in again.client.get("/label").text
 
 
 # Hostile input

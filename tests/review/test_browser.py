@@ -20,6 +20,12 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture
+def ledger(folder: Ledger) -> Ledger:
+    """In a folder, which is named here."""
+    return folder
+
+
+@pytest.fixture
 def options() -> list[str]:
     """What the server is started with, besides the ledger. What is shown again makes no vote, so nothing is."""
     return ["--repeat-share", "0"]
@@ -172,6 +178,19 @@ def test_a_refused_decision_is_said_and_can_be_sent_again(page: Any, ledger: Led
     page.wait_for_selector("tr.aside")
     assert ledger.votes() == []
     complaints.clear()
+
+
+def test_a_small_phone_shows_every_label_and_nothing_is_too_wide(page: Any, ledger: Ledger) -> None:
+    ledger.vote(1, "Bartholomew Longname the Third of Everywhere", "available")
+    page.set_viewport_size({"width": 360, "height": 640})
+    page.reload()
+    page.wait_for_selector(".frame img")
+    ends = [box.bounding_box() for box in page.locator("#choices button").all()]
+    assert len(ends) == 5 and max(one["y"] + one["height"] for one in ends) <= 640
+    for path in ("/label", "/compare", "/look", "/look/1", "/runs", "/runs/1", "/standing"):
+        page.goto(path)
+        page.wait_for_selector("main")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
 
 
 def test_twenty_labels_by_keyboard_with_an_undo(page: Any, ledger: Ledger) -> None:

@@ -31,6 +31,12 @@ RATERS = ("Ada", "Bo", "Cy")
 EASY = ["--max-bad", "0.5", "--confidence", "0.5"]  # what a dozen votes hold
 
 
+@pytest.fixture
+def ledger(folder: Ledger) -> Ledger:
+    """In a folder, which is named here."""
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -28,6 +28,12 @@ Start = Callable[..., Browser]
 
 
 @pytest.fixture
+def ledger(folder: Ledger) -> Ledger:
+    """In a folder, which is named here."""
+    return folder
+
+
+@pytest.fixture
 def box(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Box:
     """An index of five pictures in a folder and of one on the ledger, by a CLIP that knows colours."""
     monkeypatch.setattr("goodeye.search.ask.load_clip", lambda models, device="cpu": ColourClip())

@@ -70,10 +70,10 @@ def test_pages_follow_each_other_without_gap_or_repeat(
      {"after": "3~3"}, {"against": "1", "sort": "disagreement"}, {"run": "1"}, {"label": "available", "vote": "none"},
      {"job": "ads", "after": "3~3"}, {"picked": "kept", "sort": "oldest"}],
 )  # fmt: skip
-def test_each_order_comes_from_an_index(ledger: Ledger, asked: dict[str, str]) -> None:
+def test_each_order_comes_from_an_index(folder: Ledger, asked: dict[str, str]) -> None:
     """No page sorts what it looks through: the first 60 are read off in order."""
     query = look.query_of(look.read(asked))
-    with reading(ledger) as connection:
+    with reading(folder) as connection:
         sql = str(query.compile(connection, compile_kwargs={"literal_binds": True}))
         plan = " ".join(row[-1] for row in connection.execute(text(f"EXPLAIN QUERY PLAN {sql}")))
     assert "TEMP B-TREE" not in plan, plan

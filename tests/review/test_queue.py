@@ -325,14 +325,14 @@ def test_a_pair_that_has_its_people_can_still_be_drawn_by_chance(ledger: Ledger)
 
 
 def test_chance_draws_pairs_whatever_their_scores(ledger: Ledger) -> None:
-    """Nine pairs across two runs: by doubt the one of equal scores comes early, by chance as often as any."""
-    fill(ledger, [0.1, 0.5, 0.9], runs=2)
-    rules, counts = replace(PLAIN, random_share=1.0, votes=1000), Counter[int]()
-    for number in range(90):
+    """Two pairs of what two runs deliver: one of equal scores, which doubt asks first, and one of .9 and .6."""
+    fill(ledger, [0.5, 0.9])
+    fill(ledger, [0.5, 0.6], runs=2)
+    rules, firsts = replace(PLAIN, runs=(1, 3), random_share=1.0, votes=1000), []
+    for number in range(30):
         (ask,) = draw(ledger, f"p{number}", "compare", rules=rules, seed=number)
-        counts[ask.pair_id] += 1
-    kept = {(2, 5), (2, 6), (3, 5), (3, 6)}  # what each delivers
-    assert set(sides(ledger)) == kept and min(counts.values()) >= 10
+        firsts.append(sides(ledger)[ask.pair_id - 1])
+    assert set(firsts) == {(1, 5), (2, 6)} and min(Counter(firsts).values()) >= 8
 
 
 def test_a_pair_on_which_people_differ_comes_before_one_on_which_they_agree(ledger: Ledger) -> None:
@@ -412,24 +412,24 @@ def test_nobody_is_asked_about_pictures_to_learn_from(ledger: Ledger, share: flo
 
 @pytest.mark.parametrize("kind", ["label", "compare"])
 @pytest.mark.parametrize("runs", [(), (1, 2)])
-def test_no_statement_reads_a_whole_table(ledger: Ledger, kind: str, runs: tuple[int, ...]) -> None:
+def test_no_statement_reads_a_whole_table(folder: Ledger, kind: str, runs: tuple[int, ...]) -> None:
     """As SQLite plans what is really asked when something is handed out, shown and answered."""
-    fill(ledger, [number / 12 for number in range(6)], runs=2)
+    fill(folder, [number / 12 for number in range(6)], runs=2)
     said: dict[str, Any] = {}
 
-    @event.listens_for(ledger.engine, "before_cursor_execute")
+    @event.listens_for(folder.engine, "before_cursor_execute")
     def note(_connection: Any, _cursor: Any, statement: str, values: Any, _context: Any, _many: bool) -> None:
         said.setdefault(statement, values)
 
     for share in (0.0, 1.0):
         rules = replace(PLAIN, runs=runs, random_share=share, repeat_share=share, repeat_after=1)
         for person in ("Ada", "Bo", "Ada"):
-            (ask,) = draw(ledger, person, kind, rules=rules)
-            assert shown_to(ledger, person, [ask.id]) and done_today(ledger, person, kind) >= 0
-            answer(ledger, person, ask.id, "answered", "available" if kind == "label" else "left")
-    event.remove(ledger.engine, "before_cursor_execute", note)
+            (ask,) = draw(folder, person, kind, rules=rules)
+            assert shown_to(folder, person, [ask.id]) and done_today(folder, person, kind) >= 0
+            answer(folder, person, ask.id, "answered", "available" if kind == "label" else "left")
+    event.remove(folder.engine, "before_cursor_execute", note)
     large = ("items", "attempts", "asks", "votes", "verdicts", "picks", "pairs", "comparisons", "briefs", "shown")
-    with reading(ledger) as connection:
+    with reading(folder) as connection:
         for statement, values in said.items():
             if statement.startswith(("SELECT", "UPDATE", "DELETE")):
                 plan = [row[-1] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]

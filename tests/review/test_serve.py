@@ -31,6 +31,12 @@ from review.conftest import fill
 SERVE = "import sys; from goodeye.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
+@pytest.fixture
+def ledger(folder: Ledger) -> Ledger:
+    """In a folder, which is named here."""
+    return folder
+
+
 class Server:
     """`goodeye review` in a process of its own, and a browser of it."""
 

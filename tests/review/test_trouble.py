@@ -10,7 +10,7 @@ import pytest
 from goodeye.ledger import database
 from goodeye.ledger.ledger import DATABASE, Ledger
 from postgres import Postgres, running
-from review.conftest import Browser, fill
+from review.conftest import Browser, fill, settle
 from review.test_browser import complaints, page, server
 
 __all__ = ["complaints", "page", "server"]  # fixtures
@@ -27,6 +27,7 @@ def postgres() -> Iterator[Postgres]:
 def ledger(postgres: Postgres, tmp_path: Path) -> Iterator[Ledger]:
     with Ledger.open(postgres.database(f"trouble{abs(hash(tmp_path))}"), tmp_path / "images") as opened:
         yield opened
+        settle()
 
 
 @pytest.fixture
@@ -87,3 +88,4 @@ def test_a_locked_file_takes_the_answer_when_it_is_free(tmp_path: Path, monkeypa
         assert str(tmp_path) not in answer.text + page.text and "locked" not in answer.text
         assert ada.answer(ask["id"], "available").json() == {"outcome": "answered"}
         assert len(ledger.votes()) == 1
+        settle()

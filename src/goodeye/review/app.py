@@ -230,7 +230,8 @@ OnCall = Annotated[Seat, Depends(calling)]
 def _errors(app: FastAPI, review: Review) -> None:
     @app.exception_handler(SignInFirst)
     def sign_in_first(request: Request, _error: SignInFirst) -> Response:
-        return RedirectResponse(f"/sign-in?to={quote(request.url.path)}", 303)
+        asked = f"?{request.url.query}" if request.url.query else ""
+        return RedirectResponse(f"/sign-in?to={quote(request.url.path + asked)}", 303)
 
     @app.exception_handler(auth.TooLong)
     def too_long(_request: Request, _error: auth.TooLong) -> Response:
@@ -314,6 +315,7 @@ def _come_in(review: Review, request: Request, form: dict[str, str]) -> Response
     except BadInput as error:
         return _sign_in_page(review, request, to, str(error))
     response = RedirectResponse(_inside(to), 303)
+    person = auth.known_as(review.ledger, person)
     token = auth.sign_in(review.ledger, person, review.settings.password)
     _set_cookie(response, request, auth.COOKIE, token)
     response.delete_cookie(auth.FORM_COOKIE)
@@ -328,7 +330,7 @@ def _set_cookie(response: Response, request: Request, name: str, value: str) -> 
 
 def _inside(to: str) -> str:
     """A path of ours, and never another site: //evil and the like lead home."""
-    return to if re.fullmatch(r"/[a-z0-9][a-z0-9/-]*", to) else "/"
+    return to if re.fullmatch(r"/[a-z0-9][a-z0-9/-]*(\?[\w.~%&=+-]*)?", to, re.ASCII) else "/"
 
 
 async def _form(request: Request) -> dict[str, str]:

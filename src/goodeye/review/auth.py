@@ -18,9 +18,9 @@ from sqlalchemy import delete, insert, select
 from starlette.responses import PlainTextResponse
 
 from goodeye.errors import BadInput
-from goodeye.ledger.asks import Session
+from goodeye.ledger.asks import Ask, Person, Session
 from goodeye.ledger.ledger import Ledger
-from goodeye.ledger.schema import now
+from goodeye.ledger.schema import Comparison, Vote, now
 from goodeye.review.find import LARGEST
 from goodeye.review.items import reading, writing
 
@@ -123,6 +123,15 @@ def clean_name(said: str) -> str:
             "Give a name of 1 to 40 letters, digits, spaces or . @ + ' - that begins with a letter or digit."
         )
     return name
+
+
+def known_as(ledger: Ledger, name: str) -> str:
+    """The name as it is on record already where only its capitals differ, so that Ada and ada are one person."""
+    columns = (Session.person, Ask.person, Person.name, Vote.person, Comparison.person)
+    with reading(ledger) as connection:
+        names = {one for column in columns for one in connection.scalars(select(column).distinct()) if one}
+    alike = sorted(one for one in names if one.casefold() == name.casefold())
+    return name if name in alike or not alike else alike[0]
 
 
 def _session_sha(token: str, password: str) -> str:

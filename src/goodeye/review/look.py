@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Select, case, func, or_, select, tuple_
 
 from goodeye.ledger.asks import Ask, Item, Pair, Person
 from goodeye.ledger.ledger import Ledger
+from goodeye.ledger.rows import SCORED
 from goodeye.ledger.schema import Attempt, Brief, Comparison, Image, Pick, Run, Verdict, Vote, now
 from goodeye.ledger.sql import storable
 from goodeye.review.items import JUDGED_TO, flags_at, reading
@@ -31,6 +32,7 @@ SORTS = {  # name in the address -> (column, high first, name for people)
 AGAINST = 0.5  # the share of votes against the judge from which people disagree with it
 PICKED = ("kept", "rejected", "none")
 NEITHER, ANY = "none", "any"
+JUDGES_ONLY = ("unsuitable", "stopped")  # classes that people are not asked for: RFNet's last, and an early stop
 PEOPLE, CAME = "people", ("better", "worse", "similar")  # who compared, and what came of it
 
 
@@ -160,7 +162,8 @@ def known(ledger: Ledger) -> dict[str, Any]:
     with reading(ledger) as connection:
         latest = connection.execute(select(Run.id, Run.job, Run.started).order_by(Run.id.desc()).limit(200)).all()
         jobs = sorted(connection.scalars(select(Run.job).distinct()))
-    return {"runs": latest, "jobs": jobs, "labels": list(LABELS), "sorts": {name: SORTS[name][2] for name in SORTS}}
+    said = {"labels": [*LABELS, *JUDGES_ONLY], "votes": [*LABELS, SCORED]}
+    return {"runs": latest, "jobs": jobs, **said, "sorts": {name: SORTS[name][2] for name in SORTS}}
 
 
 def attempt(ledger: Ledger, number: int) -> dict[str, Any]:

@@ -170,14 +170,14 @@ def set_aside(ledger: Ledger, name: str, aside: bool, why: str, decided_by: str)
         else:
             connection.execute(update(Person).where(Person.name == name).values(**values))
         flagged = Ask.person == name, Ask.outcome == "flagged"
-        touched = [select(Vote.attempt_id).where(Vote.person == name)]
+        touched: list[Any] = [select(Vote.attempt_id).where(Vote.person == name)]
         touched += [select(Ask.attempt_id).where(*flagged, Ask.attempt_id.is_not(None))]
         touched += [flags_at(side).where(Ask.person == name) for side in SIDES]
         refresh(connection, {one for query in touched for one in connection.scalars(query)})
-        for said in connection.execute(select(Comparison).where(Comparison.person == name)).all():
-            both = sorted((said.left_attempt, said.right_attempt))
+        for spoken in connection.execute(select(Comparison).where(Comparison.person == name)).all():
+            both = sorted((spoken.left_attempt, spoken.right_attempt))
             pair = select(Pair).where(Pair.left_attempt == both[0], Pair.right_attempt == both[1])
-            for one in connection.execute(pair.where(Pair.axis == said.axis)).all():
+            for one in connection.execute(pair.where(Pair.axis == spoken.axis)).all():
                 _recount_pair(connection, one)
 
 
