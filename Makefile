@@ -21,10 +21,10 @@ test: $(CORE) ## the tests, without anything from outside
 	$(BIN)/python -m pytest
 
 test-real: $(REAL) ## the tests against real weights and pictures; installs the weights
-	$(BIN)/python -m pytest -m real -rs
+	$(BIN)/python -m pytest -m real
 
 prove: $(CORE) ## the measurements that take minutes
-	$(BIN)/python -m pytest -m prove -rs
+	$(BIN)/python -m pytest -m prove
 
 lint: $(CORE) ## style and types
 	$(BIN)/ruff check .

@@ -87,12 +87,12 @@ def timed(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
     }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = new_parser(__doc__)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--briefs", type=int, default=527, help="527 of 20 runs make 100,130 comparisons")
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="goodeye-compare-") as folder, Ledger.open(Path(folder)) as ledger:
         runs = fill(ledger, options.runs, options.briefs, options.seed)
         judge = Coin(options.seed)
@@ -113,7 +113,7 @@ def main() -> None:
             "asked_for_one_run_more": more.asked,
             "best_run": known.rankings["overall"][0].run,
         }
-    finish(result, options)
+    return finish(result, options)
 
 
 if __name__ == "__main__":

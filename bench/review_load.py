@@ -26,7 +26,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -380,7 +380,7 @@ def measure(place: str, images: Path, options: Any) -> dict[str, Any]:
         }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = new_parser(__doc__)
     parser.add_argument("--attempts", type=int, default=1_000_000)
     parser.add_argument("--votes", type=int, help="there before; a fifth of the attempts if not given")
@@ -391,7 +391,7 @@ def main() -> None:
     parser.add_argument("--postgres", action="store_true", help="on a PostgreSQL server started for this, not SQLite")
     parser.add_argument("--keep", type=Path, help="folder for the filled ledger, of either database, for the next time")
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     options.votes = options.attempts // 5 if options.votes is None else options.votes
     options.comparing = options.reviewers // 4 if options.comparing is None else options.comparing
     with tempfile.TemporaryDirectory(prefix="goodeye-review-") as folder:
@@ -401,9 +401,10 @@ def main() -> None:
         with (on_postgres if options.postgres else on_sqlite)(kept, scratch, options) as (place, seconds):
             result = measure(place, kept / "images", options)
     result["seconds"]["to_fill"] = round(seconds, 1)
-    finish(result, options)
+    result = finish(result, options)
     if result["lost"] or result["doubled"] or result["not_sent"]:
         raise SystemExit("votes were lost, doubled or invented")
+    return result
 
 
 if __name__ == "__main__":

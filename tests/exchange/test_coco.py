@@ -115,6 +115,6 @@ def test_real_photographs_with_their_boxes_come_back(other: Ledger, shared_data:
     data["annotations"] = [one for one in data["annotations"] if one["image_id"] in few]
     (tmp_path / "instances.json").write_text(json.dumps(data))
     (tmp_path / "images").symlink_to(source.parent / "images")
-    found = import_into(other, "coco", tmp_path / "instances.json")
+    found = import_into(other, "coco", tmp_path / "instances.json", pictures=source.parent / "images")
     assert (found.attempts, found.skipped) == (5, [])
     assert sum(len(row.detail["boxes"]) for row in other.attempts(found.runs[0])) == len(data["annotations"])

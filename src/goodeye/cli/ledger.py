@@ -97,6 +97,7 @@ def ledger_import(
     format: FormatName,
     person: Annotated[str, optional("NAME")] = "",
     job: Annotated[str, optional("JOB")] = "",
+    pictures: Annotated[Path | None, optional("FOLDER")] = None,
     images: Images = None,
     json: Json = None,
 ) -> int:
@@ -107,6 +108,7 @@ def ledger_import(
         format: csv, rf1m, hpir, rewardedit, preferences, coco, label-studio or argilla
         person: who voted, where the rows do not say
         job: of the runs that are made; the format's own if not given
+        pictures: a folder in which pictures may lie besides that of the file; what lies elsewhere is refused
     """
     from dataclasses import asdict
 
@@ -118,7 +120,7 @@ def ledger_import(
     if not source.exists():  # before a ledger is made
         raise BadInput(f"{source} does not exist. Check the path.")
     with Ledger.open(place, images) as opened, progress("importing", unit="rows") as advance:
-        done = import_into(opened, format, source, person=person, job=job, on_row=advance)
+        done = import_into(opened, format, source, person=person, job=job, pictures=pictures, on_row=advance)
     complain_of("goodeye ledger import", done.skipped, "--json FILE names all of them")
     say(done.summary())
     write_json(json, asdict(done))

@@ -48,7 +48,7 @@ def _attempt(intake: Intake, image: Cell, about: Mapping[str, Any], name: str, v
     )
 
 
-def _picture(place: Any, folder: Path, name: str) -> Cell:
+def _picture(intake: Intake, place: Any, folder: Path, name: str) -> Cell:
     """A picture by its path beside the file, as local files are served, or inside a data URI. No other is fetched."""
     text = word(place, "image")
     if text.startswith("data:"):
@@ -60,11 +60,7 @@ def _picture(place: Any, folder: Path, name: str) -> Cell:
     if parts.scheme in ("http", "https", "s3", "gs"):
         raise BadInput(f"its picture is at {text[:80]}, and nothing is fetched. Download it and write its path.")
     local = parse_qs(parts.query).get("d", [""])[0] if parts.path.endswith("/local-files/") else ""
-    path = Path(local or unquote(text))
-    inside = (folder / path).resolve()
-    if path.is_absolute() or not inside.is_relative_to(folder.resolve()):
-        raise BadInput(f"its picture {text[:80]} is not below {folder}. Put it there and write its path from there.")
-    return Cell(text, path=inside)
+    return intake.picture(local or unquote(text), folder)
 
 
 # Label Studio
@@ -141,7 +137,7 @@ def _import_task(intake: Intake, task: Any, folder: Path, name: str, person: str
     if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
         raise BadInput("it has no data. Export it as JSON, not as JSON_MIN.")
     data = task["data"]
-    image = _picture(data.get("image"), folder, name)
+    image = _picture(intake, data.get("image"), folder, name)
     said = [_verdict(one) for one in listed(task.get("predictions"), "predictions") if isinstance(one, dict)]
     attempt = _attempt(intake, image, data, Path(image.name).stem, [one for one in said if one])
     for count, given in enumerate(listed(task.get("annotations"), "annotations"), start=1):
@@ -254,7 +250,7 @@ def _import_record(intake: Intake, record: Any, folder: Path, name: str, users: 
     if not isinstance(record, dict) or not isinstance(record.get("fields"), dict):
         raise BadInput("it has no fields. Export the records as JSON.")
     shown = record["fields"]
-    image = _picture(shown.get("image"), folder, name)
+    image = _picture(intake, shown.get("image"), folder, name)
     about = {**fields(record.get("metadata"), "metadata"), **{key: shown.get(key) for key in ("title", "prompt")}}
     said = fields(record.get("suggestions"), "suggestions").get(LABEL)
     verdicts = []

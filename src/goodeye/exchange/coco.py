@@ -113,12 +113,12 @@ def _import_image(
     intake: Intake, given: Mapping[str, Any], boxes: Sequence[Mapping[str, Any]], folder: Path, person: str
 ) -> None:
     name = word(given.get("file_name"), "file_name")
-    path = next((place for place in (folder / name, folder / "images" / name) if place.is_file()), folder / name)
+    picture = intake.picture(name, folder, folder / "images")
     things = ", ".join(dict.fromkeys(str(box["name"]) for box in boxes))
     content = {key: str(given[key]) for key in ("title", "prompt") if given.get(key)} or {"title": things}
     votes, why = [_vote(vote, person) for vote in listed(given.get("votes"), "votes")], chosen(given.get("chosen"))
     key = str(given.get("brief") or Path(name).stem)
-    attempt = intake.attempt(key, content, path, detail={"boxes": list(boxes)})
+    attempt = intake.attempt(key, content, picture, detail={"boxes": list(boxes)})
     for vote in votes:
         intake.vote(attempt, *vote, chosen=why)
 

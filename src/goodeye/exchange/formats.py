@@ -59,16 +59,22 @@ def import_into(
     *,
     person: str = "",
     job: str = "",
+    pictures: str | Path | None = None,
     on_row: Callable[[], None] = lambda: None,
 ) -> Imported:
     """Takes a file or folder of the format into the ledger, each vote once, however often it is imported.
 
-    person: who voted, where the rows do not say. job: of the runs; default the format's own. on_row: called after each
-    row, for a progress bar. A row that cannot be used
-    is in `skipped`, with its name and the reason, and the rest goes on. Raises BadInput where nothing can be used.
+    person: who voted, where the rows do not say. job: of the runs; default the format's own. pictures: a folder in
+    which the pictures may lie, too; without it none is read but those beside or below the file. on_row: called after
+    each row, for a progress bar. A row that cannot be used is in `skipped`, with its name and the reason, and the rest
+    goes on.
+    Raises BadInput where nothing can be used, and where `pictures` is no folder.
     """
     chosen = _of(format)
-    return chosen.take(Intake(ledger, Path(source), format, job or chosen.job, on_row), storable(person))
+    folder = None if pictures is None else Path(pictures)
+    if folder is not None and not folder.is_dir():
+        raise BadInput(f"{folder} is not a folder. Name the one that the pictures are in.")
+    return chosen.take(Intake(ledger, Path(source), format, job or chosen.job, on_row, folder), storable(person))
 
 
 def _of(format: Name) -> Format:

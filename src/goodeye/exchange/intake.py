@@ -55,6 +55,7 @@ class Intake:
     format: str
     job: str
     on_row: Callable[[], None] = lambda: None
+    pictures: Path | None = None  # where pictures may lie besides the file's own folder
     runs: dict[str, RunRow] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -71,6 +72,31 @@ class Intake:
             self.skipped.append(Skipped(name, words if words.startswith(name) else f"{name}: {words}"))
         finally:
             self.on_row()
+
+    def inside(self, name: str, *folders: Path) -> Path:
+        """The file or folder that a row names, looked for in each of `folders` and in `pictures`.
+
+        Whoever wrote the file may be a stranger, and what it names becomes visible to reviewers. So raises BadInput for
+        what is neither below the first of `folders` nor below `pictures`, by its name or by a link.
+        """
+        places = [*folders, *([self.pictures] if self.pictures else [])]
+        named = [place / name for place in places]
+        try:
+            roots = [place.resolve() for place in (folders[0], self.pictures) if place]
+            there = [path for path in named if path.exists()] or named
+            inside = [path for path in there if any(map(path.resolve().is_relative_to, roots))]
+        except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, links in a circle
+            raise BadInput(f"{name[:80]!r} is no path to a picture. Correct it.") from error
+        if not inside:
+            raise BadInput(
+                f"its picture {name[:80]} is not below {folders[0]}. Put it there and write its path from there, or "
+                "name the folder that holds it with --pictures."
+            )
+        return inside[0]
+
+    def picture(self, name: str, *folders: Path) -> Cell:
+        """The picture file that a row names. Raises BadInput as `inside`."""
+        return Cell(name, path=self.inside(name, *folders))
 
     def run(self, name: str = "") -> RunRow:
         """The run of that name in the source."""

@@ -17,7 +17,7 @@ from goodeye.exchange.outlet import Exported, Outlet, Subject, read_json
 from goodeye.judging import rf1m
 from goodeye.ledger.rows import HIGHEST, SCORED, Choice, ComparisonRow, VerdictRow, VoteRow
 from goodeye.ledger.training import last_scores
-from goodeye.tables import PICTURES, Cell, Skipped
+from goodeye.tables import PICTURES, Skipped
 
 HPIR = "hpir.json"
 HPIR_AXES = ("accuracy", "aesthetic")
@@ -157,7 +157,7 @@ def _import_query(intake: Intake, entry: Any, folder: Path, place: str, person: 
     key = str(entry.get("id", place))
     sides = []
     for name, group in groups.items():
-        cells = [Cell(one, path=folder / one) for one in group or ()]
+        cells = [intake.picture(one, folder) for one in group or ()]
         content = {"title": query, "prompt": query}
         sides.append(intake.attempt(key, content, cells[0], shown=cells, run=name, number=1))
     for axis, counts in votes.items():
@@ -260,14 +260,16 @@ def import_rewardedit(intake: Intake, person: str) -> Imported:
     for file in (there or [source / REWARDS]) if source.is_dir() else [source]:
         for name, given in read_json(file, dict, "an object of samples with three scores each").items():
             with intake.row(f"{file.name} {name}"):
-                _import_sample(intake, name, _three(given), file.parent / name, person or "rewardedit")
+                _import_sample(intake, name, _three(given), file.parent, person or "rewardedit")
     return intake.done()
 
 
-def _import_sample(intake: Intake, name: str, rows: Sequence[Mapping[str, Any]], folder: Path, judge: str) -> None:
+def _import_sample(intake: Intake, name: str, rows: Sequence[Mapping[str, Any]], beside: Path, judge: str) -> None:
     votes = _votes(rows)
     verdicts = [] if votes else [_rewards(rows, judge)]
-    original, edited, seed = _edit_pair(folder)
+    folder = intake.inside(name, beside)
+    before, after, seed = _edit_pair(folder)
+    original, edited = (None if file is None else intake.picture(file.name, folder) for file in (before, after))
     words = _instruction(folder / "prompt.json")
     content = {"title": words, "instruction": words} if words else {}
     detail = None if edited else {"why": f"no pair of pictures in {folder.name}"}

@@ -62,24 +62,25 @@ def import_csv(intake: Intake, person: str) -> Imported:
             continue
         for row in read_table(table):
             with intake.row(row.name):
-                _import_vote(intake, row, person)
+                _import_vote(intake, row, person, table.parent)
     return intake.done()
 
 
-def _import_vote(intake: Intake, row: Row, person: str) -> None:
+def _import_vote(intake: Intake, row: Row, person: str, folder: Path) -> None:
     words = row.words
     label, who = word(words.get("label", ""), "label"), word(words.get("person") or person, "person")
     axes = _axes(words.get("axes", ""))
     seconds, when = number(words.get("seconds") or 0, "seconds"), moment(words.get("created"))
     if "image" not in row.cells:
         raise BadInput("it names no image. Name the picture that was voted on.")
-    image, run = row.cells["image"], words.get("run", "")
+    cells = {name: cell if cell.path is None else intake.picture(cell.name, folder) for name, cell in row.cells.items()}
+    image, run = cells["image"], words.get("run", "")
     key = words.get("brief") or (image.path.stem if image.path else row.name)
     attempt = intake.attempt(
         key,
         _content(words),
         image,
-        product=row.cells.get("product"),
+        product=cells.get("product"),
         run=run,
         slot=_whole(words.get("slot") or 0, "slot"),
         number=_whole(words["number"], "number") if words.get("number") else None,
@@ -107,12 +108,12 @@ def _import_comparison(intake: Intake, words: Mapping[str, str], folder: Path) -
     if words.get("swapped", "") not in ("True", "False", ""):
         raise BadInput(f"swapped is {words['swapped']!r}. Use True or False.")
     when, key = moment(words.get("created")), word(words.get("brief", ""), "brief")
-    product = folder / words["product"] if words.get("product") else None
+    product = intake.picture(words["product"], folder) if words.get("product") else None
     sides = [
         intake.attempt(
             key,
             _content(words),
-            folder / word(words.get(f"{side}_image", ""), f"{side}_image"),
+            intake.picture(word(words.get(f"{side}_image", ""), f"{side}_image"), folder),
             product=product,
             run=words.get(f"{side}_run", ""),
             slot=_whole(words.get(f"{side}_slot") or 0, f"{side}_slot"),
@@ -253,20 +254,20 @@ def import_preferences(intake: Intake, person: str) -> Imported:
                 for row in batch.to_pylist():
                     count += 1
                     with intake.row(f"{file.name} row {count}"):
-                        _import_pair(intake, row, person, f"{file.name} row {count}")
+                        _import_pair(intake, row, person, f"{file.name} row {count}", file.parent)
     except (pa.ArrowException, OSError) as error:
         raise BadInput(f"{file} is not a readable Parquet file. Write it again.") from error
     return intake.done()
 
 
-def _import_pair(intake: Intake, row: Mapping[str, Any], person: str, name: str) -> None:
+def _import_pair(intake: Intake, row: Mapping[str, Any], person: str, name: str, folder: Path) -> None:
     prompt = word(row["prompt"], "prompt")
     who = row.get("person") or row.get("judge") or person
     version = str(row.get("version") or "") if row.get("judge") else None
     content = {"prompt": prompt} | ({"title": row["title"]} if row.get("title") else {})
     axis, when = row.get("axis") or "overall", moment(row.get("created"))
     runs = [str(row.get(f"{side}_run") or "") for side in ("chosen", "rejected")]
-    cells = [_cell(row[side], intake.source.parent, f"{name} {side}") for side in ("chosen", "rejected")]
+    cells = [_cell(intake, row[side], folder, f"{name} {side}") for side in ("chosen", "rejected")]
     key = row.get("brief") or prompt
     sides = [intake.attempt(key, content, cell, run=run) for cell, run in zip(cells, runs, strict=True)]
     left = row.get("chosen_is_left") in (True, None)
@@ -275,12 +276,12 @@ def _import_pair(intake: Intake, row: Mapping[str, Any], person: str, name: str)
     intake.comparison(both, word(who, "person"), axis, choice, swapped, version=version, created=when, run=runs[0])
 
 
-def _cell(value: Any, folder: Path, name: str) -> Cell:
+def _cell(intake: Intake, value: Any, folder: Path, name: str) -> Cell:
     """A picture as datasets writes it: a struct of bytes and path, bytes, or a path."""
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
     if isinstance(value, bytes) and value:
         return Cell(name, data=value)
     if isinstance(value, str) and value:
-        return Cell(value, path=folder / value)
+        return intake.picture(value, folder)
     raise BadInput("there is no picture. Give bytes or a path.")
