@@ -76,7 +76,7 @@ def small(tmp_path_factory, module_words):
     weights, models = module_words
     first = Train(stage=1, words=True, rank=2, size=32, batch=2, accumulate=1, steps=2, held=0, flip=False, lr=1e-3)
     second = replace(first, stage=2, words=False, rank=1)
-    config = E.Editing(triplets=9, first=first, second=second)
+    config = E.Editing(triplets=9, kept=1, first=first, second=second)
     E.train_editor(models, root / "editor", weights / "editor", config)
     E.train_rewards(models, root / "reward_module", weights / "reward_module", config)
     return weights, models
@@ -112,6 +112,8 @@ def test_weights_are_halves_that_load_from_another_place(small, tmp_path):
     for part in ("editor/base", "reward_module/editor", "reward_module/no_reward", "reward_module"):
         (file,) = (weights / part).glob("*.safetensors")
         assert {value.dtype for value in load_file(file).values()} == {torch.float16}
+    base = load_file(weights / "editor/base/adapter_model.safetensors")
+    assert {len(value) for name, value in base.items() if "lora_A" in name} == {1}  # trained with 2, kept 1
     moved = tmp_path / "moved"
     shutil.copytree(weights, moved)
     own = {"editor": "reward_module/editor", "rewards": "reward_module", "editor_tokenizer": "editor/tokenizer",
@@ -126,6 +128,28 @@ def test_weights_are_halves_that_load_from_another_place(small, tmp_path):
         made[name] = edit(found, torch.rand(1, 3, 32, 32), ["paint the wall blue"], [1], settings=Settings(steps=1))
     assert made["full"].shape == (1, 3, 32, 32)
     assert E.rows_of(ModelSet(name="mine", roles={"editor": "a", "rewards": "b"})).keys() == {"full"}
+
+
+def test_a_shortened_adapter_changes_a_layer_as_nearly_as_its_rank_allows():
+    torch.manual_seed(0)
+    names = ("conv.lora_A.weight", "conv.lora_B.weight")
+    scales = torch.tensor([3.0, 1.0, 0.01, 0.0])[:, None, None, None]
+    weights = {
+        names[0]: scales * torch.randn(4, 5, 3, 3),
+        names[1]: torch.randn(6, 4, 1, 1),
+        "conv_in.bias": torch.ones(3),
+    }
+
+    def change(found):
+        return found[names[1]].flatten(1) @ found[names[0]].flatten(1)
+
+    full, two, one = change(weights), E.shortened(weights, 2), E.shortened(weights, 1)
+    assert two[names[0]].shape == (2, 5, 3, 3) and two[names[1]].shape == (6, 2, 1, 1)
+    assert torch.equal(two["conv_in.bias"], weights["conv_in.bias"])
+    lost = torch.linalg.svdvals(full)  # what the nearest matrix of a rank lacks (Eckart and Young 1936)
+    for found, rank in ((two, 2), (one, 1)):
+        assert torch.linalg.norm(full - change(found)) == pytest.approx(float(lost[rank:].norm()), rel=1e-3)
+    assert torch.linalg.norm(full - change(two)) < 0.02 * torch.linalg.norm(full)
 
 
 def test_without_an_editor_there_is_nothing_to_prove(tiny_set, tmp_path, capsys, monkeypatch):

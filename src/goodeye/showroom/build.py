@@ -395,7 +395,7 @@ def _rfnet(shop: Shop) -> dict[str, Any]:
 
 def _editor(shop: Shop) -> dict[str, Any]:
     done = editor.train_editor(shop.models(), shop.out / "editor", shop.weights("editor"), shop.config.editing)
-    return editor.card(done, shop.config.editing.first)
+    return editor.card(done, shop.config.editing.first) | {"rank_kept": shop.config.editing.kept}
 
 
 def _reward_module(shop: Shop) -> dict[str, Any]:
@@ -467,7 +467,8 @@ ABOUT = {
     "rfnet": "RFNet (ads paper, section 3.2) on pictures as the generator makes them, and as rendered near"
     " the guideline's lines and degraded, with estimated depth and saliency; the scenes' true facts learned beside.",
     "editor": "An InstructPix2Pix adapter (peft) on the U-Net, in base/, with a tokenizer and text encoder of its own,"
-    " trained on rendered edits of which a third have each sort of fault.",
+    " trained on rendered edits of which a third have each sort of fault. It ships with a lower rank than it was"
+    " trained with (held_loss is before that).",
     "reward_module": "The reward module (edit paper), the editor's adapter trained with it, in editor/, and one trained"
     " without rewards on the same edits, in no_reward/.",
     "layout_unet": "What GLIGEN adds to the U-Net, trained on rendered layouts, the U-Net frozen. Losses are inside of"

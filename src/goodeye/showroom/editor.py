@@ -8,6 +8,7 @@ them without rewards learns the faults, too. World 41 is theirs; proofs have fre
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +16,10 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
+from goodeye.atomic import write_bytes
 from goodeye.edit.adapter import CONFIG, name_base
 from goodeye.edit.config import Train
 from goodeye.edit.module import RewardModule
@@ -34,11 +37,12 @@ LOOP = Train(size=128, batch=32, accumulate=1, flip=False, schedule="cosine", he
 
 @dataclass(frozen=True, kw_only=True)
 class Editing:
-    """How much is trained. rank: of the two adapters, in order."""
+    """How much is trained. kept: the rank that the first adapter ships with; what is cut off of it weighs little."""
 
     triplets: int = 8192
+    kept: int = 6
     first: Train = replace(LOOP, stage=1, words=True, rank=12, steps=2000, lr=1e-3, seed=8)
-    second: Train = replace(LOOP, stage=2, rank=2, steps=600, lr=1e-3, seed=9)
+    second: Train = replace(LOOP, stage=2, rank=2, steps=350, lr=1e-3, seed=9)
 
 
 def editor_words(encoder: CLIPTextModel, seed: int = 8) -> tuple[PreTrainedTokenizerFast, CLIPTextModel]:
@@ -70,7 +74,8 @@ def train_editor(models: Models, work: Path, weights: Path, config: Editing) -> 
     own = {"editor_tokenizer": str(weights / "tokenizer"), "editor_text_encoder": str(work / "words")}
     done = _train(models, own, work, "first", config.first, config.triplets)
     _halve(work / "first" / "text_encoder", weights / "text_encoder")
-    _halve(work / "first" / "editor", weights / "base", "../../unet")
+    kept = config.kept if config.kept < config.first.rank else None
+    _halve(work / "first" / "editor", weights / "base", "../../unet", kept)
     return done
 
 
@@ -149,14 +154,32 @@ def _train(models: Models, own: dict[str, str], work: Path, name: str, config: T
     )
 
 
-def _halve(source: Path, folder: Path, base: str = "") -> None:
-    """The folder in fp16. base: what an adapter stands upon, by a path from its new folder."""
+def shortened(weights: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
+    """An adapter's weights with each layer's change brought to a lower rank, by its largest singular values."""
+    found = dict(weights)
+    for name in [name for name in weights if ".lora_A." in name]:
+        other = name.replace(".lora_A.", ".lora_B.")
+        down, up = weights[name], weights[other]
+        u, s, v = torch.linalg.svd(up.flatten(1).float() @ down.flatten(1).float(), full_matrices=False)
+        root = s[:rank].sqrt()
+        found[name] = (root[:, None] * v[:rank]).reshape(rank, *down.shape[1:]).contiguous()
+        found[other] = (u[:, :rank] * root).reshape(len(up), rank, *up.shape[2:]).contiguous()
+    return found
+
+
+def _halve(source: Path, folder: Path, base: str = "", rank: int | None = None) -> None:
+    """The folder in fp16. base: what an adapter stands upon, by a path from its new folder. rank: a lower one."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in source.iterdir():
         if file.suffix == ".safetensors":
-            halved = {name: value.half() for name, value in load_file(file).items()}
+            weights = load_file(file)
+            weights = shortened(weights, rank) if rank else weights
+            halved = {name: value.half() for name, value in weights.items()}
             save_file(halved, folder / file.name, metadata={"format": "pt"})
         elif file.suffix == ".json":
             (folder / file.name).write_bytes(file.read_bytes())
     if (folder / CONFIG).is_file():
         name_base(folder, base)
+    if rank:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        write_bytes(folder / CONFIG, (json.dumps({**config, "r": rank, "lora_alpha": rank}, indent=1) + "\n").encode())
