@@ -73,6 +73,23 @@ def test_a_large_index_finds_nearly_what_exact_search_finds(sealed):
     assert np.allclose(scores, np.take_along_axis(queries @ vectors.T, rows, 1), atol=1e-4)  # products are exact
 
 
+def test_a_query_of_mapped_lists_starts_no_threads_that_read_ahead(sealed):
+    import faiss
+
+    assert faiss.downcast_InvertedLists(Index(sealed[0]).lists.invlists).prefetch_nthread == 0
+
+
+def test_inverted_lists_give_few_rows_and_all(sealed):
+    """One row is the nearest indeed, not the nearest by 8-bit numbers; where fewer are found, the last are -1."""
+    folder, vectors = sealed
+    index = Index(folder)
+    queries = vectors[::40] + 0.02 * np.random.default_rng(1).normal(size=(75, 32)).astype(np.float32)
+    assert (index.search(queries, 1, nprobe=index.lists.nlist)[1] == best(vectors, queries, 1)).all()
+    scores, rows = index.search(queries[:2], 3100, nprobe=index.lists.nlist)
+    assert [sorted(line) for line in rows.tolist()] == [[-1] * 100 + list(range(3000))] * 2
+    assert np.isneginf(scores[:, 3000:]).all() and (np.diff(scores[:, :3000]) <= 0).all()
+
+
 def test_rows_behind_the_lists_are_found_and_removed_ones_are_not(sealed):
     folder, vectors = sealed
     assert index_of(folder, units(30, 32, 9), [f"n{row}" for row in range(30)])
@@ -131,7 +148,7 @@ def test_no_more_lists_are_looked_at_than_there_are(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "EXACT", 500)
     monkeypatch.setattr(build, "WANTED", 1.1)  # never reached
     index = Index(index_of(tmp_path / "i", units(600, 16)))
-    assert index.card.nprobe == index._ivf.nlist == 48  # 2 sqrt(600): no power of two
+    assert index.card.nprobe == index.lists.nlist == 48  # 2 sqrt(600): no power of two
 
 
 def test_near_duplicates_form_groups_that_do_not_chain(tmp_path):
