@@ -77,6 +77,14 @@ def test_with_taste_the_same_number_of_pictures_is_more_beautiful(index, tmp_pat
     assert beauty[1] > beauty[0]
 
 
+def test_nothing_relevant_enough_is_said(index, tmp_path, capsys):
+    line = ["search", "query", str(index), "a blue shoe", "--cutoff", "1.5", "--json", str(tmp_path / "a.json")]
+    assert cli.main(line) == cli.DONE
+    told = capsys.readouterr()
+    assert "nothing in" in told.err and "lower --cutoff" in told.err and not told.out
+    assert json.loads((tmp_path / "a.json").read_text())["images"] == []
+
+
 def test_a_picture_finds_itself(index, shop, tmp_path):
     picture = str(shop / "07.png")
     assert is_picture(picture) and not is_picture("a red shoe.")
