@@ -87,7 +87,7 @@ def test_nothing_relevant_enough_is_said(index, tmp_path, capsys):
 
 def test_a_picture_finds_itself(index, shop, tmp_path):
     picture = str(shop / "07.png")
-    assert is_picture(picture) and not is_picture("a red shoe.")
+    assert is_picture(picture) and not is_picture("a red shoe.") and not is_picture("pictures like shoe.jpg")
     line = ["search", "query", str(index), picture, "--taste", "0", "--json", str(tmp_path / "p.json")]
     assert cli.main(line) == cli.DONE
     first = json.loads((tmp_path / "p.json").read_text())["images"][0]
@@ -101,6 +101,8 @@ def test_a_picture_finds_itself(index, shop, tmp_path):
         (["  "], "the query is empty"),
         (["x" * 10_000], "10,000 characters"),
         (["./none.png"], "does not exist"),
+        (["none.jpg"], "does not exist"),
+        (["none.HEIC"], "does not exist"),
         (["a shoe", "--head", "none.safetensors"], "does not exist"),
         (["a shoe", "--rephrase", "k_list"], "no large model is named"),
         (["a shoe", "--models", "none.toml"], "neither a model set nor a file"),

@@ -23,6 +23,7 @@ from goodeye.tables import PICTURES
 if TYPE_CHECKING:
     from goodeye.judging.clip import Clip
 
+UNREAD = (".heic", ".heif", ".svg", ".jxl", ".jp2", ".ico", ".psd")  # pictures all the same, which is then said
 TASTE = 0.3  # where the index has a head and no taste is given (ours)
 
 
@@ -142,6 +143,9 @@ class Searcher:
 
 
 def is_picture(question: str) -> bool:
-    """True where the question is a picture file's name."""
+    """True where the question is a picture file's name, whether there is such a file or not: one word with a picture's
+    ending, a path with one, or a file's name with spaces."""
     path = Path(question)
-    return path.suffix.lower() in PICTURES and (path.is_file() or "/" in question)
+    if path.suffix.lower() not in (*PICTURES, *UNREAD):
+        return False
+    return "/" in question or len(question.split()) == 1 or path.is_file()
