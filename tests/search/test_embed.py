@@ -290,3 +290,32 @@ def test_the_showrooms_own_clip_embeds_as_its_judge_does(tmp_path):
     hidden = Image.new("RGBA", (128, 128), (200, 40, 40, 0))  # transparent: white, whatever colour is under it
     assert torch.allclose(prepare(hidden, clip), prepare(Image.new("RGB", (128, 128), "white"), clip))
     assert json.loads((Path(resolve("showroom").roles["clip"]) / "config.json").read_text())["projection_dim"] == 96
+
+
+@pytest.mark.parametrize("kind", ["names", "parquet"])
+@pytest.mark.parametrize("beside", [True, False])
+def test_stored_embeddings_of_pictures_named_from_a_folder_are_not_embedded_again(tmp_path, monkeypatch, kind, beside):
+    """Relative names, from the names' own folder or from the working folder."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    clip = ColourClip()
+    names = [
+        str(save_picture(tmp_path / "pics" / f"{name}.png", colour).relative_to(tmp_path))
+        for name, colour in COLOURS.items()
+    ]
+    index_pictures(tmp_path / "pics", tmp_path / "first", clip, "showroom", duplicates=0)
+    vectors = np.asarray(Index(tmp_path / "first").vectors)[np.argsort(np.argsort(names))]
+    where = tmp_path if beside else tmp_path / "elsewhere"
+    where.mkdir(exist_ok=True)
+    if not beside:
+        monkeypatch.chdir(tmp_path)
+    if kind == "parquet":
+        pq.write_table(pa.table({"image": names, "embedding": list(vectors)}), where / "e.parquet")
+        index_stored(where / "e.parquet", tmp_path / "i", clip, "showroom")
+    else:
+        np.save(where / "e.npy", vectors)
+        (where / "names.txt").write_text("\n".join(names))
+        index_stored(where / "e.npy", tmp_path / "i", clip, "showroom", names=where / "names.txt")
+    built = index_pictures(tmp_path / "pics", tmp_path / "i", clip, "showroom")
+    assert (built.added, built.known) == (0, 5)

@@ -4,6 +4,7 @@ A picture's name is where it lies: a full path; of a picture inside a Parquet ta
 then # and the row or the member. By its name alone a picture can be opened again.
 """
 
+import os
 import re
 import tarfile
 from bisect import bisect_right
@@ -238,7 +239,9 @@ def read_stored(path: str | Path, dimensions: int, names: str | Path | None = No
     """Embeddings of a .npy file [N, D], or of a .parquet file with the column embedding.
 
     Names come from the Parquet file's own column image (or name, path, url), or from `names`: a text file with a line
-    a row, or a table. Without them a row is named by the file and its number. All rows are checked before any is used.
+    a row, or a table. Names of files that are there, seen from the folder of the names or from the working folder,
+    become full paths, as `find_items` names pictures. Without names a row is named by the file and its number. All rows
+    are checked before any is used.
     Raises BadInput for NaN, lengths other than 1, another size than `dimensions`, or names that do not fit.
     """
     path = Path(path)
@@ -253,7 +256,8 @@ def read_stored(path: str | Path, dimensions: int, names: str | Path | None = No
     check_unit(vectors, str(path), dimensions)
     if names is not None:
         own, captions = _names(Path(names))
-    listed = own or [f"{path.resolve()}#{row}" for row in range(len(vectors))]
+    folder = Path(names or path).parent
+    listed = [_full(name, folder) for name in own or ()] or [f"{path.resolve()}#{row}" for row in range(len(vectors))]
     if len(listed) != len(vectors):
         raise BadInput(
             f"{names or path} names {len(listed)} rows, and {path} holds {len(vectors)}. Give one name a row."
@@ -262,6 +266,14 @@ def read_stored(path: str | Path, dimensions: int, names: str | Path | None = No
         twice = Counter(listed).most_common(1)[0][0]
         raise BadInput(f"{names or path} names {twice} twice. Give each row a name of its own.")
     return Stored(path, vectors, listed, captions or [""] * len(listed))
+
+
+def _full(name: str, folder: Path) -> str:
+    """The full path of a file that is there; any other name as it is."""
+    if not name or len(name) > 4096 or "\0" in name or "://" in name:
+        return name
+    found = next((path for path in (folder / name, Path(name)) if os.path.isfile(path)), None)
+    return name if found is None else str(found.resolve())
 
 
 def _npy(path: Path) -> np.ndarray[Any, Any]:
