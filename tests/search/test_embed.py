@@ -319,3 +319,11 @@ def test_stored_embeddings_of_pictures_named_from_a_folder_are_not_embedded_agai
         index_stored(where / "e.npy", tmp_path / "i", clip, "showroom", names=where / "names.txt")
     built = index_pictures(tmp_path / "pics", tmp_path / "i", clip, "showroom")
     assert (built.added, built.known) == (0, 5)
+
+
+def test_a_source_that_is_none_leaves_no_index_behind(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for source in ("nothing", "empty"):
+        with pytest.raises(BadInput, match=source):
+            index_pictures(tmp_path / source, tmp_path / "i", ColourClip(), "showroom")
+    assert not (tmp_path / "i").exists()
