@@ -327,3 +327,18 @@ def test_a_source_that_is_none_leaves_no_index_behind(tmp_path):
         with pytest.raises(BadInput, match=source):
             index_pictures(tmp_path / source, tmp_path / "i", ColourClip(), "showroom")
     assert not (tmp_path / "i").exists()
+
+
+def test_of_a_shard_that_is_cut_short_the_whole_pictures_are_taken(tmp_path):
+    for number in range(8):
+        save_picture(tmp_path / "p" / f"{number}.bmp", (30 * number, 0, 0))
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for path in sorted((tmp_path / "p").iterdir()):
+            tar.add(path, path.name)
+    data = (tmp_path / "a.tar").read_bytes()
+    each = (tmp_path / "p" / "0.bmp").stat().st_size
+    (tmp_path / "cut.tar").write_bytes(data[: 6 * (512 + -(-each // 512) * 512) + 512 + each // 2])
+    built = index_pictures(tmp_path / "cut.tar", tmp_path / "i", ColourClip(), "showroom", duplicates=0)
+    assert built.added == len(Index(tmp_path / "i")) == 6
+    assert [one.name for one in built.skipped] == [str(tmp_path / "cut.tar")]
+    assert "not a whole tar" in built.skipped[0].message

@@ -7,6 +7,7 @@ then # and the row or the member. By its name alone a picture can be opened agai
 import os
 import re
 import tarfile
+import zlib
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -66,10 +67,7 @@ def _folder(folder: Path) -> Iterator[Item | Skipped]:
         ending = path.suffix.lower()
         if ending == ".tar" and path.is_file():
             found = True
-            try:
-                yield from _shard(path)
-            except BadInput as error:
-                yield Skipped(str(path), str(error))
+            yield from _shard(path)
         elif ending in PICTURES and path.is_file():
             found = True
             yield Item(str(path.resolve()), Cell(str(path), path=path), _beside(path))
@@ -84,13 +82,14 @@ def _beside(path: Path) -> str:
         return ""
 
 
-def _shard(path: Path) -> Iterator[Item]:
-    """A tar of KEY.jpg and KEY.txt, as WebDataset and img2dataset write it: members of one key stand together."""
+def _shard(path: Path) -> Iterator[Item | Skipped]:
+    """A tar of KEY.jpg and KEY.txt, as WebDataset and img2dataset write it: members of one key stand together. Of one
+    that is cut short, the pictures before the cut."""
     where = path.resolve()
+    waiting: list[Item] = []
+    key, caption = "", ""
     try:
         with tarfile.open(path) as tar:
-            waiting: list[Item] = []
-            key, caption = "", ""
             for member in tar:
                 if not member.isfile():
                     continue
@@ -105,9 +104,12 @@ def _shard(path: Path) -> Iterator[Item]:
                     waiting.append(Item(name, Cell(name, data=data.read())))
                 elif ending == ".txt" and data:
                     caption = one_line(data.read().decode("utf-8", "replace"))
-            yield from (Item(item.name, item.cell, caption) for item in waiting)
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise BadInput(f"{path} is not a whole tar ({error}). Download or write the shard again.") from error
+        cut = None
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        cut = Skipped(str(path), f"{path} is not a whole tar ({error}). Download or write the shard again.")
+    yield from (Item(item.name, item.cell, caption) for item in waiting)
+    if cut:
+        yield cut
 
 
 def _table(path: Path) -> Iterator[Item | Skipped]:
