@@ -4,7 +4,6 @@ A picture's name is where it lies: a full path; of a picture inside a Parquet ta
 then # and the row or the member. By its name alone a picture can be opened again.
 """
 
-import os
 import re
 import tarfile
 import zlib
@@ -272,10 +271,10 @@ def read_stored(path: str | Path, dimensions: int, names: str | Path | None = No
 
 def _full(name: str, folder: Path) -> str:
     """The full path of a file that is there; any other name as it is."""
-    if not name or len(name) > 4096 or "\0" in name or "://" in name:
+    try:
+        return str(next(path for path in (folder / name, Path(name)) if path.is_file()).resolve())
+    except (StopIteration, OSError, ValueError):  # too long for a path, or no path at all
         return name
-    found = next((path for path in (folder / name, Path(name)) if os.path.isfile(path)), None)
-    return name if found is None else str(found.resolve())
 
 
 def _npy(path: Path) -> np.ndarray[Any, Any]:
