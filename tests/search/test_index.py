@@ -10,7 +10,7 @@ from tiny_clip import index_of, units
 from goodeye.errors import BadInput
 from goodeye.search import build
 from goodeye.search.build import remove, writing
-from goodeye.search.index import Index, read_card
+from goodeye.search.index import Index, exact, read_card
 
 
 def best(vectors, queries, k):
@@ -46,6 +46,26 @@ def test_rows_are_added_and_removed_without_touching_the_others(tmp_path):
     assert len(index) == 78 and set(index.names()) == {str(r) for r in range(60) if r != 3} | {
         f"m{r}" for r in range(20) if r != 4
     }
+
+
+@pytest.mark.parametrize("queries", [1, 64])
+@pytest.mark.parametrize("start", [0, 7])
+def test_exact_search_looks_at_the_rows_that_are_left_and_at_no_more(monkeypatch, queries, start):
+    import faiss
+
+    monkeypatch.setattr("goodeye.search.index.AT_ONCE", 100)
+    vectors, asked = units(400, 16), units(queries, 16, 1)
+    removed = np.sort(np.random.default_rng(0).choice(400, 300, replace=False))
+    wanted = []
+    real = faiss.knn
+    monkeypatch.setattr(faiss, "knn", lambda q, v, k, metric: wanted.append((len(v), k)) or real(q, v, k, metric))
+    left = np.setdiff1d(np.arange(start, 400), removed)
+    scores, rows = exact(vectors, asked, 12, start, removed)
+    assert (rows == left[best(vectors[left], asked, 12)]).all()
+    assert np.allclose(scores, np.take_along_axis(asked @ vectors.T, rows, 1), atol=1e-5)
+    assert sum(size for size, _ in wanted) <= len(left) and all(k <= 12 for _, k in wanted)
+    assert (exact(vectors, asked, 150, start, removed)[1][:, len(left) :] == -1).all()
+    assert (exact(vectors, asked, 3, start, np.arange(400))[1] == -1).all()
 
 
 @pytest.fixture

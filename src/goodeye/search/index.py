@@ -30,6 +30,8 @@ from goodeye.search.vectors import Vectors
 CARD, VECTORS, ROWS, ENDS = "index.json", "vectors.f32", "rows.jsonl", "rows.i64"
 GROUPS, REMOVED, HEAD = "groups.i64", "removed.npy", "taste.safetensors"
 SAMPLE = 1024  # rows by which the spread of similarities and beauty over the index is judged
+FEW = 20  # queries; of more, faiss takes many together
+AT_ONCE = 16_384  # rows that are copied together where some between them were removed
 FEWEST = 10  # rows asked of inverted lists: of very few, too few would be looked at again
 
 HASHED = re.compile(r"[0-9a-f]{64}")  # a file of a ledger's own, without its ending
@@ -242,14 +244,20 @@ def exact(vectors: Vectors, queries: Vectors, k: int, start: int, removed: Ints)
     import faiss
 
     gone = removed[np.searchsorted(removed, start) :]
-    wanted = min(k + len(gone), len(vectors) - start)
-    if wanted < 1:
+    left = np.delete(np.arange(start, len(vectors)), gone - start)
+    if not len(left):
         return padded(np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64), k)
-    scores, rows = faiss.knn(queries, vectors[start:], wanted, faiss.METRIC_INNER_PRODUCT)
-    rows = rows + start
-    if len(gone):
-        scores[np.isin(rows, gone)] = -np.inf
-        rows[np.isneginf(scores)] = -1
+    if not len(gone):
+        scores, rows = faiss.knn(queries, vectors[start:], min(k, len(left)), faiss.METRIC_INNER_PRODUCT)
+        return padded(scores, rows + start, k)
+    if len(queries) < FEW:  # to sort all products is quicker than to copy the rows
+        scores = (queries @ vectors[start:].T)[:, left - start]
+        return highest(scores, np.broadcast_to(left, scores.shape), k)
+    found: list[tuple[Vectors, Ints]] = []
+    for block in np.array_split(left, -(-len(left) // AT_ONCE)):
+        scores, places = faiss.knn(queries, vectors[block], min(k, len(block)), faiss.METRIC_INNER_PRODUCT)
+        found.append((scores, block[places]))
+    scores, rows = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
     return highest(scores, rows, k)
 
 
