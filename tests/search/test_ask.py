@@ -160,6 +160,9 @@ def test_the_lexicon_works_offline(index, capsys):
     assert capsys.readouterr().out.startswith("a shoe")
     assert cli.main([*line, "repeat"]) == cli.DONE
     assert capsys.readouterr().out.startswith("a shoe, a shoe")
+    for query, words in ((" ", "is empty"), ("x" * 9999, "9,999 characters")):
+        assert cli.main(["search", "rephrase", str(index), query, "--method", "repeat"]) == cli.BAD_INPUT
+        assert words in capsys.readouterr().err
 
 
 def test_a_searcher_answers_many_questions_with_one_model(index):

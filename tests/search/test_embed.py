@@ -16,7 +16,7 @@ from tiny_clip import COLOURS, ColourClip, save_picture, units
 from goodeye.errors import BadInput
 from goodeye.modelset import Models, resolve
 from goodeye.search.build import index_pictures, index_stored
-from goodeye.search.embed import embed_image, embed_text, prepare, split_text
+from goodeye.search.embed import embed_image, embed_items, embed_text, prepare, split_text
 from goodeye.search.index import Index
 from goodeye.search.source import open_named
 
@@ -269,6 +269,15 @@ def test_a_long_text_is_read_whole_as_the_mean_of_its_parts():
     assert embed_text("a red  cup", clip).parts == 1
 
 
+@pytest.mark.parametrize("batch", [0, -1])
+def test_a_batch_of_no_pictures_is_refused_and_leaves_no_index(folder, tmp_path, batch):
+    with pytest.raises(BadInput, match=f"batch is {batch}"):
+        index_pictures(folder, tmp_path / "i", ColourClip(), "showroom", batch=batch)
+    with pytest.raises(BadInput, match=f"batch is {batch}"):
+        next(embed_items([], ColourClip(), batch=batch))
+    assert not (tmp_path / "i").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "words"), [("", "is empty"), (" \n", "is empty"), ("x" * 10_000, "10,000 characters")]
 )
@@ -332,7 +341,7 @@ def test_a_source_that_is_none_leaves_no_index_behind(tmp_path):
 def test_of_a_shard_that_is_cut_short_the_whole_pictures_are_taken(tmp_path):
     for number in range(8):
         save_picture(tmp_path / "p" / f"{number}.bmp", (30 * number, 0, 0))
-    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT) as tar:
         for path in sorted((tmp_path / "p").iterdir()):
             tar.add(path, path.name)
     data = (tmp_path / "a.tar").read_bytes()

@@ -12,7 +12,7 @@ from goodeye.judging.aesthetic import AestheticHead
 from goodeye.judging.large import BadAnswer, LargeModel, Server, cache_folder, server_from
 from goodeye.modelset import Models, resolve
 from goodeye.search.build import require_same_model
-from goodeye.search.embed import embed_image, embed_text
+from goodeye.search.embed import embed_image, embed_text, usable
 from goodeye.search.index import open_index
 from goodeye.search.lexicon import choose_phrases, read_lexicon
 from goodeye.search.query import Answer, Found, Weights, find
@@ -112,8 +112,7 @@ class Searcher:
             if method:
                 raise BadInput(f"{question} is a picture, which cannot be rephrased. Leave --rephrase away.")
             return question, embed_image(open_image(question), self.clip)
-        embed_text(question, self.clip)  # says what is wrong with it before a server is asked
-        text = self.rewrite(question, method, lexicon, notes) if method else " ".join(question.split())
+        text = self.rewrite(question, method, lexicon, notes) if method else usable(question)
         vector, parts = embed_text(text, self.clip)
         if parts > 1:
             notes.append(f"The query is longer than the model reads at once; the mean of {parts} parts was taken.")
@@ -122,8 +121,9 @@ class Searcher:
     def rewrite(self, query: str, method: Method, lexicon: str | Path | None, notes: list[str]) -> str:
         """The query as a method of rephrasing writes it; what is worth knowing of it goes into `notes`.
 
-        Raises BadInput for an unknown method.
+        Raises BadInput for an unknown method, and before a server is asked for a query that is empty or too long.
         """
+        usable(query)
         if method not in METHODS:
             raise BadInput(f"there is no method {method} to rephrase by. Use one of {', '.join(METHODS)}.")
         if method == "lexicon":

@@ -299,9 +299,10 @@ def index_pictures(
 
     The same call goes on where another was stopped. Pictures that cannot be read are skipped and named.
     """
-    from goodeye.search.embed import embed_items
+    from goodeye.search.embed import embed_items, require_batch
     from goodeye.search.source import Item, find_items
 
+    require_batch(batch)
     found = find_items(source)
     begun = list(islice(found, 1))  # a source that is none is told before an index is made
     with writing(out, new_card(models, clip, duplicates)) as writer:
