@@ -21,7 +21,7 @@ import numpy as np
 from common import finish, new_parser
 
 from goodeye.search.build import new_card, writing
-from goodeye.search.index import Index, exact, ivf_path
+from goodeye.search.index import Index, exact
 from goodeye.search.query import Weights, find
 from goodeye.search.shift import Scale, shift
 from goodeye.search.vectors import normalised
@@ -69,11 +69,14 @@ def queries_of(index: Index, count: int, seed: int) -> np.ndarray:
 
 def latencies(calls: dict[str, Answer], queries: np.ndarray) -> dict[str, dict[str, float]]:
     """Milliseconds a query of each, one at a time, after a first round that warms the files. They take turns at every
-    query: what else the machine does meets all of them."""
+    query, in an order that is drawn anew: what else the machine does meets all of them, and so does what the one before
+    left in the caches."""
     times: dict[str, list[float]] = {name: [] for name in calls}
+    random = np.random.default_rng(0)
     for turn in range(2):
         for query in queries:
-            for name, call in calls.items():
+            for name in random.permutation(list(calls)):
+                call = calls[name]
                 started = time.perf_counter()
                 call(query)
                 if turn:
@@ -85,12 +88,11 @@ def latencies(calls: dict[str, Answer], queries: np.ndarray) -> dict[str, dict[s
 
 
 def bare(index: Index) -> Answer:
-    """Faiss alone, with the same lists and nothing behind them; exact where the index has none."""
+    """Faiss alone, with the same lists, opened once, and nothing behind them; exact where the index has none."""
     if not index.card.sealed:
         return lambda query: faiss.knn(query[None], index.vectors, TOP, faiss.METRIC_INNER_PRODUCT)[1][0]
-    lists = faiss.read_index(str(ivf_path(index.folder, index.card)), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
     parameters = faiss.SearchParametersIVF(nprobe=index.card.nprobe)
-    return lambda query: lists.search(query[None], TOP, params=parameters)[1][0]
+    return lambda query: index.lists.search(query[None], TOP, params=parameters)[1][0]
 
 
 def two_stage(index: Index, taste: Taste, depth: int) -> Answer:

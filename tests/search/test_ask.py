@@ -77,9 +77,17 @@ def test_with_taste_the_same_number_of_pictures_is_more_beautiful(index, tmp_pat
     assert beauty[1] > beauty[0]
 
 
+def test_nothing_relevant_enough_is_said(index, tmp_path, capsys):
+    line = ["search", "query", str(index), "a blue shoe", "--cutoff", "1.5", "--json", str(tmp_path / "a.json")]
+    assert cli.main(line) == cli.DONE
+    told = capsys.readouterr()
+    assert "nothing in" in told.err and "lower --cutoff" in told.err and not told.out
+    assert json.loads((tmp_path / "a.json").read_text())["images"] == []
+
+
 def test_a_picture_finds_itself(index, shop, tmp_path):
     picture = str(shop / "07.png")
-    assert is_picture(picture) and not is_picture("a red shoe.")
+    assert is_picture(picture) and not is_picture("a red shoe.") and not is_picture("pictures like shoe.jpg")
     line = ["search", "query", str(index), picture, "--taste", "0", "--json", str(tmp_path / "p.json")]
     assert cli.main(line) == cli.DONE
     first = json.loads((tmp_path / "p.json").read_text())["images"][0]
@@ -93,6 +101,8 @@ def test_a_picture_finds_itself(index, shop, tmp_path):
         (["  "], "the query is empty"),
         (["x" * 10_000], "10,000 characters"),
         (["./none.png"], "does not exist"),
+        (["none.jpg"], "does not exist"),
+        (["none.HEIC"], "does not exist"),
         (["a shoe", "--head", "none.safetensors"], "does not exist"),
         (["a shoe", "--rephrase", "k_list"], "no large model is named"),
         (["a shoe", "--models", "none.toml"], "neither a model set nor a file"),
@@ -156,6 +166,9 @@ def test_the_lexicon_works_offline(index, capsys):
     assert capsys.readouterr().out.startswith("a shoe")
     assert cli.main([*line, "repeat"]) == cli.DONE
     assert capsys.readouterr().out.startswith("a shoe, a shoe")
+    for query, words in ((" ", "is empty"), ("x" * 9999, "9,999 characters")):
+        assert cli.main(["search", "rephrase", str(index), query, "--method", "repeat"]) == cli.BAD_INPUT
+        assert words in capsys.readouterr().err
 
 
 def test_a_searcher_answers_many_questions_with_one_model(index):

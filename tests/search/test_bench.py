@@ -1,5 +1,8 @@
 """The index's bench runs, and compares like with like."""
 
+from itertools import permutations
+
+import numpy as np
 import pytest
 
 from goodeye.search import build
@@ -18,3 +21,12 @@ def test_the_bench_of_a_small_index(bench, tmp_path, monkeypatch):
     assert result["overhead"] == pytest.approx(times["index"]["median"] / times["bare faiss"]["median"] - 1, abs=1e-3)
     assert 0 < result["start_up_seconds"] < result["start_up_with_imports_seconds"] < 120
     assert (tmp_path / "b.json").exists()
+
+
+def test_whoever_is_measured_comes_behind_each_other_and_first(bench):
+    """Nobody always finds what the same one before left in the caches."""
+    called = []
+    calls = {name: lambda query, name=name: called.append(name) for name in "abc"}
+    times = bench("search_index").latencies(calls, np.zeros((40, 4)))
+    turns = ["".join(called[at : at + 3]) for at in range(0, len(called), 3)]
+    assert set(map("".join, permutations("abc"))) == set(turns) and set(times) == set("abc")

@@ -52,8 +52,19 @@ def test_a_taste_needs_a_head_of_this_model(benchmark):
     with pytest.raises(BadInput, match="needs an aesthetic head"):
         measure_hpir(benchmark / "hpir.json", ColourClip(), taste=1.0)
     save_file({"weight": torch.ones(1, 7), "bias": torch.zeros(1)}, benchmark / "seven.safetensors")
-    with pytest.raises(BadInput, match="7 numbers and the model gives 4"):
-        measure_hpir(benchmark / "hpir.json", ColourClip(), head=benchmark / "seven.safetensors")
+    of_another = {"goodeye": json.dumps({"version": "another"})}
+    tensors = {"weight": torch.ones(1, 4), "bias": torch.zeros(1)}
+    save_file(tensors, benchmark / "other.safetensors", metadata=of_another)
+    (benchmark / "damaged.safetensors").write_bytes(b"junk")
+    for name, words in (
+        ("seven", "7 numbers, where this one gives 4"),
+        ("other", "another CLIP"),
+        ("damaged", "whole"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            measure_hpir(benchmark / "hpir.json", ColourClip(), head=benchmark / f"{name}.safetensors")
+    with pytest.raises(BadInput, match="taste is nan"):
+        measure_hpir(benchmark / "hpir.json", ColourClip(), taste=float("nan"))
 
 
 def ranker(request):

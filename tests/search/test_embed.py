@@ -16,7 +16,7 @@ from tiny_clip import COLOURS, ColourClip, save_picture, units
 from goodeye.errors import BadInput
 from goodeye.modelset import Models, resolve
 from goodeye.search.build import index_pictures, index_stored
-from goodeye.search.embed import embed_image, embed_text, prepare, split_text
+from goodeye.search.embed import embed_image, embed_items, embed_text, prepare, split_text
 from goodeye.search.index import Index
 from goodeye.search.source import open_named
 
@@ -269,6 +269,15 @@ def test_a_long_text_is_read_whole_as_the_mean_of_its_parts():
     assert embed_text("a red  cup", clip).parts == 1
 
 
+@pytest.mark.parametrize("batch", [0, -1])
+def test_a_batch_of_no_pictures_is_refused_and_leaves_no_index(folder, tmp_path, batch):
+    with pytest.raises(BadInput, match=f"batch is {batch}"):
+        index_pictures(folder, tmp_path / "i", ColourClip(), "showroom", batch=batch)
+    with pytest.raises(BadInput, match=f"batch is {batch}"):
+        next(embed_items([], ColourClip(), batch=batch))
+    assert not (tmp_path / "i").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "words"), [("", "is empty"), (" \n", "is empty"), ("x" * 10_000, "10,000 characters")]
 )
@@ -290,3 +299,55 @@ def test_the_showrooms_own_clip_embeds_as_its_judge_does(tmp_path):
     hidden = Image.new("RGBA", (128, 128), (200, 40, 40, 0))  # transparent: white, whatever colour is under it
     assert torch.allclose(prepare(hidden, clip), prepare(Image.new("RGB", (128, 128), "white"), clip))
     assert json.loads((Path(resolve("showroom").roles["clip"]) / "config.json").read_text())["projection_dim"] == 96
+
+
+@pytest.mark.parametrize("kind", ["names", "parquet"])
+@pytest.mark.parametrize("beside", [True, False])
+def test_stored_embeddings_of_pictures_named_from_a_folder_are_not_embedded_again(tmp_path, monkeypatch, kind, beside):
+    """Relative names, from the names' own folder or from the working folder."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    clip = ColourClip()
+    names = [
+        str(save_picture(tmp_path / "pics" / f"{name}.png", colour).relative_to(tmp_path))
+        for name, colour in COLOURS.items()
+    ]
+    index_pictures(tmp_path / "pics", tmp_path / "first", clip, "showroom", duplicates=0)
+    vectors = np.asarray(Index(tmp_path / "first").vectors)[np.argsort(np.argsort(names))]
+    where = tmp_path if beside else tmp_path / "elsewhere"
+    where.mkdir(exist_ok=True)
+    if not beside:
+        monkeypatch.chdir(tmp_path)
+    if kind == "parquet":
+        pq.write_table(pa.table({"image": names, "embedding": list(vectors)}), where / "e.parquet")
+        index_stored(where / "e.parquet", tmp_path / "i", clip, "showroom")
+    else:
+        np.save(where / "e.npy", vectors)
+        (where / "names.txt").write_text("\n".join(names))
+        index_stored(where / "e.npy", tmp_path / "i", clip, "showroom", names=where / "names.txt")
+    built = index_pictures(tmp_path / "pics", tmp_path / "i", clip, "showroom")
+    assert (built.added, built.known) == (0, 5)
+
+
+def test_a_source_that_is_none_leaves_no_index_behind(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for source in ("nothing", "empty"):
+        with pytest.raises(BadInput, match=source):
+            index_pictures(tmp_path / source, tmp_path / "i", ColourClip(), "showroom")
+    assert not (tmp_path / "i").exists()
+
+
+def test_of_a_shard_that_is_cut_short_the_whole_pictures_are_taken(tmp_path):
+    for number in range(8):
+        save_picture(tmp_path / "p" / f"{number}.bmp", (30 * number, 0, 0))
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT) as tar:
+        for path in sorted((tmp_path / "p").iterdir()):
+            tar.add(path, path.name)
+    data = (tmp_path / "a.tar").read_bytes()
+    each = (tmp_path / "p" / "0.bmp").stat().st_size
+    (tmp_path / "cut.tar").write_bytes(data[: 6 * (512 + -(-each // 512) * 512) + 512 + each // 2])
+    built = index_pictures(tmp_path / "cut.tar", tmp_path / "i", ColourClip(), "showroom", duplicates=0)
+    assert built.added == len(Index(tmp_path / "i")) == 6
+    assert [one.name for one in built.skipped] == [str(tmp_path / "cut.tar")]
+    assert "not a whole tar" in built.skipped[0].message

@@ -10,7 +10,7 @@ from tiny_clip import index_of, units
 from goodeye.errors import BadInput
 from goodeye.search import build
 from goodeye.search.build import remove, writing
-from goodeye.search.index import Index, read_card
+from goodeye.search.index import Index, exact, read_card
 
 
 def best(vectors, queries, k):
@@ -48,6 +48,26 @@ def test_rows_are_added_and_removed_without_touching_the_others(tmp_path):
     }
 
 
+@pytest.mark.parametrize("queries", [1, 64])
+@pytest.mark.parametrize("start", [0, 7])
+def test_exact_search_looks_at_the_rows_that_are_left_and_at_no_more(monkeypatch, queries, start):
+    import faiss
+
+    monkeypatch.setattr("goodeye.search.index.AT_ONCE", 100)
+    vectors, asked = units(400, 16), units(queries, 16, 1)
+    removed = np.sort(np.random.default_rng(0).choice(400, 300, replace=False))
+    wanted = []
+    real = faiss.knn
+    monkeypatch.setattr(faiss, "knn", lambda q, v, k, metric: wanted.append((len(v), k)) or real(q, v, k, metric))
+    left = np.setdiff1d(np.arange(start, 400), removed)
+    scores, rows = exact(vectors, asked, 12, start, removed)
+    assert (rows == left[best(vectors[left], asked, 12)]).all()
+    assert np.allclose(scores, np.take_along_axis(asked @ vectors.T, rows, 1), atol=1e-5)
+    assert sum(size for size, _ in wanted) <= len(left) and all(k <= 12 for _, k in wanted)
+    assert (exact(vectors, asked, 150, start, removed)[1][:, len(left) :] == -1).all()
+    assert (exact(vectors, asked, 3, start, np.arange(400))[1] == -1).all()
+
+
 @pytest.fixture
 def sealed(tmp_path, monkeypatch):
     """An index with inverted lists (from 2,000 rows here), its vectors around 40 centres as real ones are."""
@@ -71,6 +91,23 @@ def test_a_large_index_finds_nearly_what_exact_search_finds(sealed):
     scores, rows = index.search(queries, 10)
     assert recall(rows, best(vectors, queries, 10)) >= 0.95
     assert np.allclose(scores, np.take_along_axis(queries @ vectors.T, rows, 1), atol=1e-4)  # products are exact
+
+
+def test_a_query_of_mapped_lists_starts_no_threads_that_read_ahead(sealed):
+    import faiss
+
+    assert faiss.downcast_InvertedLists(Index(sealed[0]).lists.invlists).prefetch_nthread == 0
+
+
+def test_inverted_lists_give_few_rows_and_all(sealed):
+    """One row is the nearest indeed, not the nearest by 8-bit numbers; where fewer are found, the last are -1."""
+    folder, vectors = sealed
+    index = Index(folder)
+    queries = vectors[::40] + 0.02 * np.random.default_rng(1).normal(size=(75, 32)).astype(np.float32)
+    assert (index.search(queries, 1, nprobe=index.lists.nlist)[1] == best(vectors, queries, 1)).all()
+    scores, rows = index.search(queries[:2], 3100, nprobe=index.lists.nlist)
+    assert [sorted(line) for line in rows.tolist()] == [[-1] * 100 + list(range(3000))] * 2
+    assert np.isneginf(scores[:, 3000:]).all() and (np.diff(scores[:, :3000]) <= 0).all()
 
 
 def test_rows_behind_the_lists_are_found_and_removed_ones_are_not(sealed):
@@ -131,7 +168,7 @@ def test_no_more_lists_are_looked_at_than_there_are(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "EXACT", 500)
     monkeypatch.setattr(build, "WANTED", 1.1)  # never reached
     index = Index(index_of(tmp_path / "i", units(600, 16)))
-    assert index.card.nprobe == index._ivf.nlist == 48  # 2 sqrt(600): no power of two
+    assert index.card.nprobe == index.lists.nlist == 48  # 2 sqrt(600): no power of two
 
 
 def test_near_duplicates_form_groups_that_do_not_chain(tmp_path):

@@ -79,7 +79,14 @@ def test_fresh_weights_begin_at_the_papers_temperature(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"), [({"batch": 33}, "40 captioned pictures can be read"), ({"batch": 1}, "batch is 1")]
+    ("fields", "words"),
+    [
+        ({"batch": 33}, "40 captioned pictures can be read"),
+        ({"batch": 1}, "batch is 1"),
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"lr": -1.0}, "lr is -1"),
+        ({"evaluate_every": 0}, "evaluate_every is 0"),
+    ],
 )
 def test_what_cannot_be_trained_on_is_said_in_a_line(folder, tmp_path, fields, words):
     with pytest.raises(BadInput, match=words):

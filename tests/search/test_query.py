@@ -61,7 +61,18 @@ def test_taste_does_not_bring_in_what_is_not_relevant(tmp_path):
     index = Index(index_of(tmp_path / "i", vectors))
     query, head = relevant.astype(np.float32), beautiful.astype(np.float32) * 18
     found = find(index, query, 5, Weights(taste=5.0), head=head)
-    assert set(rows(found)) <= set(range(5))
+    assert set(rows(found)) == set(range(5))
+
+
+@pytest.mark.parametrize("taste", [0.5, 1.0, 5.0])
+def test_what_is_relevant_is_found_behind_any_number_of_pictures_that_are_only_beautiful(tmp_path, taste):
+    relevant, beautiful = np.eye(8)[0], np.eye(8)[1]
+    vectors = normalised(np.concatenate([relevant + 0.1 * units(50, 8), beautiful + 0.1 * units(3000, 8, 1)]))
+    index = Index(index_of(tmp_path / "i", vectors))
+    query, head = relevant.astype(np.float32), beautiful.astype(np.float32) * 18
+    found = find(index, query, 5, Weights(taste=taste), head=head)
+    by_both = vectors[:50].astype(float) @ (query + found.lam * head)
+    assert rows(found) == np.argsort(-by_both)[:5].tolist()
 
 
 def test_one_pick_of_each_group_is_the_best_by_score(tmp_path):

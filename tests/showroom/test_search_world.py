@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from goodeye.errors import BadInput
 from goodeye.judging.wins import outcome
 from goodeye.search.hpir import load
 from goodeye.search.rephrase import BY_MODEL, rephrase
@@ -152,3 +153,10 @@ def test_photographs_are_taken_once(tmp_path):
     W.rate(shots, W.Raters(9, 1), tmp_path / "votes.csv")
     lines = (tmp_path / "votes.csv").read_text().splitlines()
     assert lines[0] == "image,up,down" and len(lines) == 3 and lines[1].startswith("p/0000-00.png,")
+
+
+@pytest.mark.parametrize("counts", [{"queries": 0}, {"queries": -1}, {"taught": 0}, {"recall": 0}, {"plain": -1}])
+def test_counts_that_make_no_sense_are_refused_before_anything_is_written(tmp_path, counts):
+    with pytest.raises(BadInput, match=r"is (0|-1)\. Give [01] or more"):
+        W.ground(tmp_path / "world", **counts)
+    assert not (tmp_path / "world").exists()

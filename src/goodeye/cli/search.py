@@ -161,6 +161,8 @@ def search_query(
         beauty = f"  beauty {hit.beauty:.2f}" if hit.beauty is not None else ""
         alike = f"  best of {hit.alike} alike" if hit.alike > 1 and not all else ""
         say(f"{place:3}  {hit.similarity:.3f}{beauty}  {hit.name}{alike}")
+    if not answer.found.hits:
+        complain("goodeye search query", f"nothing in {index} is relevant enough. Ask for more with a lower --cutoff.")
     if sheet is not None:
         write_sheet(answer.found.hits, answer.read, sheet)
     write_json(json, answer.to_json())

@@ -95,7 +95,10 @@ class Align:
                 raise BadInput(f"{name} is {getattr(self, name)}. Give 1 or more.")
         if self.rows * self.columns < 2:
             raise BadInput("a grid of one picture has no order. Give more rows or columns.")
-        for name in ("gain", "beta", "lr", "decay"):
+        for name in ("taste", "gain", "beta", "pretrain", "lr", "decay", "clip"):
+            if not np.isfinite(getattr(self, name)):
+                raise BadInput(f"{name} is {getattr(self, name)}. Give a plain number.")
+        for name in ("gain", "beta", "lr", "decay", "clip"):
             if getattr(self, name) <= 0:
                 raise BadInput(f"{name} is {getattr(self, name):g}. Give more than 0.")
         if self.decay > 1:

@@ -12,7 +12,7 @@ from goodeye.judging.aesthetic import AestheticHead
 from goodeye.judging.large import BadAnswer, LargeModel, Server, cache_folder, server_from
 from goodeye.modelset import Models, resolve
 from goodeye.search.build import require_same_model
-from goodeye.search.embed import embed_image, embed_text
+from goodeye.search.embed import embed_image, embed_text, usable
 from goodeye.search.index import open_index
 from goodeye.search.lexicon import choose_phrases, read_lexicon
 from goodeye.search.query import Answer, Found, Weights, find
@@ -23,6 +23,7 @@ from goodeye.tables import PICTURES
 if TYPE_CHECKING:
     from goodeye.judging.clip import Clip
 
+UNREAD = (".heic", ".heif", ".svg", ".jxl", ".jp2", ".ico", ".psd")  # pictures all the same, which is then said
 TASTE = 0.3  # where the index has a head and no taste is given (ours)
 
 
@@ -131,9 +132,7 @@ class Searcher:
             if method:
                 raise BadInput(f"{question} is a picture, which cannot be rephrased. Leave --rephrase away.")
             return Rewritten(question), embed_image(open_image(question), self.clip)
-        embed_text(question, self.clip)  # says what is wrong with it before a server is asked
-        plain = Rewritten(" ".join(question.split()))
-        made = self.rewrite(question, method, lexicon, notes) if method else plain
+        made = self.rewrite(question, method, lexicon, notes) if method else Rewritten(usable(question))
         vector, parts = embed_text(made.text, self.clip)
         if parts > 1:
             notes.append(f"The query is longer than the model reads at once; the mean of {parts} parts was taken.")
@@ -143,8 +142,9 @@ class Searcher:
         """The query as a method of rephrasing writes it; what is worth knowing of it goes into `notes`. An answer of a
         large model that cannot be used leaves the query as it was, as a recorded failure.
 
-        Raises BadInput for an unknown method.
+        Raises BadInput for an unknown method, and before a server is asked for a query that is empty or too long.
         """
+        usable(query)
         if method not in METHODS:
             raise BadInput(f"there is no method {method} to rephrase by. Use one of {', '.join(METHODS)}.")
         if method == "lexicon":
@@ -166,6 +166,9 @@ class Searcher:
 
 
 def is_picture(question: str) -> bool:
-    """True where the question is a picture file's name."""
+    """True where the question is a picture file's name, whether there is such a file or not: one word with a picture's
+    ending, a path with one, or a file's name with spaces."""
     path = Path(question)
-    return path.suffix.lower() in PICTURES and (path.is_file() or "/" in question)
+    if path.suffix.lower() not in (*PICTURES, *UNREAD):
+        return False
+    return "/" in question or len(question.split()) == 1 or path.is_file()

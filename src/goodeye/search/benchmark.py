@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 
 from goodeye.errors import BadInput
-from goodeye.judging.aesthetic import AestheticHead
 from goodeye.judging.large import LargeModel
 from goodeye.judging.ranker import AXES as JUDGED
 from goodeye.judging.ranker import Compared, Method, compare, summary
@@ -20,6 +19,7 @@ from goodeye.search.embed import embed_items, embed_text
 from goodeye.search.hpir import AXES, Agreement, Axis, Group, Pair, agreement, choose, load
 from goodeye.search.shift import Scale, shift
 from goodeye.search.source import Item, open_named
+from goodeye.search.taste import load_head
 from goodeye.search.vectors import Vector
 from goodeye.tables import Cell, Skipped
 
@@ -41,12 +41,12 @@ def measure_hpir(path: str | Path, clip: "Clip", *, head: str | Path | None = No
     The spreads behind lambda are taken over the benchmark's own pictures. Raises BadInput as `load` does, for a taste
     without a head, and for a head of another model.
     """
+    if not np.isfinite(taste):
+        raise BadInput(f"taste is {taste}. Give a plain number.")
     if taste and head is None:
         raise BadInput("taste needs an aesthetic head. Name its file with --head.")
     pairs = load(path)
-    weight = AestheticHead.from_pretrained(head).weight.numpy() if head is not None else None
-    if weight is not None and len(weight) != clip.dimensions:
-        raise BadInput(f"{head} takes embeddings of {len(weight)} numbers and the model gives {clip.dimensions}.")
+    weight = load_head(head, clip).weight.numpy() if head is not None else None
     vectors, skipped = _embedded([file for pair in pairs for group in pair.groups.values() for file in group], clip)
     sample = np.stack(list(vectors.values())) if vectors else np.zeros((0, clip.dimensions), np.float32)
     scale = Scale(sample, weight)

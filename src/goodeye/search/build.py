@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -298,9 +299,12 @@ def index_pictures(
 
     The same call goes on where another was stopped. Pictures that cannot be read are skipped and named.
     """
-    from goodeye.search.embed import embed_items
+    from goodeye.search.embed import embed_items, require_batch
     from goodeye.search.source import Item, find_items
 
+    require_batch(batch)
+    found = find_items(source)
+    begun = list(islice(found, 1))  # a source that is none is told before an index is made
     with writing(out, new_card(models, clip, duplicates)) as writer:
         known = set(open_index(out).names())
         again = added = 0
@@ -308,7 +312,7 @@ def index_pictures(
 
         def new() -> Iterator[Item | Skipped]:
             nonlocal again
-            for item in find_items(source):
+            for item in chain(begun, found):
                 if item.name in known:
                     again += 1
                     continue

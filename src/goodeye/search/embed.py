@@ -40,8 +40,10 @@ def embed_items(
 ) -> Iterator[Embedded]:
     """Embeds pictures in batches while `workers` threads decode the next ones; keeps the order.
 
-    What cannot be read goes into `skipped`. At most four batches of pictures are in memory.
+    What cannot be read goes into `skipped`. At most four batches of pictures are in memory. Raises BadInput for a batch
+    of fewer than one.
     """
+    require_batch(batch)
     ready: list[tuple[Item, Tensor]] = []
     skipped: list[Skipped] = []
     for item, pixels in _decoded(items, lambda cell: prepare(cell.open(), clip), workers, 3 * batch):
@@ -54,6 +56,12 @@ def embed_items(
             ready, skipped = [], []
     if ready or skipped:
         yield _embedded(ready, skipped, clip)
+
+
+def require_batch(batch: int) -> None:
+    """Raises BadInput for a batch of fewer than one picture."""
+    if batch < 1:
+        raise BadInput(f"batch is {batch}. Give 1 or more.")
 
 
 def _decoded(
@@ -130,14 +138,20 @@ def embed_text(text: str, clip: Clip) -> Read:
 
     Raises BadInput for an empty text and for more than 2,000 characters.
     """
+    text = usable(text)
+    parts = split_text(text, clip)
+    vectors = embed_texts(parts, clip)
+    return Read(_mean(vectors) if len(parts) > 1 else vectors[0], len(parts))
+
+
+def usable(text: str) -> str:
+    """The text with single spaces. Raises BadInput for an empty one and for more than 2,000 characters."""
     text = " ".join(text.split())
     if not text:
         raise BadInput("the query is empty. Say in a few words what the pictures shall show, or name a picture.")
     if len(text) > LONGEST:
         raise BadInput(f"the query has {len(text):,} characters. Say it in at most {LONGEST:,}.")
-    parts = split_text(text, clip)
-    vectors = embed_texts(parts, clip)
-    return Read(_mean(vectors) if len(parts) > 1 else vectors[0], len(parts))
+    return text
 
 
 def embed_whole(texts: Sequence[str], clip: Clip) -> Vectors:

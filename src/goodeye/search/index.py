@@ -30,6 +30,9 @@ from goodeye.search.vectors import Vectors
 CARD, VECTORS, ROWS, ENDS = "index.json", "vectors.f32", "rows.jsonl", "rows.i64"
 GROUPS, REMOVED, HEAD = "groups.i64", "removed.npy", "taste.safetensors"
 SAMPLE = 1024  # rows by which the spread of similarities and beauty over the index is judged
+FEW = 20  # queries; of more, faiss takes many together
+AT_ONCE = 16_384  # rows that are copied together where some between them were removed
+FEWEST = 10  # rows asked of inverted lists: of very few, too few would be looked at again
 
 HASHED = re.compile(r"[0-9a-f]{64}")  # a file of a ledger's own, without its ending
 
@@ -151,22 +154,59 @@ class Index:
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         if queries.ndim != 2 or queries.shape[1] != self.card.dimensions or not np.isfinite(queries).all():
             raise ValueError(f"queries are finite numbers [Q, {self.card.dimensions}], not {list(queries.shape)}")
-        parts = [exact(self.vectors, queries, k, self.card.sealed, self.removed)]
-        if self.card.sealed:
-            parts.append(self._in_lists(queries, k, nprobe or self.card.nprobe))
-        scores, rows = (np.concatenate(both, axis=1) for both in zip(*parts, strict=True))
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
+        if not self.card.sealed:
+            return exact(self.vectors, queries, k, 0, self.removed)
+        found = self._in_lists(queries, k, nprobe)
+        if self.card.sealed == self.card.rows:
+            return found
+        behind = exact(self.vectors, queries, k, self.card.sealed, self.removed)
+        scores, rows = (np.concatenate(both, axis=1) for both in zip(found, behind, strict=True))
+        return highest(scores, rows, k)
 
     @cached_property
-    def _ivf(self) -> Any:
+    def lists(self) -> Any:
+        """The inverted lists, by faiss, memory-mapped."""
         import faiss
 
         path = ivf_path(self.folder, self.card)
         try:
-            return faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
+            lists = faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
         except RuntimeError as error:
             raise BadInput(f"{path} is missing or damaged. Make the index again.") from error
+        # faiss starts up to 32 threads a query to read ahead what is mapped, which takes longer than the search
+        faiss.downcast_InvertedLists(lists.invlists).prefetch_nthread = 0
+        return lists
+
+    @cached_property
+    def _flat(self) -> Any:
+        """The mapped embeddings of the lists' rows as an index of faiss, which copies nothing."""
+        import faiss
+
+        flat = faiss.IndexFlatIP(self.card.dimensions)
+        data = faiss.swig_ptr(self.vectors.reshape(-1).view(np.uint8))
+        size = self.card.sealed * self.card.dimensions * 4
+        flat.codes = faiss.MaybeOwnedVectorUInt8.create_view(data, size, flat.codes.owner)
+        flat.ntotal = self.lists.ntotal  # as faiss wants it; lists may lack rows that were removed
+        return flat
+
+    @cached_property
+    def _refined(self) -> Any:
+        """The lists, and the embeddings behind them: 8 bits a number misplace a few rows, and faiss puts those right by
+        the exact products."""
+        import faiss
+
+        return faiss.IndexRefine(self.lists, self._flat)
+
+    @cached_property
+    def _usual(self) -> Any:
+        return self._looking_at(self.card.nprobe)
+
+    def _looking_at(self, nprobe: int) -> Any:
+        """Parameters of a search over so many lists, which takes the exact products of half as many rows again."""
+        import faiss
+
+        lists = faiss.SearchParametersIVF(nprobe=nprobe, sel=self.selector)
+        return faiss.IndexRefineSearchParameters(k_factor=1.5, base_index_params=lists)
 
     @cached_property
     def selector(self) -> Any:
@@ -175,15 +215,13 @@ class Index:
 
         return faiss.IDSelectorNot(faiss.IDSelectorBatch(self.removed)) if len(self.removed) else None
 
-    def _in_lists(self, queries: Vectors, k: int, nprobe: int) -> tuple[Vectors, Ints]:
-        import faiss
-
-        wanted = 2 * k + 10  # 8 bits a number misplace a few; the exact products put them right
-        parameters = faiss.SearchParametersIVF(nprobe=nprobe, sel=self.selector)
-        _, rows = self._ivf.search(queries, min(wanted, self.card.sealed), params=parameters)
-        scores = np.einsum("qcd,qd->qc", self.vectors[rows], queries)
-        scores[rows < 0] = -np.inf
-        return padded(scores, rows, k)
+    def _in_lists(self, queries: Vectors, k: int, nprobe: int | None) -> tuple[Vectors, Ints]:
+        """The k rows with the highest exact products, highest first."""
+        parameters = self._looking_at(nprobe) if nprobe else self._usual
+        scores, rows = self._refined.search(queries, max(k, FEWEST), params=parameters)
+        if rows[:, -1].min() < 0:
+            scores[rows < 0] = -np.inf
+        return scores[:, :k], rows[:, :k]
 
 
 def in_milvus(where: str | Path) -> bool:
@@ -206,24 +244,37 @@ def exact(vectors: Vectors, queries: Vectors, k: int, start: int, removed: Ints)
     import faiss
 
     gone = removed[np.searchsorted(removed, start) :]
-    wanted = min(k + len(gone), len(vectors) - start)
-    if wanted < 1:
+    left = np.delete(np.arange(start, len(vectors)), gone - start)
+    if not len(left):
         return padded(np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64), k)
-    scores, rows = faiss.knn(queries, vectors[start:], wanted, faiss.METRIC_INNER_PRODUCT)
-    rows = rows + start
-    if len(gone):
-        scores[np.isin(rows, gone)] = -np.inf
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
-    return padded(scores, rows, k)
+    if not len(gone):
+        scores, rows = faiss.knn(queries, vectors[start:], min(k, len(left)), faiss.METRIC_INNER_PRODUCT)
+        return padded(scores, rows + start, k)
+    if len(queries) < FEW:  # to sort all products is quicker than to copy the rows
+        scores = (queries @ vectors[start:].T)[:, left - start]
+        return highest(scores, np.broadcast_to(left, scores.shape), k)
+    found: list[tuple[Vectors, Ints]] = []
+    for block in np.array_split(left, -(-len(left) // AT_ONCE)):
+        scores, places = faiss.knn(queries, vectors[block], min(k, len(block)), faiss.METRIC_INNER_PRODUCT)
+        found.append((scores, block[places]))
+    scores, rows = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
+    return highest(scores, rows, k)
+
+
+def highest(scores: Vectors, rows: Ints, k: int) -> tuple[Vectors, Ints]:
+    """The k highest of each line of scores, highest first, and their rows."""
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    lines = np.arange(len(scores))[:, None]
+    return padded(scores[lines, order], rows[lines, order], k)
 
 
 def padded(scores: Vectors, rows: Ints, k: int) -> tuple[Vectors, Ints]:
-    """At least k columns; rows without a product are -1."""
-    more = max(0, k - scores.shape[1])
+    """At least k columns; those that were lacking have a row of -1 and a product of -inf."""
+    more = k - scores.shape[1]
+    if more <= 0:
+        return scores, rows
     scores = np.pad(scores, ((0, 0), (0, more)), constant_values=-np.inf)
-    rows = np.pad(rows, ((0, 0), (0, more)), constant_values=-1)
-    return scores, np.where(np.isneginf(scores), -1, rows)
+    return scores, np.pad(rows, ((0, 0), (0, more)), constant_values=-1)
 
 
 def _mapped(path: Path, kind: Any, count: int) -> np.ndarray[Any, Any]:
@@ -231,6 +282,8 @@ def _mapped(path: Path, kind: Any, count: int) -> np.ndarray[Any, Any]:
     if not count:
         return np.zeros(0, kind)
     try:
-        return np.memmap(path, dtype=kind, mode="r", shape=(count,))
+        return np.asarray(
+            np.memmap(path, dtype=kind, mode="r", shape=(count,))
+        )  # a plain array is quicker to take from
     except (OSError, ValueError) as error:
         raise BadInput(f"{path} is missing or too short. Make the index again.") from error

@@ -50,9 +50,12 @@ class Pretrain:
 
     def check(self) -> None:
         """Raises BadInput for numbers that make no sense."""
-        for name, least in (("steps", 1), ("batch", 2), ("accumulate", 1), ("queue", 0), ("held", 2)):
+        leasts = {"steps": 1, "batch": 2, "accumulate": 1, "queue": 0, "held": 2, "evaluate_every": 1}
+        for name, least in leasts.items():
             if getattr(self, name) < least:
                 raise BadInput(f"{name} is {getattr(self, name)}. Give {least} or more.")
+        if self.lr is not None and not 0 < self.lr < np.inf:
+            raise BadInput(f"lr is {self.lr:g}. Give a plain number above 0.")
 
     def loop(self) -> Loop:
         """The training loop of such a run."""

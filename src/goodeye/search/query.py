@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from goodeye.errors import BadInput
-from goodeye.search.index import Index
+from goodeye.search.index import Index, Ints
 from goodeye.search.shift import Scale, shift
 from goodeye.search.vectors import Vector, Vectors
 
 MOST = 10_000  # pictures of one answer
+DEEP = 4096  # rows that are looked at for those that are relevant, if an answer lacks some
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,17 +81,23 @@ def find(
     moved = shift(query, head if lam else None, lam, _away(scale, query, away, weights.avoid))
     plain = moved if np.array_equal(moved, query) else query
     middle = float(np.median(scale.similarities(query)))
-    fetch = min(4 * k, len(index))
+    fetch, most = min(4 * k, len(index)), min(max(16 * k, DEEP), len(index))
     while True:
-        rows, threshold = _fetch(index, moved, plain, fetch, middle, weights.cutoff)
-        similar = index.vectors[rows] @ query
-        kept = rows[similar >= threshold] if threshold is not None else rows
+        first, nearest, threshold = _fetch(index, moved, plain, fetch, middle, weights.cutoff)
+        kept = _relevant(index, first, query, threshold)
+        cut = len(first) - len(kept)
         picks = _one_each(index, kept) if groups else kept
-        if len(picks) >= k or fetch >= min(len(index), 16 * k):
+        if len(picks) >= k:
             break
-        fetch = min(4 * fetch, len(index))
+        close = _relevant(index, nearest, query, threshold)
+        if len(close) < len(nearest) or fetch >= most:  # all that is relevant is known, whatever taste puts before it
+            kept = np.union1d(kept, close)
+            kept = kept[np.argsort(-(index.vectors[kept] @ moved), kind="stable")]
+            picks = _one_each(index, kept) if groups else kept
+            break
+        fetch = min(4 * fetch, most)
     hits = [_hit(index, int(row), query, moved, head, bias) for row in picks[:k]]
-    return Found(hits, lam, len(rows) - len(kept), threshold)
+    return Found(hits, lam, cut, threshold)
 
 
 def _require(index: Index, k: int, weights: Weights) -> None:
@@ -114,20 +121,25 @@ def _away(scale: Scale, query: Vector, away: Vectors | None, weight: float) -> V
 
 def _fetch(
     index: Index, moved: Vector, plain: Vector, count: int, middle: float, cutoff: float
-) -> tuple[np.ndarray[Any, Any], float | None]:
-    """The first `count` rows by the moved query, and the similarity from which a picture is relevant.
+) -> tuple[Ints, Ints, float | None]:
+    """The first `count` rows by the moved query, the first by the query as it was, and the similarity from which a
+    picture is relevant.
 
     That is middle + cutoff (best - middle): `best` of the query as it was, `middle` the median over a sample of the
     index. It adapts to the query: a flat one does not, since what is a high similarity for one text is low for another.
     """
     both = [moved] if plain is moved or cutoff <= 0 else [moved, plain]
     scores, rows = index.search(np.stack(both), count)
-    found = rows[0][rows[0] >= 0]
+    first, nearest = (line[line >= 0] for line in (rows[0], rows[-1]))
     best = float(scores[-1, 0])
-    return found, middle + cutoff * (best - middle) if cutoff > 0 and best > middle else None
+    return first, nearest, middle + cutoff * (best - middle) if cutoff > 0 and best > middle else None
 
 
-def _one_each(index: Index, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _relevant(index: Index, rows: Ints, query: Vector, threshold: float | None) -> Ints:
+    return rows if threshold is None else rows[index.vectors[rows] @ query >= threshold]
+
+
+def _one_each(index: Index, rows: Ints) -> Ints:
     """The first row of each near-duplicate group, in the order given."""
     _, first = np.unique(index.groups[rows], return_index=True)
     return rows[np.sort(first)]

@@ -6,6 +6,7 @@ then # and the row or the member. By its name alone a picture can be opened agai
 
 import re
 import tarfile
+import zlib
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -65,10 +66,7 @@ def _folder(folder: Path) -> Iterator[Item | Skipped]:
         ending = path.suffix.lower()
         if ending == ".tar" and path.is_file():
             found = True
-            try:
-                yield from _shard(path)
-            except BadInput as error:
-                yield Skipped(str(path), str(error))
+            yield from _shard(path)
         elif ending in PICTURES and path.is_file():
             found = True
             yield Item(str(path.resolve()), Cell(str(path), path=path), _beside(path))
@@ -83,13 +81,14 @@ def _beside(path: Path) -> str:
         return ""
 
 
-def _shard(path: Path) -> Iterator[Item]:
-    """A tar of KEY.jpg and KEY.txt, as WebDataset and img2dataset write it: members of one key stand together."""
+def _shard(path: Path) -> Iterator[Item | Skipped]:
+    """A tar of KEY.jpg and KEY.txt, as WebDataset and img2dataset write it: members of one key stand together. Of one
+    that is cut short, the pictures before the cut."""
     where = path.resolve()
+    waiting: list[Item] = []
+    key, caption = "", ""
     try:
         with tarfile.open(path) as tar:
-            waiting: list[Item] = []
-            key, caption = "", ""
             for member in tar:
                 if not member.isfile():
                     continue
@@ -104,9 +103,12 @@ def _shard(path: Path) -> Iterator[Item]:
                     waiting.append(Item(name, Cell(name, data=data.read())))
                 elif ending == ".txt" and data:
                     caption = one_line(data.read().decode("utf-8", "replace"))
-            yield from (Item(item.name, item.cell, caption) for item in waiting)
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise BadInput(f"{path} is not a whole tar ({error}). Download or write the shard again.") from error
+        cut = None
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        cut = Skipped(str(path), f"{path} is not a whole tar ({error}). Download or write the shard again.")
+    yield from (Item(item.name, item.cell, caption) for item in waiting)
+    if cut:
+        yield cut
 
 
 def _table(path: Path) -> Iterator[Item | Skipped]:
@@ -238,7 +240,9 @@ def read_stored(path: str | Path, dimensions: int, names: str | Path | None = No
     """Embeddings of a .npy file [N, D], or of a .parquet file with the column embedding.
 
     Names come from the Parquet file's own column image (or name, path, url), or from `names`: a text file with a line
-    a row, or a table. Without them a row is named by the file and its number. All rows are checked before any is used.
+    a row, or a table. Names of files that are there, seen from the folder of the names or from the working folder,
+    become full paths, as `find_items` names pictures. Without names a row is named by the file and its number. All rows
+    are checked before any is used.
     Raises BadInput for NaN, lengths other than 1, another size than `dimensions`, or names that do not fit.
     """
     path = Path(path)
@@ -253,7 +257,8 @@ def read_stored(path: str | Path, dimensions: int, names: str | Path | None = No
     check_unit(vectors, str(path), dimensions)
     if names is not None:
         own, captions = _names(Path(names))
-    listed = own or [f"{path.resolve()}#{row}" for row in range(len(vectors))]
+    folder = Path(names or path).parent
+    listed = [_full(name, folder) for name in own or ()] or [f"{path.resolve()}#{row}" for row in range(len(vectors))]
     if len(listed) != len(vectors):
         raise BadInput(
             f"{names or path} names {len(listed)} rows, and {path} holds {len(vectors)}. Give one name a row."
@@ -262,6 +267,14 @@ def read_stored(path: str | Path, dimensions: int, names: str | Path | None = No
         twice = Counter(listed).most_common(1)[0][0]
         raise BadInput(f"{names or path} names {twice} twice. Give each row a name of its own.")
     return Stored(path, vectors, listed, captions or [""] * len(listed))
+
+
+def _full(name: str, folder: Path) -> str:
+    """The full path of a file that is there; any other name as it is."""
+    try:
+        return str(next(path for path in (folder / name, Path(name)) if path.is_file()).resolve())
+    except (StopIteration, OSError, ValueError):  # too long for a path, or no path at all
+        return name
 
 
 def _npy(path: Path) -> np.ndarray[Any, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from goodeye.ledger.training import is_ledger, taste_table
 from goodeye.search.index import Card, open_index, own_name, with_own
 from goodeye.search.vectors import Vector, Vectors
 from goodeye.tables import Row, read_table
+
+if TYPE_CHECKING:
+    from goodeye.judging.clip import Clip
 
 ALPHAS = tuple(10.0**power for power in range(-4, 5))
 COLUMNS = ("score", "beauty", "rating", "mean", "aesthetic.beauty")  # of scores, the first that is there counts
@@ -201,18 +204,19 @@ def save_head(path: Path, fitted: Ridge, card: Card) -> None:
         save_file(tensors, str(temporary), metadata={"goodeye": model})
 
 
-def load_head(path: str | Path, card: Card) -> AestheticHead:
-    """The head in a file: of `fit_taste`, LAION's, or any linear one. Raises BadInput where it is of another model."""
+def load_head(path: str | Path, model: "Card | Clip") -> AestheticHead:
+    """The head in a file: of `fit_taste`, LAION's, or any linear one. Raises BadInput where it is of another model than
+    an index or a CLIP."""
     path = Path(path)
     try:
         head = AestheticHead.from_pretrained(path)
         version = _version(path)
     except SafetensorError as error:
         raise BadInput(f"{path} is not a whole .safetensors file ({error}). Fit or download it again.") from error
-    if len(head.weight) != card.dimensions or version not in ("", card.version):
+    if len(head.weight) != model.dimensions or version not in ("", model.version):
         raise BadInput(
-            f"the head {path} belongs to another CLIP than the index ({len(head.weight)} numbers, the index has "
-            f"{card.dimensions}). Fit one by `goodeye search fit-taste`."
+            f"the head {path} belongs to another CLIP ({len(head.weight)} numbers, where this one gives "
+            f"{model.dimensions}). Fit one by `goodeye search fit-taste`."
         )
     return head
 

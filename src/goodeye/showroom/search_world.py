@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from goodeye.atomic import write_bytes
+from goodeye.errors import BadInput
 from goodeye.images import save_png, to_pil
 from goodeye.judging.large import Asked
 from goodeye.judging.wins import Choice
@@ -241,8 +242,12 @@ def ground(
     on each row, captioned scenes for recall, and what `lessons` writes.
 
     taught, plain: as `lessons` has them. The same call goes on where it was stopped; all is named by what it is a
-    function of, so that another seed or count never finds the files of this one.
+    function of, so that another seed or count never finds the files of this one. Raises BadInput for counts that make
+    no sense, before anything is written.
     """
+    for name, count, least in (("n", queries, 1), ("taught", taught, 1), ("captions", recall, 1), ("plain", plain, 0)):
+        if count < least:
+            raise BadInput(f"{name} is {count}. Give {least} or more.")
     folder, fresh = Path(folder), FRESH + seed
     contents = draw_contents(fresh, queries)
     gallery = shoot(folder / f"gallery-{fresh}-{queries}", contents, 10, fresh, captions=False)
