@@ -104,11 +104,11 @@ def test_standing_shows_scores_and_comparisons_of_judges_where_there_are_any(led
 
 
 def test_many_who_look_at_the_standing_are_told_one_and_nobody_who_votes_waits(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    folder: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than the server has threads, while the reckoning goes on."""
-    fill(ledger, [0.5, 0.6])
-    found, went_on, calls = standing.standing(ledger), threading.Event(), []
+    fill(folder, [0.5, 0.6])
+    found, went_on, calls = standing.standing(folder), threading.Event(), []
 
     def slow(of: Ledger) -> standing.Standing:
         calls.append(of)
@@ -116,7 +116,7 @@ def test_many_who_look_at_the_standing_are_told_one_and_nobody_who_votes_waits(
         return found
 
     monkeypatch.setattr("goodeye.review.app.standing.standing", slow)
-    ada = Browser(ledger, "Ada", fresh=60.0)
+    ada = Browser(folder, "Ada", fresh=60.0)
     ada.client.app.state.review.standings = Limit(rate=0, burst=50)  # type: ignore[attr-defined]
     with ada.client, ThreadPoolExecutor(45) as pool:  # one event loop for all of them, as a server has
         pages = [pool.submit(ada.client.get, "/standing") for _ in range(45)]

@@ -99,6 +99,7 @@ def test_an_answer_that_waits_is_stored_in_the_ledger_that_asked_and_in_no_other
     third = Server(ledger.where, *options, *port)
     sign_in(page)
     page.wait_for_selector("#desk[data-unsent='0']")
+    page.close()  # else it asks on, of a server that is gone
     third.stop(signal.SIGINT)
     assert [vote.label for vote in ledger.votes()] == ["size_mismatch"]
     complaints.clear()  # of connections that failed, and of sessions that another ledger does not know
