@@ -300,7 +300,7 @@ def index_pictures(
     The same call goes on where another was stopped. Pictures that cannot be read are skipped and named.
     """
     from goodeye.search.embed import embed_items, require_batch
-    from goodeye.search.source import Item, find_items
+    from goodeye.search.source import Item, count_new, find_items
 
     require_batch(batch)
     found = find_items(source)
@@ -319,7 +319,7 @@ def index_pictures(
                 known.add(item.name)
                 yield item
 
-        with progress("embedding", None, "pictures") as advance:
+        with progress("embedding", count_new(source, known), "pictures") as advance:
             for done in embed_items(new(), clip, batch=batch, workers=workers):
                 writer.append([item.name for item in done.items], [item.caption for item in done.items], done.vectors)
                 skipped += done.skipped
