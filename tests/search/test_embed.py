@@ -18,7 +18,7 @@ from goodeye.modelset import Models, resolve
 from goodeye.search.build import index_pictures, index_stored
 from goodeye.search.embed import embed_image, embed_items, embed_text, prepare, split_text
 from goodeye.search.index import Index
-from goodeye.search.source import open_named
+from goodeye.search.source import count_new, open_named
 
 
 @pytest.fixture
@@ -50,6 +50,16 @@ def test_a_folder_with_bad_pictures(folder, tmp_path):
         assert np.allclose(index.vectors[row], vector_of(COLOURS[colour]), atol=1e-5)
         assert caption == ("a red picture" if colour == "red" else "")
         assert open_named(name).getpixel((0, 0)) == COLOURS[colour]
+
+
+def test_how_many_pictures_are_left_is_known_where_nothing_need_be_read_for_it(folder, tmp_path):
+    index_pictures(folder, tmp_path / "i", ColourClip(), "showroom")
+    save_picture(folder / "z.png", (1, 200, 1))
+    assert count_new(folder, ()) == 8
+    assert count_new(folder, set(Index(tmp_path / "i").names())) == 3  # the new one, and two that cannot be read
+    assert count_new(tmp_path / "a.csv", ()) is None
+    (folder / "a.tar").write_bytes(b"")
+    assert count_new(folder, ()) is None
 
 
 def test_again_adds_only_what_is_new(folder, tmp_path):

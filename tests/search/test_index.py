@@ -138,6 +138,18 @@ def test_lists_grow_without_new_centroids(sealed):
     assert len(list(folder.glob("ivf-*.faiss"))) == 1
 
 
+def test_an_index_that_grew_since_it_was_opened_is_not_called_damaged(sealed):
+    folder, _ = sealed
+    before = Index(folder)
+    index_of(folder, units(2500, 32, 4), [f"n{row}" for row in range(2500)])
+    with pytest.raises(BadInput, match="has grown since it was opened. Open it again"):
+        before.search(units(1, 32), 3)
+    assert Index(folder).search(units(1, 32), 3)[1].min() >= 0
+    next(folder.glob("ivf-*.faiss")).unlink()
+    with pytest.raises(BadInput, match="missing or damaged"):
+        Index(folder).search(units(1, 32), 3)
+
+
 def test_lists_that_grow_after_removals_look_at_few_and_still_find(sealed):
     folder, vectors = sealed
     first = Index(folder).card

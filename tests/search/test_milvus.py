@@ -4,14 +4,15 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from tiny_clip import index_of, units
+from tiny_clip import ColourClip, index_of, save_picture, units
 
 from goodeye.errors import BadInput
-from goodeye.search.build import remove
+from goodeye.search.build import index_pictures, remove
 from goodeye.search.index import in_milvus, open_index
-from goodeye.search.milvus import number_of, split_url
+from goodeye.search.milvus import number_of, split_url, whole_url
 from goodeye.search.query import Weights, find
 from goodeye.search.shift import Scale
+from goodeye.search.vectors import normalised
 
 lite = pytest.mark.skipif(
     not (find_spec("pymilvus") and find_spec("milvus_lite")),
@@ -21,6 +22,7 @@ lite = pytest.mark.skipif(
 
 def test_urls():
     assert split_url("http://here:19530/photos") == ("http://here:19530", "photos")
+    assert whole_url("http:/here/photos") == "http://here/photos" and whole_url("a/b.db") == "a/b.db"
     assert split_url("https:/here/photos") == ("https://here", "photos")  # as a path writes it
     assert split_url("a/photos.db") == ("a/photos.db", "goodeye")
     assert in_milvus("http:/here/photos") and in_milvus("a.db") and not in_milvus("photos-index")
@@ -65,6 +67,31 @@ def test_near_duplicates_form_groups_that_do_not_chain(tmp_path):
     rows = [number_of(str(at)) for at in range(6)]
     assert index.groups[rows].tolist() == [rows[at] for at in (0, 0, 2, 3, 3, 5)]
     assert index.group_sizes[[rows[0], rows[2], rows[3]]].tolist() == [2, 1, 2] and index.bursts == 2
+
+
+@pytest.mark.parametrize("where", ["i", pytest.param("i.db", marks=lite)])
+@pytest.mark.filterwarnings("ignore")
+def test_a_group_stays_together_without_its_first_picture(tmp_path, where):
+    base = units(30, 16)
+    burst = normalised(base[:1] + 0.02 * units(5, 16, 1))
+    index_of(tmp_path / where, np.concatenate([base, burst]), duplicates=0.98)
+    remove(tmp_path / where, ["0", "31", "7"])
+    more = normalised(base[:1] + 0.02 * units(2, 16, 9))
+    index = open_index(index_of(tmp_path / where, more, ["x", "y"], duplicates=0.98))
+    found = find(index, base[0], 40, Weights(cutoff=0)).hits
+    assert len(found) == 29 and found[0].alike == 6 and index.bursts == 1 and len(index) == 34
+    assert {found[0].name} < {"30", "32", "33", "34", "x", "y"}
+
+
+@lite
+@pytest.mark.filterwarnings("ignore")
+def test_a_caption_that_is_too_long_is_named_and_the_others_are_taken(tmp_path):
+    for number in range(5):
+        path = save_picture(tmp_path / "p" / f"{number}.png", (40 * number, 0, 0))
+    path.with_suffix(".txt").write_text("x" * 70_000)
+    built = index_pictures(tmp_path / "p", tmp_path / "i.db", ColourClip(), "showroom", duplicates=0)
+    assert built.added == len(open_index(tmp_path / "i.db")) == 4
+    assert "longer than 65,535 bytes" in built.skipped[0].message and built.skipped[0].name == str(path)
 
 
 @lite

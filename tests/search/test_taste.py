@@ -133,7 +133,7 @@ def test_heads_of_another_model_are_refused(tmp_path):
     with pytest.raises(BadInput, match="belongs to another CLIP"):
         load_head(folder / "taste.safetensors", other)
     save_file({"weight": torch.ones(1, 5), "bias": torch.ones(1)}, tmp_path / "five.safetensors")
-    with pytest.raises(BadInput, match="5 numbers, the index has 4"):
+    with pytest.raises(BadInput, match="5 numbers, where this one gives 4"):
         load_head(tmp_path / "five.safetensors", card)
     (tmp_path / "bad.safetensors").write_bytes(b"nothing")
     with pytest.raises(BadInput, match="not a whole .safetensors"):

@@ -69,7 +69,9 @@ class Built:
 
 
 class Writer:
-    """Appends to an index and removes from it. Use `writing`, which locks it."""
+    """Appends to an index and removes from it. Use `writing`, which locks it. longest: bytes of a name or a caption."""
+
+    longest: int | None = None
 
     def __init__(self, folder: Path, card: Card) -> None:
         self.folder, self.card = folder, card
@@ -300,7 +302,7 @@ def index_pictures(
     The same call goes on where another was stopped. Pictures that cannot be read are skipped and named.
     """
     from goodeye.search.embed import embed_items, require_batch
-    from goodeye.search.source import Item, find_items
+    from goodeye.search.source import Item, count_new, find_items
 
     require_batch(batch)
     found = find_items(source)
@@ -317,9 +319,9 @@ def index_pictures(
                     again += 1
                     continue
                 known.add(item.name)
-                yield item
+                yield (_too_long(writer, item.name, item.caption) if isinstance(item, Item) else None) or item
 
-        with progress("embedding", None, "pictures") as advance:
+        with progress("embedding", count_new(source, known), "pictures") as advance:
             for done in embed_items(new(), clip, batch=batch, workers=workers):
                 writer.append([item.name for item in done.items], [item.caption for item in done.items], done.vectors)
                 skipped += done.skipped
@@ -349,15 +351,28 @@ def index_stored(
     _compare(stored, clip, models)
     with writing(out, new_card(models, clip, duplicates)) as writer:
         known = set(open_index(out).names())
-        added = 0
+        added = again = 0
+        skipped: list[Skipped] = []
         with progress("reading embeddings", len(stored.names), "rows") as advance:
             for listed, captions, vectors in stored.blocks(BLOCK):
                 new = [row for row, name in enumerate(listed) if name not in known]
+                again += len(listed) - len(new)
+                long = {row: _too_long(writer, listed[row], captions[row]) for row in new}
+                skipped += [one for one in long.values() if one]
+                new = [row for row in new if not long[row]]
                 writer.append([listed[row] for row in new], [captions[row] for row in new], vectors[new])
                 added += len(new)
                 advance(len(listed))
         writer.finish()
-    return _built(out, added, len(stored.names) - added, [])
+    return _built(out, added, again, skipped)
+
+
+def _too_long(writer: Writer, name: str, caption: str) -> Skipped | None:
+    """What the index has no room for."""
+    if writer.longest is None or max(len(name.encode()), len(caption.encode())) <= writer.longest:
+        return None
+    which = f"the caption of {name}" if len(caption) > len(name) else f"the name {name[:80]}…"
+    return Skipped(name, f"{which} is longer than {writer.longest:,} bytes, the most Milvus takes. Shorten it.")
 
 
 def _compare(stored: Any, clip: "Clip", models: str) -> None:

@@ -172,6 +172,8 @@ class Index:
         try:
             lists = faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
         except RuntimeError as error:
+            if read_card(self.folder).sealed != self.card.sealed:
+                raise BadInput(f"{self.folder} has grown since it was opened. Open it again.") from error
             raise BadInput(f"{path} is missing or damaged. Make the index again.") from error
         # faiss starts up to 32 threads a query to read ahead what is mapped, which takes longer than the search
         faiss.downcast_InvertedLists(lists.invlists).prefetch_nthread = 0

@@ -26,6 +26,7 @@ from goodeye.search.vectors import Vectors, check_unit
 AT_ONCE = 1000  # rows of a request
 MOST = 16_384  # rows of an answer that a server gives
 TEXT = 65_535  # bytes of a name or caption
+FIELDS = ("row", "name", "caption", "vector", "first")
 
 
 def number_of(name: str) -> int:
@@ -33,9 +34,15 @@ def number_of(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) >> 1
 
 
+def whole_url(where: str) -> str:
+    """A URL with both its slashes, of which a path loses one; the name of a file as it is."""
+    return re.sub(r"^(https?):/+", r"\1://", where)
+
+
 def split_url(where: str) -> tuple[str, str]:
     """The server, or a file of Milvus Lite, and the collection in it. Raises BadInput where none is named."""
-    parts = urlsplit(re.sub(r"^(https?):/+", r"\1://", where))  # a path loses one of two slashes
+    where = whole_url(where)
+    parts = urlsplit(where)
     if parts.scheme not in ("http", "https"):
         return where, "goodeye"
     name = parts.path.strip("/")
@@ -83,9 +90,9 @@ class MilvusIndex(Index):
     """An index to read, by URL. Rows are asked for in small numbers, as an answer needs them."""
 
     def __init__(self, where: str) -> None:
-        self.where, self.folder = where, Path(where)
-        self.client, self.collection = _client(where)
-        self.card = _card(self.client, self.collection, where)
+        self.where, self.folder = whole_url(where), Path(where)
+        self.client, self.collection = _client(self.where)
+        self.card = _card(self.client, self.collection, self.where)
         self.removed: Ints = np.zeros(0, np.int64)
         self.vectors: Any = _Column(lambda rows: np.array(self._field(rows, "vector"), dtype=np.float32))
         self.groups: Any = _Column(lambda rows: np.array(self._field(rows, "first"), dtype=np.int64))
@@ -105,13 +112,17 @@ class MilvusIndex(Index):
 
     def names(self) -> dict[str, int]:
         """Every name with its row."""
+        return {one["name"]: one["row"] for one in self.rows_where("", ["name"])}
+
+    def rows_where(self, rule: str, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """All rows for which a filter of Milvus holds, with these fields and their numbers."""
         with _served(self.where):
-            pages = self.client.query_iterator(self.collection, batch_size=AT_ONCE, output_fields=["name"])
-            found: dict[str, int] = {}
+            pages = self.client.query_iterator(
+                self.collection, batch_size=AT_ONCE, filter=rule, output_fields=[*fields]
+            )
             while page := pages.next():
-                found |= {one["name"]: one["row"] for one in page}
+                yield from page
             pages.close()
-        return found
 
     @cached_property
     def sample(self) -> Vectors:
@@ -175,6 +186,8 @@ def _card(client: Any, collection: str, where: str) -> Card:
 class MilvusWriter(Writer):
     """Adds to a collection and removes from it. Rows of equal names replace each other."""
 
+    longest = TEXT
+
     def __init__(self, where: str, card: Card) -> None:
         super().__init__(Path(where), card)
         self.index = MilvusIndex(where)
@@ -190,7 +203,7 @@ class MilvusWriter(Writer):
             rows = [number_of(name) for name in names[part]]
             block = np.asarray(vectors[part], dtype=np.float32)
             columns = zip(rows, names[part], captions[part], block.tolist(), self._firsts(rows, block), strict=True)
-            data = [dict(zip(("row", "name", "caption", "vector", "first"), one, strict=True)) for one in columns]
+            data = [dict(zip(FIELDS, one, strict=True)) for one in columns]
             with _served(index.where):
                 index.client.upsert(index.collection, data=data)
 
@@ -225,11 +238,30 @@ class MilvusWriter(Writer):
     def remove(self, names: Sequence[str]) -> list[str]:
         """Takes rows out by name; returns the names that the index does not have."""
         index = self.index
-        known = index._get([number_of(name) for name in names], ["name"])
+        known = index._get([number_of(name) for name in names], ["first", "vector"])
+        self._lead_anew({row: one["vector"] for row, one in known.items() if one["first"] == row}, set(known))
         with _served(index.where):
             if known:
                 index.client.delete(index.collection, ids=list(known))
         return [name for name in names if number_of(name) not in known]
+
+    def _lead_anew(self, firsts: dict[int, Sequence[float]], gone: set[int]) -> None:
+        """Of each group whose first row goes, the row most like that one becomes the first, so that the group stays
+        together. firsts: their vectors, by row."""
+        index = self.index
+        for start in range(0, len(firsts), AT_ONCE):
+            part = list(firsts)[start : start + AT_ONCE]
+            groups: dict[int, list[dict[str, Any]]] = {}
+            for one in index.rows_where(f"first in {part} and row != first", list(FIELDS)):
+                if one["row"] not in gone:
+                    groups.setdefault(one["first"], []).append(one)
+            for first, left in groups.items():
+                lead = max(left, key=lambda one: float(np.dot(one["vector"], firsts[first])))["row"]
+                for at in range(0, len(left), AT_ONCE):
+                    with _served(index.where):
+                        index.client.upsert(
+                            index.collection, data=[{**one, "first": lead} for one in left[at : at + AT_ONCE]]
+                        )
 
     def finish(self) -> None:
         """The server has its own index."""
@@ -240,6 +272,7 @@ def writing(where: str, card: Card | None = None) -> Iterator[MilvusWriter]:
     """As `goodeye.search.build.writing`, without a lock: a server takes many writers."""
     from pymilvus import DataType
 
+    where = whole_url(where)
     client, collection = _client(where)
     with _served(where):
         if card is not None and not client.has_collection(collection):

@@ -9,7 +9,7 @@ import tarfile
 import zlib
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -72,6 +72,14 @@ def _folder(folder: Path) -> Iterator[Item | Skipped]:
             yield Item(str(path.resolve()), Cell(str(path), path=path), _beside(path))
     if not found:
         raise BadInput(f"{folder} holds no pictures. Name a folder with PNG, JPEG or WebP files in it.")
+
+
+def count_new(path: str | Path, known: Collection[str]) -> int | None:
+    """How many pictures of a folder have names that are not known; None where tables or shards must be read for it."""
+    found = [one for one in Path(path).rglob("*") if one.suffix.lower() in (*PICTURES, ".tar")]
+    if not found or any(one.suffix.lower() == ".tar" for one in found):
+        return None
+    return sum(str(one.resolve()) not in known for one in found)
 
 
 def _beside(path: Path) -> str:
