@@ -81,7 +81,7 @@ def test_every_row_is_measured_as_the_other_commands_measure(ground, tmp_path):
     assert proof.numbers["minus_base"]["rerank_24"]["hpir_aesthetic"]["mean"] == pytest.approx(
         rows["shift"]["hpir_aesthetic"]["mean"] - rows["base"]["hpir_aesthetic"]["mean"], abs=1e-3
     )
-    assert "the guard needs 128" in proof.numbers["left_out"]["rrhf_alone"] and proof.numbers["guard"] == {}
+    assert "holds 20 pictures" in proof.numbers["left_out"]["rrhf_alone"] and proof.numbers["guard"] == {}
     told = table(proof.numbers)
     assert all(name in told for name in ROWS) and "left out: ipo" in told
     page = proof.report.read_text()

@@ -39,8 +39,18 @@ ROW = Align(
     watched=0,
     guard=False,
 )  # ours: how a row is trained in the showroom's small world (docs/lab.md)
-# Ours: a short run whose collapse the recall guard is to see; other rows have the contrastive loss beside theirs.
-UNHELD = replace(ROW, method="rrhf", pretrain=0.0, steps=200, evaluate_every=25, watched=128, guard=True)
+UNHELD = replace(
+    ROW,
+    method="rrhf",
+    stride=10,
+    batch=64,
+    steps=160,
+    lr=4e-3,
+    pretrain=0.0,
+    evaluate_every=20,
+    watched=128,
+    guard=True,
+)  # ours: a short run at a high rate whose collapse the recall guard is to see
 WHOLE = 300  # its queries, whole captions among them: such as the guard watches
 TOLD = "row.json"  # in a row's run folder: all that the row is a function of
 QUERIES = 1000  # pseudo-queries that a row is trained on, at most

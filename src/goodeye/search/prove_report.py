@@ -61,7 +61,8 @@ def _collapse(name: str, seen: Mapping[str, Any]) -> str:
     end = f"stopped it there: {seen['stopped']}" if seen["stopped"] else "did not stop it"
     return (
         f"{name}: recall@1 of the captions that its guard watched was, by step, {curve}, while the trained measure "
-        f"went from {seen['trained'][0]:.3f} to {seen['trained'][-1]:.3f}. At step {last} the guard {end}. The row is "
+        f"went from {seen['trained'][0]:.3f} to {seen['trained'][-1]:.3f} and how far pictures are apart from "
+        f"{seen['diversity'][0]:.3f} to {seen['diversity'][-1]:.3f}. At step {last} the guard {end}. The row is "
         f"the model of step {last}; the guard keeps that of step {seen['best']}"
     )
 
