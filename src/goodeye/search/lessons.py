@@ -11,14 +11,17 @@ from typing import Any
 from goodeye.errors import BadInput
 from goodeye.judging.clip import Clip
 from goodeye.runfolder import RunFolder
-from goodeye.search.adapt import adapted
+from goodeye.search.adapt import adapted, make_trainable
 from goodeye.search.align import Align, align
 from goodeye.search.build import index_pictures
 from goodeye.search.index import Index
 from goodeye.search.pseudo import captions_of, from_captions
 from goodeye.search.taste import fit_taste, load_head
-from goodeye.search.towers import save_clip
+from goodeye.search.towers import Heads, Queue, save_clip
 from goodeye.search.vectors import Vector
+from goodeye.training import checkpoint
+from goodeye.training.guard import MEASURES
+from goodeye.training.loop import read_metrics
 
 ROW = Align(
     train="projection",
@@ -36,6 +39,19 @@ ROW = Align(
     watched=0,
     guard=False,
 )  # ours: how a row is trained in the showroom's small world (docs/lab.md)
+UNHELD = replace(
+    ROW,
+    method="rrhf",
+    stride=10,
+    batch=64,
+    steps=160,
+    lr=4e-3,
+    pretrain=0.0,
+    evaluate_every=20,
+    watched=128,
+    guard=True,
+)  # ours: a short run at a high rate whose collapse the recall guard is to see
+WHOLE = 300  # its queries, whole captions among them: such as the guard watches
 TOLD = "row.json"  # in a row's run folder: all that the row is a function of
 QUERIES = 1000  # pseudo-queries that a row is trained on, at most
 
@@ -90,27 +106,63 @@ class Learner:
         return _digest(json.dumps([captions, self.lessons.votes.read_text()]))
 
 
-def train_row(learner: Learner, config: Align, folder: Path, resume: bool = True, count: int = QUERIES) -> Clip:
-    """The model after `config.method` on the lessons, its run in `folder`; trained once. Queries are what the taught
-    captions name first, and lists are those of the queries as they are: the lexicon's words gain nothing in the
-    showroom. A batch has no more pairs than there are captioned pictures. Raises BadInput for a folder whose row is
-    trained otherwise."""
+def train_row(
+    learner: Learner,
+    config: Align,
+    folder: Path,
+    resume: bool = True,
+    count: int = QUERIES,
+    captioned: Index | None = None,
+    most: int | None = 1,
+) -> Clip:
+    """The model after `config.method` on the lessons, its run in `folder`; trained once.
+
+    Queries are what the taught captions name first (most: of how many parts; None: whole captions, too), and lists are
+    those of the queries as they are: the lexicon's words gain nothing in the showroom. captioned: what the contrastive
+    loss and the guard look at; the plain pictures if not given. A batch has no more pairs than it has pictures. Raises
+    BadInput for a folder whose row is trained otherwise.
+    """
     _claim(folder, {**asdict(config), "queries": count, "start": learner.clip.version, "lessons": learner.told})
     if not (folder / "clip" / "config.json").is_file():
-        captioned = len(captions_of(learner.plain or learner.taught))
+        captioned = learner.plain if captioned is None else captioned
+        pairs = min(config.pairs, len(captions_of(captioned or learner.taught)))
         start = save_clip(learner.clip, folder.parent / "start")
         align(
             learner.taught,
             Clip.from_pretrained(start, learner.clip.model.device),
             learner.head,
             folder,
-            captioned=learner.plain,
-            queries=from_captions(list(captions_of(learner.taught).values()), count, config.seed, most=1),
-            config=replace(config, pairs=min(config.pairs, captioned)),
+            captioned=captioned,
+            queries=from_captions(list(captions_of(learner.taught).values()), count, config.seed, most),
+            config=replace(config, pairs=pairs),
             resume=resume,
             cpu=learner.clip.model.device.type == "cpu",
         )
     return Clip.from_pretrained(folder / "clip", learner.clip.model.device)
+
+
+def train_unheld(
+    learner: Learner, config: Align, folder: Path, watched: Index, resume: bool = True
+) -> tuple[Clip, dict[str, Any]]:
+    """A row that nothing holds, under the recall guard: the model as it was at the guard's last look, and what the
+    guard saw. That is at each look its `steps`, MEASURES and `recall_at_1` of the captions that it watched, further why
+    it `stopped` the run ("" if it did not), and the step of its `best` look, whose weights are in the folder's clip/.
+
+    config: with the guard, without the contrastive loss, and of the projections alone. watched: an index with captions.
+    Raises as `train_row` and `align` do.
+    """
+    train_row(learner, config, folder, resume, WHOLE, watched, most=None)
+    last = checkpoint.found(folder / "checkpoints")[-1]
+    state = json.loads((last / "state.json").read_text())
+    looks = [row for row in read_metrics(folder) if "recall_at_1" in row]
+    seen = {"steps": [row["step"] for row in looks]}
+    seen |= {name: [row[name] for row in looks] for name in (*MEASURES, "recall_at_1")}
+    clip = Clip.from_pretrained(folder.parent / "start", learner.clip.model.device)
+    make_trainable(clip, "projection", temperature=False)
+    heads = Heads(clip, Queue(0, clip.dimensions))
+    checkpoint.load_best(last.parent, {"clip": heads}, int(last.name))
+    clip.model.requires_grad_(False)
+    return clip, {**seen, "stopped": state["stopped"], "best": state["best"]}
 
 
 def _claim(folder: Path, told: Mapping[str, Any]) -> None:

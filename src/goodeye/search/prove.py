@@ -29,7 +29,7 @@ from goodeye.search.align import Method as Aligning
 from goodeye.search.embed import embed_items, embed_pixels, embed_text, prepare
 from goodeye.search.hpir import AXES, Axis, Group, Pair, choose, load, weighted
 from goodeye.search.index import Index
-from goodeye.search.lessons import ROW, Learner, Lessons, load_row, train_row
+from goodeye.search.lessons import ROW, UNHELD, Learner, Lessons, load_row, train_row, train_unheld
 from goodeye.search.lexicon import choose_phrases
 from goodeye.search.recall import load_captions, text_ranks_of
 from goodeye.search.rephrase import BY_MODEL, Asks, Method, rephrase
@@ -42,6 +42,7 @@ Prefer = Callable[[int, Sequence[str], Sequence[str]], Mapping[str, Choice]]
 
 BASE, SHIFT = "base", "shift"
 ALIGNED = ("rrhf", "ipo", "dpo")  # the rows of aligned models that a proof is expected to have
+ALONE = "rrhf_alone"  # RRHF that nothing holds, under the recall guard
 SHIFTED = "dpo"  # the one that is also shown with the query shift
 SHOWN = 5  # pictures of an answer
 TIMED = 10  # queries whose time is taken
@@ -63,18 +64,21 @@ class Ground(Lessons):
 
 @dataclass(frozen=True, kw_only=True)
 class Prove:
-    """How a proof is made. All ours. train: how a row is trained that is to be trained anew."""
+    """How a proof is made. All ours. train: how a row is trained that is to be trained anew. unheld: how RRHF is
+    trained whose collapse the recall guard shows."""
 
     seed: int = 0
     taste: float = 0.5
     depths: tuple[int, ...] = (20, 100, 400)
     train: Align = ROW
+    unheld: Align = UNHELD
 
     def check(self) -> None:
         """Raises BadInput for numbers that make no sense."""
         if not np.isfinite(self.taste) or any(depth < 1 for depth in self.depths):
             raise BadInput("taste is a finite number, and a re-ranker's depth 1 or more. Correct them.")
         self.train.check()
+        self.unheld.check()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +118,8 @@ def prove(
     resume: bool = True,
 ) -> Proof:
     """The rows base, two-stage re-ranking, query shift, each rephrasing, and one for each of `aligned` (folders as
-    `align` writes them) and `retrain` (methods that are trained first, in out/align/).
+    `align` writes them) and `retrain` (methods that are trained first, in out/align/). RRHF without the contrastive
+    loss is trained for each proof, under the recall guard; where that cannot be, it is left out with the reason.
 
     out gets results.json, report.html and the indexes; the same call goes on where it was stopped. Raises BadInput for
     a folder that holds no model, before anything is measured.
@@ -131,6 +136,14 @@ def prove(
         train = replace(config.train, method=name, seed=config.seed)
         trained = train_row(base, train, out / "align" / name, resume)
         variants[name] = Model(name, trained, ground, out, models)
+    left_out = {name: "no model was given for it" for name in ALIGNED if name not in variants}
+    guard: dict[str, Any] = {}
+    if ALONE not in variants:
+        try:
+            trained, guard[ALONE] = _alone(base, config, out, resume)
+            variants[ALONE] = Model(ALONE, trained, ground, out, models)
+        except BadInput as error:
+            left_out[ALONE] = str(error)
     bench = _Bench(ground, base, config)
     systems = _systems(base, variants, config)
     rows: dict[str, dict[str, Any]] = {}
@@ -149,7 +162,8 @@ def prove(
         "models": models,
         "rows": rows,
         "minus_base": {name: _minus(one, measured[BASE]) for name, one in measured.items() if name != BASE},
-        "left_out": {name: "no model was given for it" for name in ALIGNED if name not in variants},
+        "guard": guard,
+        "left_out": left_out,
         "about": {system.name: system.about for system in systems},
         "seconds": round(time.monotonic() - started, 1),
     }
@@ -157,6 +171,13 @@ def prove(
     write_bytes(out / "results.json", (json.dumps(numbers, indent=1, allow_nan=False) + "\n").encode())
     write_report(proof, [pair.query for pair in bench.pairs[:STRIP]])
     return proof
+
+
+def _alone(base: "Model", config: Prove, out: Path, resume: bool) -> tuple[Clip, dict[str, Any]]:
+    """RRHF without the contrastive loss, and what the guard saw; its folder is of this model, lessons and captions."""
+    captions = base.ground.captions
+    folder = out / ALONE / f"{base.clip.version}-{config.seed}-{base.told}-{captions.stem}" / "run"
+    return train_unheld(base, replace(config.unheld, seed=config.seed), folder, base.index(captions), resume)
 
 
 def _systems(base: "Model", variants: Mapping[str, "Model"], config: Prove) -> list[System]:
@@ -177,7 +198,8 @@ def _systems(base: "Model", variants: Mapping[str, "Model"], config: Prove) -> l
         control = "; the control of all rephrasing" if method == "repeat" else ""
         found.append(System(name=method, about=f"the query rewritten{control}", model=base, method=method))
     for name, model in variants.items():
-        found.append(System(name=name, about=f"the model after {name.upper()}", model=model))
+        after = "RRHF without the contrastive loss, where the guard last looked" if name == ALONE else name.upper()
+        found.append(System(name=name, about=f"the model after {after}", model=model))
         if name == SHIFTED:
             about = f"the model after {name.upper()}, with a shifted query"
             found.append(System(name=f"{name}_{SHIFT}", about=about, model=model, taste=config.taste))

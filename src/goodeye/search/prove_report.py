@@ -50,7 +50,21 @@ def _notes(numbers: Mapping[str, Any]) -> list[str]:
         for name, row in numbers["rows"].items()
         if row["failures"]
     ]
+    notes += [_collapse(name, seen) for name, seen in numbers["guard"].items()]
     return notes + [f"left out: {name}; {why}" for name, why in numbers["left_out"].items()]
+
+
+def _collapse(name: str, seen: Mapping[str, Any]) -> str:
+    """What the recall guard saw of a run, in a line."""
+    curve = ", ".join(f"{step}: {recall:.3f}" for step, recall in zip(seen["steps"], seen["recall_at_1"], strict=True))
+    last = seen["steps"][-1]
+    end = f"stopped it there: {seen['stopped']}" if seen["stopped"] else "did not stop it"
+    return (
+        f"{name}: recall@1 of the captions that its guard watched was, by step, {curve}, while the trained measure "
+        f"went from {seen['trained'][0]:.3f} to {seen['trained'][-1]:.3f} and how far pictures are apart from "
+        f"{seen['diversity'][0]:.3f} to {seen['diversity'][-1]:.3f}. At step {last} the guard {end}. The row is "
+        f"the model of step {last}; the guard keeps that of step {seen['best']}"
+    )
 
 
 def write_report(proof: "Proof", queries: Sequence[str]) -> None:
