@@ -48,7 +48,11 @@ def test_no_torch_until_a_model_is_loaded():
 
 def test_showroom_has_every_role_in_its_own_folder():
     showroom = resolve("showroom")
-    assert showroom.roles == {role: str(SHOWROOM / role) for role in ROLES}
+    own = {role: str(SHOWROOM / role) for role in (*ROLES, "layout_unet")}
+    of_editing = {"editor": "reward_module/editor", "rewards": "reward_module", "editor_tokenizer": "editor/tokenizer",
+                  "editor_text_encoder": "editor/text_encoder"}  # fmt: skip
+    assert showroom.roles == own | {role: str(SHOWROOM / place) for role, place in of_editing.items()}
+    assert all(Path(place).is_dir() for place in showroom.roles.values())
     settings = showroom.settings
     assert (settings.size, settings.steps, settings.guidance_scale, settings.product_scale) == (128, 20, 3.0, 0.5)
 
