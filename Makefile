@@ -17,8 +17,9 @@ help: ## this list
 demo: $(CORE) ## three products become checked advertising images; names the report to look at
 	$(BIN)/goodeye demo
 
+# Two at a time with one thread each keep two cores busy; a file's tests stay together.
 test: $(CORE) ## the tests, without anything from outside
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-real: $(REAL) ## the tests against real weights and pictures; installs the weights
 	$(BIN)/python -m pytest -m real

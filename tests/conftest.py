@@ -37,9 +37,11 @@ def postgres_server() -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: Postgres) -> str:
+def postgres_url(postgres_server: Postgres) -> Iterator[str]:
     """The URL of an empty database."""
-    return postgres_server.database(f"db{uuid.uuid4().hex}")
+    name = f"db{uuid.uuid4().hex}"
+    yield postgres_server.database(name)
+    postgres_server.drop(name)
 
 
 @pytest.fixture(scope="session")

@@ -58,7 +58,7 @@ def _picture(intake: Intake, place: Any, folder: Path, name: str) -> Cell:
             raise BadInput("its data URI is damaged. Export it again.") from error
     parts = urlsplit(text)
     if parts.scheme in ("http", "https", "s3", "gs"):
-        raise BadInput(f"its picture is at {text[:80]}, and nothing is fetched. Download it and write its path.")
+        raise BadInput(f"its picture is at {text[:300]}, and nothing is fetched. Download it and write its path.")
     local = parse_qs(parts.query).get("d", [""])[0] if parts.path.endswith("/local-files/") else ""
     return intake.picture(local or unquote(text), folder)
 

@@ -86,10 +86,10 @@ class Intake:
             there = [path for path in named if path.exists()] or named
             inside = [path for path in there if any(map(path.resolve().is_relative_to, roots))]
         except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, links in a circle
-            raise BadInput(f"{name[:80]!r} is no path to a picture. Correct it.") from error
+            raise BadInput(f"{name[:300]!r} is no path to a picture. Correct it.") from error
         if not inside:
             raise BadInput(
-                f"its picture {name[:80]} is not below {folders[0]}. Put it there and write its path from there, or "
+                f"its picture {name[:300]} is not below {folders[0]}. Put it there and write its path from there, or "
                 "name the folder that holds it with --pictures."
             )
         return inside[0]
