@@ -46,7 +46,7 @@ def synth_make(
     judged: Judged,
     picks: Picks,
     tries: int = 4,
-    rounds: int = 3,
+    rounds: int = 8,
     masks: bool = False,
     boxes: Literal["layout", "mask"] = "layout",
     formats: Formats = ("coco", "lvis", "yolo", "qa"),

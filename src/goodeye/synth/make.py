@@ -51,7 +51,7 @@ class Make:
 
     images: int = 100
     tries: int = 4
-    rounds: int = 3
+    rounds: int = 8
     seed: int = 0
     batch: int = 8
     planning: Planning = field(default_factory=Planning)
