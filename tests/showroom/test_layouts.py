@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from goodeye.errors import BadInput
 from goodeye.showroom import layouts as L
 from goodeye.synth.layout import layout_of, read_layouts
 from goodeye.synth.sources import read_coco
@@ -122,3 +123,10 @@ def test_a_folder_that_other_programs_read(tmp_path):
         assert sum(one["segmentation"]["counts"]) == 64 * 64 and sum(one["segmentation"]["counts"][1::2]) == one["area"]
     L.render_folder(tmp_path / "more", count=2, size=64, seed=11)
     assert (tmp_path / "more/images/000001.png").read_bytes() == (tmp_path / "images/000001.png").read_bytes()
+
+
+@pytest.mark.parametrize("asked", [{"count": 0}, {"count": 1, "size": 0}])
+def test_no_pictures_and_no_pixels_are_told(tmp_path, asked):
+    with pytest.raises(BadInput, match="Give 1 picture or more"):
+        L.render_folder(tmp_path / "out", **asked)
+    assert not (tmp_path / "out").exists()

@@ -87,3 +87,9 @@ def test_a_category_that_the_showroom_has_not_is_told():
     zebra = Layout(key="z", things=(Thing(key="zebra-1", category="zebra", box=(0.1, 0.1, 0.3, 0.3)),))
     with pytest.raises(BadInput, match="the showroom has no zebra to draw. It has bar, couch"):
         Painter()([zebra], [1])
+
+
+@pytest.mark.parametrize("share", [-0.1, 7, float("nan")])
+def test_a_share_of_faults_that_is_none_is_told(share):
+    with pytest.raises(BadInput, match="Give 0 to 1"):
+        Painter(faults=share)

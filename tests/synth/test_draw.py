@@ -159,3 +159,11 @@ def test_a_stopped_run_goes_on_with_the_same_pictures(models, tmp_path):
         one, other = (to_tensor(open_image(tmp_path / folder / name)) for folder in ("whole", "parts"))
         assert (one - other).abs().max() < 0.01
     assert draw_all(draw, layouts, tmp_path / "whole", tries=2) == 0
+
+
+@pytest.mark.parametrize("key", ["../evil", "a/b", "a\\b", "a\0b", "k" * 201])
+def test_a_key_that_is_no_file_name_draws_nothing_anywhere(key, tmp_path):
+    with pytest.raises(BadInput, match="cannot name a picture file"):
+        draw_all(lambda layouts, seeds: torch.zeros(len(layouts), 3, 8, 8), [LAYOUT, Layout(key=key, things=(BAG,))],
+                 tmp_path / "in", tries=1)  # fmt: skip
+    assert not list(tmp_path.rglob("*.png"))

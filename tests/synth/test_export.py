@@ -216,3 +216,32 @@ def test_a_thing_is_asked_for_only_by_what_no_other_is():
     assert len(asked) == 3 and all("shiny red mug" in one or "mug" not in one for one, _ in asked)
     both = replace(layout, relations=(relations[1], Relation("mug-2", "near", "book-1")))
     assert rows_of(both, range(4), "relation") == []  # it stands to the book in two ways
+
+
+def test_a_set_is_not_written_over_the_pictures_that_it_is_made_of(tmp_path):
+    """They are called by numbers, too: the second one would become the first."""
+    given = []
+    for number, red in ((1, 10), (2, 20)):
+        file = tmp_path / "images" / f"{number:06d}.png"
+        file.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (64, 48), (red, 0, 0)).save(file)
+        given.append(Example(file=file, size=(64, 48), layout=two(str(number)), labels=(0,)))
+    before = {file.name: file.read_bytes() for file in (tmp_path / "images").iterdir()}
+    with pytest.raises(BadInput, match=r"000002\.png is one of the pictures that .* would be made of"):
+        export(given[1:], tmp_path)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "images").iterdir()} == before
+    assert not (tmp_path / "coco.json").exists()
+
+
+def test_the_area_of_compressed_run_lengths_is_theirs_and_broken_ones_are_left_out_and_named(examples, tmp_path):
+    from faster_coco_eval.core import mask
+
+    seen = np.zeros((48, 64), dtype=np.uint8, order="F")
+    seen[10:20, 5:30] = 1
+    lengths = {"size": [48, 64], "counts": mask.encode(seen)["counts"].decode()}
+    broken = {"cherry-1": lengths, "leaf-1": {"size": [48, 64], "counts": "abc"}}
+    skipped = []
+    counts = export([replace(examples[1], segmentations=broken)], tmp_path / "set", ["coco"], skipped=skipped)
+    (annotation,) = json.loads((tmp_path / "set" / "coco.json").read_text())["annotations"]
+    assert annotation["area"] == 250 and annotation["segmentation"] == lengths and counts["annotations"] == 1
+    assert ["leaf-1 has a mask whose run lengths cannot be read" in one.message for one in skipped] == [True]

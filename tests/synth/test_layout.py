@@ -34,6 +34,8 @@ def test_layouts_come_back(tmp_path):
         (GOOD | {"things": [DOG, CAT | {"box": [0.6, 0.5, 0.1]}]}, "is not four numbers"),
         (GOOD | {"things": [DOG, CAT | {"box": None}]}, "is not four numbers"),
         (GOOD | {"things": [DOG, CAT | {"box": [0.6, float("nan"), 0.1, 0.1]}]}, "not finite"),
+        (GOOD | {"things": [DOG, CAT | {"box": [0.6, 10**400, 0.1, 0.1]}]}, "not finite"),
+        (GOOD | {"relations": 5}, "relations that are no list"),
         (GOOD | {"things": [DOG, CAT | {"category": ""}]}, "thing without key or category"),
         (GOOD | {"things": [DOG, CAT | {"attributes": "red"}]}, "no list of texts"),
         (
@@ -62,3 +64,12 @@ def test_a_repeated_key_half_a_line_and_nothing_are_told(tmp_path):
         read_layouts(file)
     with pytest.raises(BadInput, match="cannot be read"):
         read_layouts(tmp_path / "none.jsonl")
+
+
+def test_marks_of_a_lines_end_within_a_text_end_no_line(tmp_path):
+    one = Layout(key="a", things=(Thing(key="m", category="mug", box=(0.1, 0.1, 0.3, 0.3)),), caption="x\u2028y\x85z")
+    write_layouts(tmp_path / "l.jsonl", [one])
+    assert read_layouts(tmp_path / "l.jsonl") == [one]
+    (tmp_path / "l.jsonl").write_text(json.dumps(one.to_json()).replace("u2028", "ud83d"))
+    with pytest.raises(BadInput, match="line 1 has half of a character"):  # which no file can hold
+        read_layouts(tmp_path / "l.jsonl")

@@ -256,3 +256,22 @@ make(CONCEPTS, sys.argv[1], means(draw=Slow(), scorer=SlowScoring()), config(ima
         assert all(one.seconds > 0 for one in book.attempts(2))
         kept = {place: said for place, (*_, said) in whole.items() if said[0]}
         assert len(kept) == 24 and all(why for _, why in kept.values())
+
+
+def test_the_large_model_that_plans_is_on_record_by_its_name(tmp_path, monkeypatch, ledger):
+    """However it was named; a set goes on with the same one alone."""
+    from goodeye.cli import main
+    from goodeye.judging.large import LargeModel
+
+    monkeypatch.setattr(LargeModel, "ask", Prose.ask)
+    monkeypatch.setenv("GOODEYE_SERVER", "http://localhost:1/v1")
+    small_priors().save(tmp_path / "p.parquet")
+    (tmp_path / "c.txt").write_text("cherry\nleaf\n")
+    line = ["synth", "make", str(tmp_path / "c.txt"), "--priors", str(tmp_path / "p.parquet"), "--images", "1"]
+    line += ["--out", str(tmp_path / "set"), "--draw", "renderer", "--by-model"]
+    monkeypatch.setenv("GOODEYE_MODEL", "planner-7b")
+    assert main(line) == 2
+    assert json.loads((tmp_path / "set/run/config.json").read_text())["planner"] == "planner-7b"
+    monkeypatch.setenv("GOODEYE_MODEL", "another")
+    assert main(line) == 2 and main([*line, "--model", "planner-7b"]) == 2
+    assert json.loads((tmp_path / "set/run/config.json").read_text())["planner"] == "planner-7b"

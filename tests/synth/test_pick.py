@@ -76,10 +76,15 @@ def test_every_rejection_has_its_reason_and_the_summary_counts_them():
     choices = pick([candidate("a", group="g"), candidate("b", 70, group="g"), candidate("c", None)])
     assert all(one.why for one in choices if not one.kept) and not any(one.why for one in choices if one.kept)
     told = summary(choices)
-    assert told.startswith("1 of 3 pictures kept (") and "1 its score is unknown" in told
+    assert told.startswith("1 of 3 pictures kept (") and "1 of unknown score" in told
     assert "1 another of the combination is better" in told
 
 
 def test_two_pictures_of_one_name_are_refused():
     with pytest.raises(BadInput, match="have one name"):
         pick([candidate("a"), candidate("a")])
+
+
+def test_a_summary_says_how_many_scores_are_unknown():
+    unknown = [Candidate(key=key, group=key, score=None, things=(("mug", None),)) for key in "ab"]
+    assert summary(pick(unknown)) == "0 of 2 pictures kept (2 of unknown score)."

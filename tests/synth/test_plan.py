@@ -122,3 +122,9 @@ def test_concepts_are_read_and_unknown_ones_told(tmp_path, real_priors):
 def test_a_byte_order_mark_is_no_part_of_a_concept(tmp_path):
     (tmp_path / "c.txt").write_bytes("mug: red\n".encode("utf-8-sig"))
     assert read_concepts(tmp_path / "c.txt") == {"mug": ("red",)}
+
+
+@pytest.mark.parametrize("count", [0, -5])
+def test_no_layouts_are_not_planned(real_priors, count):
+    with pytest.raises(BadInput, match=f"{count} layouts are asked for"):
+        plan(real_priors, {"person": ()}, count)

@@ -145,3 +145,24 @@ def test_what_is_no_store_is_told(tmp_path):
         open_priors(tmp_path / "none.parquet")
     with pytest.raises(BadInput, match="no two things"):
         Gather().priors()
+
+
+def test_a_store_by_other_programs_is_looked_at_before_it_is_used(small, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    small.save(tmp_path / "p.parquet")
+    rows = pq.read_table(tmp_path / "p.parquet").to_pydict()
+    for changed, words in (
+        ({"subject": [None, *rows["subject"][1:]]}, "is no store of priors"),
+        ({name: [] for name in rows}, "is no store of priors"),
+        ({"subject_x": [5.0] * len(small)}, "boxes outside of the picture"),
+        ({"object_width": [640.0] * len(small)}, "boxes outside of the picture"),
+    ):
+        pq.write_table(pa.table(rows | changed), tmp_path / "x.parquet")
+        with pytest.raises(BadInput, match=words):
+            open_priors(tmp_path / "x.parquet")
+    pq.write_table(pa.table(rows | {"subject": [*range(len(small))]}), tmp_path / "x.parquet")
+    assert "0" in open_priors(tmp_path / "x.parquet").categories  # numbers as names, which are texts
+    with pytest.raises(BadInput, match="0 pairs of each triplet"):
+        Gather().priors(most=0)

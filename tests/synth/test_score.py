@@ -291,3 +291,20 @@ def test_from_the_showroom_to_a_set_by_commands(tmp_path, capsys, ledger):
     assert {one["name"] for one in made["categories"]} <= {"mug", "couch", "lamp"} and len(shown["images"]) == 2
     assert all(one["segmentation"]["size"] == [128, 128] for one in made["annotations"])
     assert main([*line, "--seed", "1"]) == 2 and "holds another set" in capsys.readouterr().err
+
+
+def test_a_set_of_whose_pictures_none_can_be_read_says_so(tmp_path):
+    source = labelled(tmp_path, {"a.png": [[10, 10, 100, 100]], "b.png": [[10, 10, 100, 100]]})
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).unlink()
+    with pytest.raises(BadInput, match=r"none of the 2 pictures can be read\. The first: .*a\.png does not exist"):
+        S.score_set(S.read_set(source), tmp_path / "run", None, all_dogs, {})
+
+
+def test_a_picture_of_another_size_than_its_labels_are_of_is_left_out_and_named(tmp_path):
+    """Turned, cut, or another one: the boxes would lie elsewhere, and masks do not fit."""
+    source = labelled(tmp_path, {"a.png": [[10, 10, 100, 100]], "b.png": [[10, 10, 100, 100]]})
+    Image.new("RGB", (480, 640)).save(tmp_path / "b.png")
+    (one,) = S.score_set(S.read_set(source), tmp_path / "run", None, all_dogs, {})
+    assert "b.png has 480x640 pixels, and its labels are of 640x480" in one.message
+    assert [row["key"] for row in S.read_scores(tmp_path / "run")] == ["a"]

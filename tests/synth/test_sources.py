@@ -99,7 +99,10 @@ def test_every_real_pair_lies_in_its_picture(real_priors):
     ("data", "words"),
     [
         ({"images": []}, "is no COCO instances file"),
-        (COCO | {"categories": []}, "is no COCO instances file"),
+        (COCO | {"categories": []}, "annotation 1 has the category_id 5, which none of its categories has"),
+        (COCO | {"images": []}, "annotation 1 has the image_id 1, which none of its images has"),
+        (COCO | {"annotations": [1]}, "is no COCO instances file"),
+        (COCO | {"images": [{"id": 1, "file_name": "a", "width": 1e999, "height": 1}]}, "is no COCO instances file"),
         (COCO | {"images": [{"id": 1, "file_name": "a", "width": 0, "height": 1}]}, "is no COCO instances file"),
         ([{"image_id": 3}], "image_data.json"),
         ("text", "is no COCO"),

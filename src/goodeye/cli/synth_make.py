@@ -88,13 +88,14 @@ def synth_make(
     clis_l, by_layout = judged.clis_l(store, loaded)
     words = [word for one in wanted.values() for word in one]
     scorer, by_image = judged.clis_i(loaded, large, [*wanted, *known.categories], words)
+    planner = large.asked() if plans.by_model else None
     means = Means(
         priors=known, draw=drawer, scorer=scorer, clis_l=clis_l,
         about={"draw": drawn_by, "clis_l": by_layout, "clis_i": by_image, "masks": masks,
-               "planner": (large.model or "by GOODEYE_MODEL") if plans.by_model else "priors",
+               "planner": planner.server.model if planner else "priors",
                "join": str(join.resolve()) if join else None},
         clip=loaded.clip if picks.duplicates else None,
-        planner=large.asked() if plans.by_model else None,
+        planner=planner,
         masker=draws.masker(loaded, seed) if masks or boxes == "mask" else None,
         categories=read_categories(join) if join else None,
         version=version_of(by_image),

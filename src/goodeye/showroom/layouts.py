@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from goodeye.atomic import write_bytes
+from goodeye.errors import BadInput
 from goodeye.images import save_png, to_pil
 from goodeye.progress import progress
-from goodeye.showroom.folder import box
+from goodeye.showroom.folder import LARGEST, SMALLEST, box
 from goodeye.showroom.parts import RGB, Layers, Row, move, paint, part, table
 from goodeye.showroom.places import LIGHTS, PLACES, backdrop
 from goodeye.showroom.products import COLOURS, DRAW, REAL, VARIANTS, Product, fitted, tone
@@ -361,7 +362,13 @@ def render_folder(
 ) -> None:
     """Layouts 0 to count - 1 of the world `seed`: images/, layouts.jsonl (a layout's key is its picture's stem), and
     instances.json, COCO with exact boxes and masks. Files of earlier ones do not change with `count`.
+
+    Raises BadInput for a count below 1, and for a size that makes no sense.
     """
+    if count < 1 or not SMALLEST <= size <= LARGEST:
+        raise BadInput(
+            f"count is {count} and size {size}. Give 1 picture or more, of {SMALLEST} to {LARGEST} pixels a side."
+        )
     out = Path(out)
     places = {name: number for number, name in enumerate(CATEGORIES, start=1)}
     coco: dict[str, list[dict[str, Any]]] = {

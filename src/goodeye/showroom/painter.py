@@ -105,6 +105,10 @@ class Painter:
     faults: float = 0.0
     size: int = 128
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.faults <= 1:
+            raise BadInput(f"the share of faults is {self.faults:g}. Give 0 to 1.")
+
     def __call__(self, layouts: Sequence[Layout], seeds: Sequence[int]) -> Tensor:
         """[N, 3, H, W] in [0, 1]."""
         return (self.render(layouts, seeds).image * 255).round() / 255

@@ -33,6 +33,8 @@ from goodeye.synth.placed import PLACE, placed
 if TYPE_CHECKING:
     from goodeye.modelset import Models
 
+_NO_NAME = set("/\\\0")  # what a picture file's name cannot have: it would lie elsewhere
+LONGEST = 200  # bytes of a key, so that its file's name, and that of the file while it is written, are short enough
 MOST = 30  # things of a picture, as in GLIGEN's training
 ADDED, ABOUT = "gligen.safetensors", "gligen.json"
 
@@ -204,10 +206,16 @@ def draw_all(
 
     Files that are there are left, so a run that was stopped goes on. Each picture has its own seed, by its name and the
     run's. on_picture: called with the layout, the try, its picture and its share of the batch's seconds, before there
-    is a file. Returns how many were drawn. Raises BadInput for tries or a batch below 1.
+    is a file. Returns how many were drawn. Raises BadInput for tries or a batch below 1, and for a key that is no
+    file's name.
     """
     if tries < 1 or batch < 1:
         raise BadInput(f"tries is {tries} and batch {batch}. Give 1 or more of each.")
+    if odd := [one.key for one in layouts if set(one.key) & _NO_NAME or len(one.key.encode()) > LONGEST]:
+        raise BadInput(
+            f"the layout {odd[0]!r} cannot name a picture file. Give it a key of at most {LONGEST} bytes, without "
+            "slashes."
+        )
     wanted = [(one, number, Path(out) / f"{one.key}-{number}.png") for one in layouts for number in range(1, tries + 1)]
     left = [one for one in wanted if not one[2].exists()]
     with progress("drawing", len(wanted), "pictures") as advance:

@@ -47,10 +47,10 @@ def export(
     """Writes images/ and, by format, coco.json, lvis.json, labels/ with data.yaml, qa.jsonl; and README.md, the card.
 
     categories: names and ids of the set that this one is to join; those that occur, by name, if not given. about: what
-    the card says of how the set was made. A label whose box has not a pixel is left out, and goes to `skipped`; a
-    picture without any label is, too. What an earlier export wrote into the folder and this one does not is removed.
-    Returns the counts. Raises BadInput for nothing to write, an unknown category, and where a file cannot be read or
-    written.
+    the card says of how the set was made. A label whose box has not a pixel, or whose mask cannot be read, is left out,
+    and goes to `skipped`; a picture without any label is, too. What an earlier export wrote into the folder and this
+    one does not is removed. Returns the counts. Raises BadInput for nothing to write, an unknown category, a folder
+    whose images/ the set is made of, and where a file cannot be read or written.
     """
     out, about = Path(out), about or {}
     examples = _with_pixels(examples, [] if skipped is None else skipped)
@@ -58,6 +58,7 @@ def export(
         raise BadInput("nothing was kept, so there is nothing to export. Lower a threshold.")
     ids = _ids(examples, categories)
     names = [f"{number:06d}{one.file.suffix.lower()}" for number, one in enumerate(examples, start=1)]
+    _require_apart(examples, out)
     earlier = _written(out)
     for name, one in zip(names, examples, strict=True):
         _copy(one.file, out / "images" / name)
@@ -81,19 +82,28 @@ def export(
 
 
 def _with_pixels(examples: Sequence[Example], skipped: list[Skipped]) -> list[Example]:
-    """Without labels whose boxes have not a pixel, and without pictures that have no other."""
+    """Without labels whose boxes have not a pixel or whose masks are none, and without pictures that have no other."""
     found = []
     for one in examples:
         labels = []
         for at in one.labels:
+            thing = one.layout.things[at]
+            where = f"{one.file}: {thing.key}"
             try:
-                pixels(one.layout.things[at].box, one.size, f"{one.file}: {one.layout.things[at].key}")
+                _area(one.segmentations.get(thing.key), pixels(thing.box, one.size, where), where)
                 labels.append(at)
             except BadInput as error:
                 skipped.append(Skipped(str(one.file), str(error)))
         if labels:
             found.append(replace(one, labels=tuple(labels)))
     return found
+
+
+def _require_apart(examples: Sequence[Example], out: Path) -> None:
+    """The set's pictures are called by numbers, as those of its sources often are: they must not be written over."""
+    folder = (out / "images").resolve()
+    if here := next((one.file for one in examples if one.file.resolve().parent == folder), None):
+        raise BadInput(f"{here} is one of the pictures that {out} would be made of. Name another folder for the set.")
 
 
 def _written(out: Path) -> dict[str, set[str]]:
@@ -167,12 +177,13 @@ def _coco(examples: Sequence[Example], names: Sequence[str], ids: Mapping[str, i
         images.append({"id": number, "file_name": f"images/{name}", "width": width, "height": height, **caption})
         for at in one.labels:
             thing = one.layout.things[at]
-            bbox = pixels(thing.box, one.size, f"{one.file}: {thing.key}")
+            where = f"{one.file}: {thing.key}"
+            bbox = pixels(thing.box, one.size, where)
             segmentation = one.segmentations.get(thing.key)
             shape = {} if segmentation is None else {"segmentation": segmentation}
             annotations.append({
                 "id": len(annotations) + 1, "image_id": number, "category_id": ids[thing.category], "bbox": bbox,
-                "area": _area(segmentation, bbox), "iscrowd": 0, **shape,
+                "area": _area(segmentation, bbox, where), "iscrowd": 0, **shape,
             })  # fmt: skip
     return {
         "info": INFO,
@@ -196,10 +207,17 @@ def pixels(box: Sequence[float], size: tuple[int, int], where: str) -> list[floa
     return [left, top, round(right - left, 2), round(bottom - top, 2)]
 
 
-def _area(segmentation: Any, bbox: Sequence[float]) -> float:
-    """Of run lengths and of polygons; else of the box."""
+def _area(segmentation: Any, bbox: Sequence[float], where: str) -> float:
+    """Of run lengths, in numbers or compressed, and of polygons; else of the box."""
     if isinstance(segmentation, Mapping) and isinstance(segmentation.get("counts"), list):
         return float(sum(segmentation["counts"][1::2]))
+    if isinstance(segmentation, Mapping):
+        from faster_coco_eval.core import mask
+
+        try:
+            return float(mask.area(dict(segmentation)))
+        except (RuntimeError, TypeError, KeyError, ValueError) as error:
+            raise BadInput(f"{where} has a mask whose run lengths cannot be read. It is left out.") from error
     if isinstance(segmentation, list | tuple) and segmentation:
         return round(sum(map(_enclosed, segmentation)), 2)
     return round(bbox[2] * bbox[3], 2)

@@ -4,7 +4,6 @@ A box is (x, y, width, height) in shares of the picture's sides, (x, y) its left
 """
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -70,7 +69,7 @@ def wrong_with(box: Sequence[Any]) -> str:
     """What is wrong with a box in shares, in words; "" for a good one."""
     if len(box) != 4 or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in box):
         return "is not four numbers x, y, width, height"
-    if not all(map(math.isfinite, box)):
+    if not all(abs(value) < 1e9 for value in box):  # NaN, too
         return "has a number that is not finite"
     x, y, width, height = box
     if min(width, height) < LEAST_SIDE:
@@ -107,7 +106,10 @@ def layout_of(data: Any, where: str) -> Layout:
     keys = {one.key for one in found}
     if len(keys) < len(found):
         raise BadInput(f"{where} names two things alike. Give each its own key.")
-    relations = tuple(_relation(one, keys, where) for one in data.get("relations") or [])
+    related = data.get("relations") or []
+    if not isinstance(related, list | tuple):
+        raise BadInput(f"{where} has relations that are no list. Write a list of objects, or leave them away.")
+    relations = tuple(_relation(one, keys, where) for one in related)
     return Layout(key=data["key"], things=found, relations=relations, caption=str(data.get("caption") or ""))
 
 
@@ -138,7 +140,7 @@ def read_layouts(path: str | Path) -> list[Layout]:
     """The layouts of a JSON-lines file. Raises BadInput, naming the line, for whatever cannot be used."""
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # a text may have other marks of a line's end
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read as layouts. Give a file with a JSON object a line.") from error
     found: dict[str, Layout] = {}
@@ -148,8 +150,13 @@ def read_layouts(path: str | Path) -> list[Layout]:
         where = f"{path} line {number}"
         try:
             one = layout_of(json.loads(line), where)
+            json.dumps(one.to_json(), ensure_ascii=False).encode()
         except json.JSONDecodeError as error:
             raise BadInput(f"{where} is not JSON ({error.msg}). Correct it.") from error
+        except UnicodeEncodeError as error:
+            raise BadInput(f"{where} has half of a character (\\ud83d, for one). Correct it.") from error
+        except RecursionError as error:
+            raise BadInput(f"{where} is nested too deep for a layout. Correct it.") from error
         if one.key in found:
             raise BadInput(f"{where} repeats the key {one.key}. Give each layout its own.")
         found[one.key] = one

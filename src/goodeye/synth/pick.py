@@ -159,6 +159,7 @@ def _kind(why: str) -> str:
         ("quota", "quota full"),
         ("layout ", "layout too unlike real ones"),
         ("picture ", "picture too low"),
+        ("unknown", "of unknown score"),
     ):
         if mark in why:
             return kind

@@ -87,6 +87,8 @@ def plan(priors: Priors, concepts: Concepts, count: int, planning: Planning | No
     know, with the nearest that they do.
     """
     planning = planning or Planning()
+    if count < 1:
+        raise BadInput(f"{count} layouts are asked for. Ask for 1 or more.")
     priors.require(concepts)
     frequency = {name: priors.frequency[name] for name in concepts}
     partners = _partners(priors, set(concepts))

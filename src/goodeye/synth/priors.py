@@ -26,6 +26,7 @@ Level = Literal["exact", "similar", "side", "relation", "all"]  # where referenc
 
 LEAST, MOST = 30, 1000  # references to a question; ours
 ALIKE = 5  # categories that may stand in for one that has too few
+OUTSIDE = 1e-3  # of the picture, by which a stored box may leave it: what float32 and other tools round
 SWEEPS = 60  # in which typical sizes settle
 NAMES = ("subject", "relation", "object")
 BOX = tuple(f"{whose}_{side}" for whose in ("subject", "object") for side in ("x", "y", "width", "height"))
@@ -199,7 +200,10 @@ class Gather:
         self.sources[source] = self.sources.get(source, 0) + len(triplets)
 
     def priors(self, most: int = 2000, seed: int = 0) -> Priors:
-        """All of it, at most `most` pairs of a triplet, drawn by the seed. Raises BadInput where there are none."""
+        """All of it, at most `most` pairs of a triplet, drawn by the seed. Raises BadInput where there are none, and
+        for a `most` below 1."""
+        if most < 1:
+            raise BadInput(f"{most} pairs of each triplet are asked for. Keep 1 or more.")
         if not self._pictures:
             raise BadInput("no two things of the sources stand in any relation. Give pictures with several boxes each.")
         codes = np.stack([np.frombuffer(one, dtype=np.int64) for one in self._codes], 1)
@@ -248,8 +252,10 @@ def open_priors(path: str | Path) -> Priors:
 
     try:
         table = pq.read_table(path, columns=[*NAMES, "picture", *BOX]).combine_chunks()
+        if not len(table) or any(column.null_count for column in table.columns):
+            raise ValueError("there are no rows, or some lack a value")
         parts = [table.column(name).chunk(0).dictionary_encode() for name in NAMES]
-        words = [part.dictionary.to_pylist() for part in parts]
+        words = [part.dictionary.cast(pa.string()).to_pylist() for part in parts]
         codes = np.stack([part.indices.to_numpy(zero_copy_only=False) for part in parts], 1).astype(np.int64)
         boxes = np.stack([table.column(name).to_numpy() for name in BOX], 1).astype(np.float32).reshape(-1, 2, 4)
         pictures = table.column("picture").to_numpy().astype(np.int64)
@@ -258,6 +264,8 @@ def open_priors(path: str | Path) -> Priors:
         raise BadInput(f"{path} is no store of priors. Make one by `goodeye synth priors`.") from error
     if not np.isfinite(boxes).all() or boxes[..., 2:].min() <= 0:
         raise BadInput(f"{path} has boxes without an area. Make it again by `goodeye synth priors`.")
+    if boxes[..., :2].min() < -OUTSIDE or (boxes[..., :2] + boxes[..., 2:]).max() > 1 + OUTSIDE:
+        raise BadInput(f"{path} has boxes outside of the picture. Write them in shares of its sides, from 0 to 1.")
     return _arranged(words, codes, boxes, pictures, about.get("sources", {}), most=len(boxes))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from PIL import Image
 
 from goodeye.atomic import append, mend, read_rows
 from goodeye.errors import BadInput
@@ -45,6 +46,7 @@ class Item:
     group: str
     layout: Layout
     file: Path | None = None
+    size: tuple[int, int] | None = None  # width, height that a COCO file says the picture has
     segmentations: tuple[Any, ...] = ()
 
 
@@ -106,7 +108,7 @@ def _labelled(source: Path, folder: Path, skipped: list[Skipped]) -> list[Item]:
             )
             key = Path(one.file).with_suffix("").as_posix()
             layout = Layout(key=key, things=tuple(things))
-            items.append(Item(key=key, group=key, layout=layout, file=file, segmentations=tuple(shapes)))
+            items.append(Item(key=key, group=key, layout=layout, file=file, size=one.size, segmentations=tuple(shapes)))
     if not items:
         raise BadInput(f"{source} has no boxes that can be used. Give a file with annotations.")
     return items
@@ -135,7 +137,8 @@ def score_set(
     """Scores what out/scores.jsonl has not got yet, batch by batch. Returns the pictures that could not be read.
 
     config: what the scores depend on, and what the data card tells; a folder of another config is refused (BadInput).
-    on_row: called with each new row that is written. Raises BadInput for a batch below 1.
+    on_row: called with each new row that is written. Raises BadInput for a batch below 1, and where no picture can be
+    read.
     """
     if batch < 1:
         raise BadInput(f"batch is {batch}. Give 1 or more.")
@@ -153,6 +156,8 @@ def score_set(
             for row in rows:
                 on_row(row)
             advance(len(some))
+    if left and len(skipped) == len(items):
+        raise BadInput(f"none of the {len(items)} pictures can be read. The first: {skipped[0].message}")
     return skipped
 
 
@@ -162,7 +167,7 @@ def _rows(
     usable, pictures = [], []
     for one in items:
         try:
-            pictures.append(None if one.file is None else open_image(one.file).convert("RGB"))
+            pictures.append(None if one.file is None else _picture(one.file, one.size))
             usable.append(one)
         except BadInput as error:
             skipped.append(Skipped(str(one.file), str(error)))
@@ -182,6 +187,18 @@ def _rows(
             "clis_l": by_layout[at],
             "clis_i": asdict(by_image[at]) if at in by_image else None,
         }
+
+
+def _picture(file: Path, size: tuple[int, int] | None) -> Image.Image:
+    """Raises BadInput for a picture of another size than its labels are of: turned or cut, they lie elsewhere in it."""
+    picture = open_image(file).convert("RGB")
+    if size is not None and picture.size != size:
+        (width, height), (wide, high) = size, picture.size
+        raise BadInput(
+            f"{file} has {wide}x{high} pixels, and its labels are of {width}x{height}. Give the picture that was "
+            "labelled."
+        )
+    return picture
 
 
 def read_scores(run: str | Path) -> list[dict[str, Any]]:

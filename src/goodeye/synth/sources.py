@@ -53,10 +53,19 @@ def read_coco(path: str | Path, data: Any = None) -> list[Labelled]:
             one["id"]: Labelled(one["id"], _file_of(one), (int(one["width"]), int(one["height"])), [], [], [])
             for one in data["images"]
         }
-        for one in data["annotations"]:
-            if not one.get("iscrowd"):
-                _add(found[one["image_id"]], categories[one["category_id"]], one["bbox"], one.get("segmentation"))
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        for number, one in enumerate(data["annotations"], start=1):
+            if one.get("iscrowd"):
+                continue
+            for known, name, kind in ((found, "image_id", "images"), (categories, "category_id", "categories")):
+                if one[name] not in known:
+                    raise BadInput(
+                        f"{path}: annotation {one.get('id', number)} has the {name} {one[name]}, which none of its "
+                        f"{kind} has. Add it there, or take the annotation out."
+                    )
+            _add(found[one["image_id"]], categories[one["category_id"]], one["bbox"], one.get("segmentation"))
+    except BadInput:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         what = f"{type(error).__name__}: {error}"
         raise BadInput(f"{path} is no COCO instances file ({what}). Give images, annotations, categories.") from error
     return list(found.values())
