@@ -241,6 +241,7 @@ def test_ema_is_what_is_left(toml, data, tmp_path):
         ({"without": ("scores", "text")}, "nothing is left"),
         ({"batch": 0}, "batch is 0"),
         ({"rank": -1}, "rank is -1"),
+        ({"lr": float("nan")}, "lr is nan"),
         ({"words": True}, "stage 1 alone"),
         ({"batch": 20}, "than a batch of 20"),
     ],
