@@ -131,8 +131,12 @@ class Editor:
     @property
     def multiple(self) -> int:
         """Pixels that a picture's sides are a multiple of."""
-        halved = len(self.unet.config.block_out_channels) - 1
-        return 2 ** (len(self.vae.config.block_out_channels) - 1 + halved)
+        return multiple_of(self.unet, self.vae)
+
+
+def multiple_of(unet: Any, vae: Any) -> int:
+    """Pixels that a picture's sides are a multiple of: each level but the last halves them."""
+    return 2 ** sum(len(part.config.block_out_channels) - 1 for part in (unet, vae))
 
 
 def load_editor(models: "Models", condition: Conditioner | None = None, *, rewards: bool | None = None) -> Editor:
