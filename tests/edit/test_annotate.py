@@ -107,6 +107,35 @@ def test_it_goes_on_where_the_server_left(folder, tmp_path):
         run(folder, tmp_path / "out", about={"model": "other"})
 
 
+def test_scores_of_other_pictures_are_not_taken_for_those_of_the_new(folder, tmp_path):
+    run(folder, tmp_path / "out")
+    Image.new("RGB", (8, 8), (50, 0, 0)).save(folder / "b" / "2_1.png")
+    (folder / "c" / "prompt.json").write_text('{"edit": "make it red"}')
+    done, requests = run(folder, tmp_path / "out")
+    assert requests == [] and [one.name for one in done.skipped] == ["b", "c"]
+    assert "annotated here with other pictures" in done.skipped[0].message
+    assert list(json.loads((tmp_path / "out" / "rewards.json").read_text())) == ["a"]
+    assert [one.key for one in read_triplets(tmp_path / "out" / "triplets.parquet")] == ["a"]
+
+
+def test_missing_scores_are_asked_for_again_only_where_that_is_wanted(folder, tmp_path):
+    def dumb(request):
+        shown = parts({"messages": request["messages"][1:2]})[1]  # the question itself; what follows is asked once more
+        return Reply("no") if len(shown) == 2 and shown[0] == 2 else answer(request)
+
+    assert run(folder, tmp_path / "out", dumb)[0].missing["following"] == 1
+    assert run(folder, tmp_path / "out")[1] == []
+    done, requests = run(folder, tmp_path / "out", again=True)
+    assert (done.annotated, done.known, len(requests)) == (1, 2, 3) and not any(done.missing.values())
+    assert run(folder, tmp_path / "out")[0].known == 3
+
+
+def test_a_folder_in_which_nothing_was_annotated_is_not_bound_to_a_model(folder, tmp_path):
+    with pytest.raises(BadInput, match="refuses"):
+        run(folder, tmp_path / "out", lambda request: Reply(status=404), about={"model": "mistyped"})
+    assert run(folder, tmp_path / "out")[0].annotated == 3
+
+
 def test_tokens_and_their_cost_are_told_where_the_server_counts_them(folder, tmp_path, monkeypatch):
     counted = LargeModel._request
 
@@ -160,6 +189,18 @@ def test_the_command(folder, tmp_path, monkeypatch, capsys):
             main([*line[:3], "--out", str(tmp_path / "other")]) == 2
         )  # in another folder: answers come from the cache
         assert len(fake.requests) == 6
+
+
+def test_the_command_says_why_scores_are_missing_and_keeps_out_of_the_triplets(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("GOODEYE_CACHE", str(tmp_path / "cache"))
+    line = ["edit", "annotate", str(folder), "--model", "m"]
+    with serving(lambda request: Reply("a fine edit")) as fake:
+        assert main([*line, "--server", fake.url, "--out", str(folder)]) == 2
+        assert "holds the triplets" in capsys.readouterr().err and not (folder / "triplets.parquet").exists()
+        assert main([*line, "--server", fake.url, "--out", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr()
+    assert "some scores are missing. m gave no usable answer" in told.err and "no JSON object in it" in told.err
+    assert "missing: following 3, preserving 3, quality 3" in told.out
 
 
 def test_nobody_to_ask_is_told(folder, tmp_path):

@@ -73,3 +73,9 @@ def test_what_cannot_be_opened_is_named_and_where_nothing_can_it_is_told(models,
     assert "b" in json.loads((tmp_path / "kept" / "latents.json").read_text())["gone"]
     with pytest.raises(BadInput, match="no triplet can be opened"):
         encoded([triplets[1]], models, 32, tmp_path / "none")
+
+
+def test_a_folder_that_cannot_be_made_is_told(models, triplets, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="file cannot be made: File exists. Name another folder with --cache"):
+        encoded(triplets, models, 32, tmp_path / "file")

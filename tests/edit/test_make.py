@@ -2,10 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from fake_server import said, serving
+from fake_server import Reply, said, serving
 from PIL import Image
 from tiny_editor import save_editor, save_triplets
 
@@ -68,6 +69,53 @@ def test_the_judges_best_wins_and_a_missing_score_cannot(toml, photo, tmp_path):
     assert made.attempts[0].score is None and made.attempts[1].score == pytest.approx(10 / 3)
 
 
+def test_where_every_score_is_missing_none_is_the_best(toml, photo, tmp_path, ledger, monkeypatch, capsys):
+    monkeypatch.setenv("GOODEYE_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "out"
+    with serving(lambda request: Reply("a fine edit")) as fake:
+        given = ("-n", "2", "--server", fake.url, "--model", "m", "--json", str(tmp_path / "j"))
+        assert run(toml, photo, out, *given) == 0
+    told = capsys.readouterr()
+    assert "some scores are missing, so none is the best. m gave no usable answer" in told.err
+    assert "best" not in told.out and json.loads((tmp_path / "j").read_text())["best"] is None
+    with Ledger.open(ledger) as book:
+        (done,) = book.runs("edit")
+        assert [(pick.kept, pick.why) for pick in book.picks(done.id)] == [(False, "a score is missing")] * 2
+
+
+def test_edits_are_kept_where_the_judge_is_away(toml, photo, tmp_path, monkeypatch):
+    editor, settings, calls = load_editor(Models(resolve(toml))), Settings(size=32, steps=1), []
+    real = makes.edit_images
+    monkeypatch.setattr(makes, "edit_images", lambda *some, **more: calls.append(1) or real(*some, **more))
+
+    def away(*given):
+        raise BadInput("the server is not there")
+
+    with pytest.raises(BadInput, match="not there"):
+        make(photo, "a red shoe", editor, tmp_path / "out", n=2, settings=settings, judge=away)
+    assert (tmp_path / "out" / "1.png").is_file() and (tmp_path / "out" / "2.png").is_file()
+    said = iter([Rewards((3, 3, 3)), Rewards((4, 4, 4))])
+    made = make(photo, "a red shoe", editor, tmp_path / "out", n=2, settings=settings, judge=lambda *_: next(said))
+    assert len(calls) == 1 and made.best is made.attempts[1]
+
+
+def test_an_instruction_that_cannot_be_read_begins_no_run(toml, photo, tmp_path, capsys):
+    line = ["edit", "make", str(photo), "red " * 100, "--models", str(toml), "--out", str(tmp_path / "out")]
+    assert main(line) == 2
+    told = capsys.readouterr().err
+    assert "tokens and the model reads" in told and len(told.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_long_instruction_is_cut_where_the_sheet_ends(tmp_path):
+    red = Image.new("RGB", (50, 30), (200, 30, 30))
+    red.save(tmp_path / "1.png")
+    (one,) = [makes.Attempt(file=tmp_path / "1.png", seed=1)]
+    sheet = makes.before_after(red, [one], None, "make the wall a little more blue " * 8)
+    title = np.asarray(sheet.convert("L"))[8:36]
+    assert (title[:, -makes.GAP :] > 240).all() and (title < 100).any()
+
+
 def test_a_large_model_judges(toml, photo, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("GOODEYE_CACHE", str(tmp_path / "cache"))
     with serving([said({"failure": "", "score": 2})] * 3 + [said({"failure": "", "score": 3.5})]) as fake:
@@ -122,6 +170,7 @@ def test_all_is_on_the_ledger_and_a_stopped_call_goes_on(toml, photo, tmp_path, 
         ("red", ("--rewards", "5,5,6"), "the rewards are 5, 5, 6"),
         ("red", ("-n", "0"), "n is 0"),
         ("red", ("--steps", "0"), "steps 0"),
+        ("red", ("--text-guidance", "nan"), "weights of instruction and picture are nan and 1.5"),
     ],
 )
 def test_bad_input_is_told(toml, photo, tmp_path, capsys, words, more, message):

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from fake_server import said, serving
+from fake_server import Reply, said, serving
 from PIL import Image
 from tiny_editor import save_triplets
 
@@ -108,8 +108,24 @@ def test_a_mask_that_leaves_only_the_rim_is_no_number_and_no_error(tmp_path, cap
     Image.new("RGB", (16, 16), (61, 0, 0)).save(tmp_path / "edited" / "a.png")
     line = ["edit", "measure", str(tmp_path / "edited"), "--of", str(root), "--pixels"]
     assert main([*line, "--json", str(tmp_path / "m.json")]) == 0
-    assert json.loads((tmp_path / "m.json").read_text())["rows"]["all"]["outside"]["ssim"] is None
-    assert capsys.readouterr().out.splitlines()[-1].endswith(" -")
+    found = json.loads((tmp_path / "m.json").read_text())["rows"]["all"]
+    assert found["outside"]["ssim"] is None and found["missing"] == 0  # nobody was asked
+    head, *_, last, note = capsys.readouterr().out.splitlines()
+    assert head.split() == ["type", "n", "L1", "PSNR", "SSIM"] and last.endswith(" -") and "outside" in note
+    (root / "a" / "10_mask.png").unlink()
+    assert main(line) == 2 and "has a mask" in capsys.readouterr().err
+
+
+def test_missing_answers_are_told(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("GOODEYE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "edited").mkdir()
+    Image.new("RGB", (16, 12)).save(tmp_path / "edited" / "1-add.png")
+    good, bad = said({"failure": "", "score": 4, "yes": True}), Reply("a fine edit")
+    with serving([good, good, bad]) as fake:
+        line = ["edit", "measure", str(tmp_path / "edited"), "--of", str(folder), "--server", fake.url, "--model", "m"]
+        assert main(line) == 2  # the other pictures are not there
+    told = capsys.readouterr()
+    assert "1 of 3 answers are missing and left out" in told.out and "no JSON object in it" in told.err
 
 
 def test_triplets_with_masks_are_a_benchmark_for_pixels(tmp_path, capsys):

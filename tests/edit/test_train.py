@@ -241,13 +241,27 @@ def test_ema_is_what_is_left(toml, data, tmp_path):
         ({"without": ("scores", "text")}, "nothing is left"),
         ({"batch": 0}, "batch is 0"),
         ({"rank": -1}, "rank is -1"),
+        ({"lr": float("nan")}, "lr is nan"),
         ({"words": True}, "stage 1 alone"),
         ({"batch": 20}, "than a batch of 20"),
+        ({"size": 30}, "size is 30. Give a multiple of "),
     ],
 )
 def test_bad_settings_are_told(toml, data, tmp_path, change, message):
     with pytest.raises(BadInput, match=message):
         run(data, toml, tmp_path / "out", replace(TINY, **change))
+
+
+@pytest.mark.parametrize("words", [False, True])
+def test_an_instruction_that_the_encoder_cannot_read_is_named_and_the_others_are_trained_on(
+    toml, data, tmp_path, words
+):
+    root = tmp_path / "data"
+    shutil.copytree(data, root)
+    (root / "t02" / "prompt.json").write_text(json.dumps({"edit": "make it blue " * 40}))
+    done = run(root, toml, tmp_path / "out", replace(TINY, stage=1, words=words, steps=1))
+    assert [one.name for one in done.skipped] == ["t02"] and "tokens and the model reads" in done.skipped[0].message
+    assert done.triplets == 10  # of eleven, one is held back
 
 
 def test_the_command_skips_what_is_gone_and_leaves_out_what_is_missing(toml, data, tmp_path, capsys):

@@ -66,6 +66,8 @@ def test_files_that_are_gone_are_named_and_the_rest_goes_on(folder):
         "b", f"b: {folder / 'b'} has no pair of pictures SEED_0 and SEED_1. Download it again."
     )
     assert "prompt.json is not JSON" in skipped[1].message
+    (folder / "c" / "prompt.json").write_text("[]")
+    assert "prompt.json is no object of an instruction" in read(folder)[1][1].message
 
 
 def test_the_clip_filtered_parquet(tmp_path):
@@ -98,6 +100,7 @@ def test_the_clip_filtered_parquet(tmp_path):
     assert [level(one.edited.open()) for one in found] == [100, 102, 110, 112]
     assert len({one.key for one in found}) == 4 and len(skipped) == 2
     assert "the instruction is empty" in skipped[0].message
+    assert [one.key for one in read(tmp_path)[0]] == [one.key for one in found]  # the folder as the hub has it
 
 
 def test_our_parquet_keeps_bytes_rewards_and_what_is_missing(folder, tmp_path):

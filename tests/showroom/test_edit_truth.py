@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from goodeye.errors import BadInput
 from goodeye.showroom import edit_truth
 from goodeye.showroom import scenes as S
 from goodeye.showroom.edit_truth import EditTruth, bench, details_kept, quality_of_pictures, spoilt
@@ -89,3 +90,9 @@ def test_a_bench_has_as_many_edits_as_asked_for_all_of_them_legible(quality, mon
     assert {one.key[5:] for one in made.asked} <= set(KINDS)
     assert made.asked[0].instruction.split()[0] in ("make", "paint", "turn") and made.asked[0].mask.any()
     assert made.score(torch.stack([one.original for one in made.asked]), range(3)).shape == (3, 3)
+
+
+def test_no_edits_are_no_bench():
+    for count in (0, -3):
+        with pytest.raises(BadInput, match=f"n is {count}"):
+            bench(0, count)

@@ -109,6 +109,22 @@ def test_the_folder_is_read_as_triplets_with_rewards_and_masks(tmp_path):
         write_edits(tmp_path, count=0)
 
 
+def test_triplets_of_another_world_or_another_hand_are_not_written_over(tmp_path):
+    write_edits(tmp_path, count=2, seed=2, size=32)
+    with pytest.raises(BadInput, match="0000000 is a triplet that this command did not write so"):
+        write_edits(tmp_path, count=2, seed=3, size=32)
+    with pytest.raises(BadInput, match="holds more than 1 such triplets"):
+        write_edits(tmp_path, count=1, seed=2, size=32)
+    write_edits(tmp_path, count=3, seed=2, size=32)  # more of the same world are added
+    assert all(one.rewards for one in read_triplets(tmp_path)) and len(list(read_triplets(tmp_path))) == 3
+    others = tmp_path / "others"
+    (others / "0000000").mkdir(parents=True)
+    (others / "0000000" / "prompt.json").write_text('{"edit": "make it blue"}')
+    with pytest.raises(BadInput, match="did not write so"):
+        write_edits(others, count=1, size=32)
+    assert (others / "0000000" / "prompt.json").read_text() == '{"edit": "make it blue"}'
+
+
 def test_annotated_without_a_server_by_true_facts(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("GOODEYE_SERVER", raising=False)
     line = ["edit", "triplets", str(tmp_path / "world"), "--count", "3", "--size", "32", "--seed", "4", "--faulty", "1"]

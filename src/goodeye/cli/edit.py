@@ -17,6 +17,7 @@ from goodeye.cli.common import (
     ModelSet,
     app,
     command,
+    complain,
     complain_of,
     optional,
     row_of,
@@ -44,6 +45,7 @@ def edit_annotate(
     server: ServerUrl = None,
     model: ModelName = None,
     workers: int = 4,
+    again: bool = False,
     price: float = 0.0,
     price_read: float = 0.0,
     price_written: float = 0.0,
@@ -58,6 +60,7 @@ def edit_annotate(
         out: folder for rewards.json, triplets.parquet and what is known so far
         run: of a ledger, only edits of these runs
         workers: triplets asked about at once
+        again: ask once more for scores that are missing
         price: of one request, to show what it costs
         price_read: of a million tokens that the model reads
         price_written: of a million that it writes
@@ -85,9 +88,12 @@ def edit_annotate(
         raise BadInput(f"There is no ledger in {triplets}, and there are no triplets. Check the path.")
     by_facts = (source / FACTS).is_file() and not (server or model or os.environ.get("GOODEYE_SERVER"))
     asked = None if by_facts else LargeModel(server_from(server, model), cache_folder())
+    if out.resolve() == source.resolve():
+        raise BadInput(f"{source} holds the triplets, whose table would stand in their place. Name another --out.")
+    large = LargeAnnotator(asked) if asked else None
     done = annotate(
         read_triplets(source),
-        LargeAnnotator(asked) if asked else by_true_facts(source),
+        large or by_true_facts(source),
         out,
         about={
             "job": "edit annotate",
@@ -97,8 +103,11 @@ def edit_annotate(
         spent=lambda: Spent.by(asked),
         price=Price(request=price, read=price_read, written=price_written),
         workers=workers,
+        again=again,
     )
     complain_of("goodeye edit annotate", done.skipped, "--json FILE names all of them")
+    if large and large.wrong:
+        complain("goodeye edit annotate", f"some scores are missing. {large.wrong}. --again asks once more.")
     say(done.summary())
     write_json(json, done.to_json())
     return BAD_INPUT if done.skipped else DONE
@@ -166,6 +175,7 @@ def edit_make(
         write_json(json, {"made": count, "skipped": [vars(one) for one in skipped]})
         return BAD_INPUT if skipped else DONE
     named = server_named(server, model)
+    judge = LargeAnnotator(LargeModel(named, cache_folder())) if named else None
     made = make(
         image,
         instruction or "",
@@ -173,13 +183,18 @@ def edit_make(
         out,
         rewards=wanted,
         n=n,
-        judge=LargeAnnotator(LargeModel(named, cache_folder())) if named else None,
+        judge=judge,
         judged_by=("large", named.model) if named else ("judge", ""),
         settings=settings,
         seed=seed,
         batch=batch,
         ledger=ledger,
     )
+    if judge and judge.wrong:
+        complain(
+            "goodeye edit make",
+            f"some scores are missing{'' if made.best else ', so none is the best'}. {judge.wrong}.",
+        )
     say(made.summary())
     write_json(json, made.to_json())
     return DONE
@@ -215,6 +230,12 @@ def edit_measure(
     complain_of("goodeye edit measure", skipped, "--json FILE names all of them")
     if not found:
         raise BadInput(f"{edited} has no picture of a task. Name them by their tasks, as 10-local.png.")
+    if pixels and not any(one.pixels for one in found):
+        raise BadInput(
+            f"no task of {of} has a mask, so no pixels can be compared. Leave --pixels, or name triplets with masks."
+        )
+    if judge and judge.wrong:
+        complain("goodeye edit measure", f"some answers are missing. {judge.wrong}.")
     rows = tables(found)
     say(as_text(rows))
     write_json(json, {"rows": rows, "skipped": [vars(one) for one in skipped]})

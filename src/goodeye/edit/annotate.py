@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from pydantic import Field
 
 from goodeye.atomic import append, mend, read_rows
 from goodeye.edit.rewards import AXES, Rewards, from_json
-from goodeye.edit.triplets import REWARDS, TABLE, Triplet, usable, write_parquet, write_rewards
+from goodeye.edit.triplets import REWARDS, TABLE, Triplet, mark_of, usable, write_parquet, write_rewards
 from goodeye.errors import BadInput
 from goodeye.judging.large import Answer, Asked, BadAnswer
 from goodeye.progress import progress
@@ -64,9 +65,11 @@ Annotator = Callable[[str, Image.Image, Image.Image], Rewards]  # of an instruct
 
 @dataclass
 class LargeAnnotator:
-    """Asks a large model three times for each triplet. Several threads may call it."""
+    """Asks a large model three times for each triplet. Several threads may call it. wrong: what was wrong with the last
+    answer that could not be used."""
 
     model: "LargeModel"
+    wrong: str = ""
 
     def __call__(self, instruction: str, original: Image.Image, edited: Image.Image) -> Rewards:
         """An answer that cannot be used is a missing score. Raises BadInput where the server fails."""
@@ -79,7 +82,8 @@ class LargeAnnotator:
     def _ask(self, axis: str, instruction: str, images: list[Image.Image]) -> Reward | None:
         try:
             return self.model.ask(Asked(PROMPTS[axis].format(instruction=instruction), images, SYSTEM), Reward)
-        except BadAnswer:
+        except BadAnswer as error:
+            self.wrong = str(error)
             return None
 
 
@@ -159,30 +163,34 @@ def annotate(
     spent: Callable[[], Spent] = Spent,
     price: Price | None = None,
     workers: int = 4,
+    again: bool = False,
 ) -> Annotated:
     """Annotates those triplets that `out` does not know yet, and writes rewards.json (RewardEdit's) and our Parquet.
 
     about: by what, and of what; a folder that was begun otherwise is refused. spent: what the annotator was asked so
-    far; price: of that. workers: triplets asked about at once. Killed at any moment, the same call goes on.
-    A triplet whose pictures are gone is skipped. Raises BadInput where the server fails: what was answered is kept; and
-    for no workers.
+    far; price: of that. workers: triplets asked about at once. again: those with a missing score are asked about once
+    more. Killed at any moment, the same call goes on. A triplet whose pictures are gone, or are others than when it was
+    annotated here, is skipped. Raises BadInput where the server fails: what was answered is kept, and a folder in which
+    nothing was is free again; and for no workers.
     """
     if workers < 1:
         raise BadInput(f"workers is {workers}. Give 1 or more.")
     folder, began = RunFolder(Path(out)), time.monotonic()
-    known = _begun(folder, about or {})
+    record = _begun(folder, about or {})
+    known = {key: said for key, (_, said) in record.items() if said.complete or not again}
     before, sent, price = len(known), spent(), price or Price()
     skipped: list[Skipped] = []
-    listed = list(usable(triplets, skipped))
+    listed = [one for one in usable(triplets, skipped) if _as_before(one, record, skipped)]
     waiting = (one for one in listed if one.key not in known)
     new = sum(one.key not in known for one in listed)
-    with progress("annotating", new, "triplets") as advance:
-        for triplet, rewards in _answers(waiting, annotator, workers):
-            if isinstance(rewards, Skipped):
-                skipped.append(rewards)
+    with _freed_if_empty(folder, known), progress("annotating", new, "triplets") as advance:
+        for triplet, answer in _answers(waiting, annotator, workers):
+            if isinstance(answer, Skipped):
+                skipped.append(answer)
             else:
-                append(folder.path / ANSWERS, {"key": triplet.key, "rewards": rewards.to_json()})
-                known[triplet.key] = rewards
+                mark, known[triplet.key] = answer
+                said = {"key": triplet.key, "mark": mark, "rewards": known[triplet.key].to_json()}
+                append(folder.path / ANSWERS, said)
             now = spent().since(sent)
             advance(note=f"{now.requests} requests" + (f", {price.of(now):.2f}" if price.of(now) else ""))
     whole = [replace(one, rewards=known[one.key]) for one in listed if one.key in known]
@@ -201,8 +209,32 @@ def annotate(
     )
 
 
-def _begun(folder: RunFolder, about: Mapping[str, Any]) -> dict[str, Rewards]:
-    """What the folder knows already."""
+@contextmanager
+def _freed_if_empty(folder: RunFolder, known: Mapping[str, Rewards]) -> Iterator[None]:
+    """Where the server refuses at once, as for a model's name that it does not know, the folder is not bound to it."""
+    try:
+        yield
+    except BadInput:
+        if not known and not read_rows(folder.path / ANSWERS):
+            folder.forget(ANSWERS)
+        raise
+
+
+def _as_before(triplet: Triplet, record: Mapping[str, tuple[str, Rewards]], skipped: list[Skipped]) -> bool:
+    """Whether the triplet is the one that is on record under its key, if any is: else its scores are another's."""
+    mark, _ = record.get(triplet.key, ("", None))
+    try:
+        if not mark or mark == mark_of(triplet):
+            return True
+    except BadInput:  # a picture that is gone is named where the table is written
+        return True
+    why = "it was annotated here with other pictures or another instruction. Name another folder with --out."
+    skipped.append(Skipped(triplet.key, f"{triplet.key}: {why}"))
+    return False
+
+
+def _begun(folder: RunFolder, about: Mapping[str, Any]) -> dict[str, tuple[str, Rewards]]:
+    """What the folder knows already: of each triplet its mark, "" where that is not told, and its rewards."""
     if not folder.holds_a_run():
         require_no_rewards(folder)
         folder.require_free()
@@ -211,7 +243,8 @@ def _begun(folder: RunFolder, about: Mapping[str, Any]) -> dict[str, Rewards]:
     require_same(folder, about)
     mend(folder.path / ANSWERS)
     try:
-        return {row["key"]: from_json(row["rewards"]) for row in read_rows(folder.path / ANSWERS)}
+        rows = read_rows(folder.path / ANSWERS)
+        return {row["key"]: (str(row.get("mark", "")), from_json(row["rewards"])) for row in rows}
     except (ValueError, KeyError) as error:
         raise folder.damaged(ANSWERS) from error
 
@@ -234,18 +267,18 @@ def require_no_rewards(folder: RunFolder) -> None:
 
 def _answers(
     triplets: Iterator[Triplet], annotator: Annotator, workers: int
-) -> Iterator[tuple[Triplet, Rewards | Skipped]]:
-    """Each triplet with what the annotator says, in order, `workers` of them asked about at once."""
+) -> Iterator[tuple[Triplet, tuple[str, Rewards] | Skipped]]:
+    """Each triplet with its mark and what the annotator says, in order, `workers` of them asked about at once."""
 
-    def call(triplet: Triplet) -> Rewards | Skipped:
+    def call(triplet: Triplet) -> tuple[str, Rewards] | Skipped:
         try:
-            pictures = triplet.original.open(), triplet.edited.open()
+            mark, pictures = mark_of(triplet), (triplet.original.open(), triplet.edited.open())
         except BadInput as error:
             return Skipped(triplet.key, f"{triplet.key}: {error}")
-        return annotator(triplet.instruction, *pictures)
+        return mark, annotator(triplet.instruction, *pictures)
 
     with ThreadPoolExecutor(workers) as pool:
-        asked: deque[tuple[Triplet, Future[Rewards | Skipped]]] = deque()
+        asked: deque[tuple[Triplet, Future[tuple[str, Rewards] | Skipped]]] = deque()
         try:
             for triplet in triplets:
                 asked.append((triplet, pool.submit(call, triplet)))

@@ -42,8 +42,8 @@ class Book:
         said = [] if rewards is None else [self._verdict(rewards)]
         return self.ledger.record_attempt(brief, 1, number, seed, edited, said, evals, took)
 
-    def pick(self, brief: int, attempts: Mapping[int, str], best: int) -> None:
-        """attempts: id -> why it is kept or not."""
+    def pick(self, brief: int, attempts: Mapping[int, str], best: int | None) -> None:
+        """attempts: id -> why it is kept or not. best: the one that is kept, if one is."""
         for attempt, why in attempts.items():
             self.ledger.pick(brief, 1, attempt, attempt == best, why)
 

@@ -1,5 +1,6 @@
 """How an editor is trained; `goodeye edit train` has its options from here."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,11 +68,11 @@ class Train:
             if getattr(self, name) < 1:
                 raise BadInput(f"{name} is {getattr(self, name)}. Give 1 or more.")
         for name in ("rank", "steps", "lr", "held"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise BadInput(f"{name} is {getattr(self, name)}. Give 0 or more.")
         if not 0 <= self.drop <= 1 / 3 or not 0 <= self.drop_rewards < 1:
             raise BadInput(f"drop is {self.drop:g} and drop_rewards {self.drop_rewards:g}. Give 0 to 1/3, and 0 to 1.")
-        if not 0 < self.best <= 1 or self.zoom < 1 or not 0 < self.ema < 1:
+        if not 0 < self.best <= 1 or not 1 <= self.zoom < math.inf or not 0 < self.ema < 1:
             raise BadInput("best is a share above 0, zoom 1 or more, ema between 0 and 1. Correct them.")
         if self.words and self.stage == 2:
             raise BadInput("the text encoder learns in stage 1 alone: rewards build upon it. Leave words away.")

@@ -6,6 +6,7 @@
 s_T 7.5. Each picture has its own seed and noise, so it comes out the same in whatever batch it is made.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -44,6 +45,9 @@ class Settings:
 
     def check(self) -> None:
         """Raises BadInput for numbers that make no sense."""
+        if not (math.isfinite(self.text_guidance) and math.isfinite(self.image_guidance)):
+            weights = f"{self.text_guidance:g} and {self.image_guidance:g}"
+            raise BadInput(f"the weights of instruction and picture are {weights}. Give numbers, as 7.5 and 1.5.")
         if self.size < 16 or not 1 <= self.steps <= 1000:
             raise BadInput(f"size is {self.size} and steps {self.steps}. Give 16 or more, and 1 to 1000.")
 
@@ -86,13 +90,17 @@ class TextCondition:
         self.prompts = Prompts(self.models)
 
     def __call__(self, instructions: Sequence[str], pictures: Float[Tensor, "N 3 H W"]) -> TextStates:
+        self.check(instructions)
+        return self.prompts(instructions)
+
+    def check(self, instructions: Sequence[str]) -> None:
+        """Raises BadInput for an instruction that the text encoder cannot read whole."""
         tokenizer = self.models.tokenizer
         for text in dict.fromkeys(instructions):
-            count = len(tokenizer(text).input_ids)
+            count = len(tokenizer(text, verbose=False).input_ids)  # which would warn of what is refused here
             if count > tokenizer.model_max_length:
                 most = tokenizer.model_max_length
                 raise BadInput(f"the instruction has {count} tokens and the model reads {most}. Say it shorter.")
-        return self.prompts(instructions)
 
     def nothing(self) -> TextStates:
         return self.prompts([""])
@@ -123,8 +131,12 @@ class Editor:
     @property
     def multiple(self) -> int:
         """Pixels that a picture's sides are a multiple of."""
-        halved = len(self.unet.config.block_out_channels) - 1
-        return 2 ** (len(self.vae.config.block_out_channels) - 1 + halved)
+        return multiple_of(self.unet, self.vae)
+
+
+def multiple_of(unet: Any, vae: Any) -> int:
+    """Pixels that a picture's sides are a multiple of: each level but the last halves them."""
+    return 2 ** sum(len(part.config.block_out_channels) - 1 for part in (unet, vae))
 
 
 def load_editor(models: "Models", condition: Conditioner | None = None, *, rewards: bool | None = None) -> Editor:
@@ -244,6 +256,12 @@ def edit_images(
         )
         made += [to_pil(one).resize(original.size, Image.Resampling.LANCZOS) for one in tensors]
     return made
+
+
+def require_readable(editor: Editor, instruction: str) -> None:
+    """Raises BadInput for an instruction that the editor's text encoder, where it has one, cannot read whole."""
+    if isinstance(editor.condition, TextCondition):
+        editor.condition.check([instruction])
 
 
 def fitted(size: tuple[int, int], longer: int, multiple: int) -> tuple[int, int]:

@@ -48,10 +48,13 @@ def encoded(triplets: Sequence[Triplet], models: "Models", size: int, folder: st
     """The triplets' latents at `size` pixels from `folder`, where what is not there yet is made first.
 
     A killed call goes on where it was; other triplets (`digest_of`), another VAE or size begin anew. Raises BadInput
-    where no triplet can be opened.
+    where no triplet can be opened, and where the folder cannot be written.
     """
     root, network = Path(folder), models.vae
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{root} cannot be made: {error.strerror}. Name another folder with --cache.") from error
     digest = digest_of(triplets)
     about = {"triplets": digest, "vae": fingerprint(network, ""), "size": size}
     state = _state(root / STATE, about)

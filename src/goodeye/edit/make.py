@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from goodeye.diffusion.batch import attempt_seed
 from goodeye.edit.annotate import Annotator
 from goodeye.edit.book import opened
-from goodeye.edit.generate import Editor, Settings, edit_images
+from goodeye.edit.generate import Editor, Settings, edit_images, require_readable
 from goodeye.edit.measure import Task
 from goodeye.edit.rewards import AXES, BEST, Rewards, check_rewards
 from goodeye.edit.triplets import check_instruction, opaque
@@ -44,10 +44,11 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """What came of it. best: the attempt with the highest score, the first one without a judge."""
+    """What came of it. best: the attempt with the highest score; the first one without a judge; None where the judge
+    gave none all three scores."""
 
     attempts: list[Attempt]
-    best: Attempt
+    best: Attempt | None
     sheet: Path
     judged: bool
 
@@ -64,7 +65,8 @@ class Made:
             {"file": str(one.file), "seed": one.seed, "rewards": one.rewards.to_json() if one.rewards else None}
             for one in self.attempts
         ]
-        return {"attempts": rows, "best": str(self.best.file) if self.judged else None, "sheet": str(self.sheet)}
+        best = str(self.best.file) if self.judged and self.best else None
+        return {"attempts": rows, "best": best, "sheet": str(self.sheet)}
 
 
 def make(
@@ -94,6 +96,7 @@ def make(
         raise BadInput(f"n is {n} and batch {batch}. Ask for one edit or more, one or more at once.")
     settings = settings or Settings()
     settings.check()
+    require_readable(editor, instruction)
     original, folder = opaque(open_image(image)), RunFolder(Path(out))
     seeds = [attempt_seed(seed, instruction, 1, number) for number in range(1, n + 1)]
     _require_free(folder, *(f"{number}.png" for number in range(1, n + 1)), SHEET, RESULTS)
@@ -103,25 +106,34 @@ def make(
         brief, known = book.brief(Path(image).stem, instruction, original), dict[int, Attempt]()
         for first in track(range(0, n, batch), "editing", unit="batches"):
             some, began = seeds[first : first + batch], time.monotonic()
-            edited = _kept(folder, first, len(some)) or edit_images(
-                editor, original, instruction, some, rewards=wanted, settings=settings, batch=batch
-            )
+            edited = _kept(folder, first, len(some))
+            if not edited:
+                edited = edit_images(
+                    editor, original, instruction, some, rewards=wanted, settings=settings, batch=batch
+                )
+                for number, img in enumerate(edited, first + 1):  # all, before a judge is asked, who may be away
+                    save_png(img, folder.path / f"{number}.png")
+            took = (time.monotonic() - began) / len(some)
             for own, img in zip(some, edited, strict=True):
                 said = judge(instruction, original, img) if judge else None
                 one = Attempt(file=folder.path / f"{len(attempts) + 1}.png", seed=own, rewards=said)
                 attempts.append(one)
-                took = (time.monotonic() - began) / len(some)
                 known[book.attempt(brief, len(attempts), own, img, said, settings.steps, took)] = one
-                save_png(img, one.file)
-        best = max(attempts, key=lambda one: -1.0 if one.score is None else one.score)
+        best = _best(attempts) if judge else attempts[0]
         if judge:
-            chosen = next(attempt for attempt, one in known.items() if one is best)
+            chosen = next((attempt for attempt, one in known.items() if one is best), None)
             book.pick(brief, {attempt: _why(one, one is best, n) for attempt, one in known.items()}, chosen)
         sheet = folder.path / SHEET
         save_png(before_after(original, attempts, best if judge else None, instruction), sheet)
         made = Made(attempts=attempts, best=best, sheet=sheet, judged=judge is not None)
         folder.write_json(RESULTS, made.to_json())
     return made
+
+
+def _best(attempts: Sequence[Attempt]) -> Attempt | None:
+    """The one with the highest score, the first of equals; None where no attempt has all three."""
+    scored = [(one.score, one) for one in attempts if one.score is not None]
+    return max(scored, key=lambda pair: pair[0])[1] if scored else None
 
 
 def _require_free(folder: RunFolder, *names: str) -> None:
@@ -205,22 +217,33 @@ def _wanted(rewards: Sequence[float] | None, editor: Editor) -> tuple[float, flo
 
 
 def before_after(original: Image.Image, attempts: Sequence[Attempt], best: Attempt | None, title: str) -> Image.Image:
-    """The original, then the edits, the best first, with their scores."""
+    """The original, then the edits, the best first and named so, with their scores."""
     ordered = sorted(attempts, key=lambda one: one is not best)
-    cells = [(original, "before"), *((open_image(one.file), f"{one.file.stem}{_said(one)}") for one in ordered)]
-    shown = [(ImageOps.contain(img, (CELL, CELL)), words) for img, words in cells]
-    columns, high = min(4, len(shown)), max(img.height for img, _ in shown) + CAPTION + GAP
+    cells = [(original, "before", INK)]
+    for one in ordered:
+        words = f"{one.file.stem}{_said(one)}{'  best' if one is best else ''}"
+        cells.append((open_image(one.file), words, INK if one is best else FAINT))
+    shown = [(ImageOps.contain(img, (CELL, CELL)), words, ink) for img, words, ink in cells]
+    columns, high = min(4, len(shown)), max(img.height for img, *_ in shown) + CAPTION + GAP
     size = columns * (CELL + GAP) + GAP, 44 + -(-len(shown) // columns) * high
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((GAP, 12), _drawable(title)[:100], INK, ImageFont.load_default(16))
-    for place, (img, words) in enumerate(shown):
+    font = ImageFont.load_default(16)
+    draw.text((GAP, 12), _fitting(_drawable(title), draw, font, sheet.width - 2 * GAP), INK, font)
+    for place, (img, words, ink) in enumerate(shown):
         left, top = GAP + place % columns * (CELL + GAP), 44 + place // columns * high
         sheet.paste(img, (left + (CELL - img.width) // 2, top))
-        draw.text(
-            (left, top + high - CAPTION - GAP + 4), words, INK if place < 2 else FAINT, ImageFont.load_default(13)
-        )
+        draw.text((left, top + high - CAPTION - GAP + 4), words, ink, ImageFont.load_default(13))
     return sheet
+
+
+def _fitting(text: str, draw: ImageDraw.ImageDraw, font: Any, width: int) -> str:
+    """The text, cut where the sheet ends."""
+    if draw.textlength(text, font) <= width:
+        return text
+    while text and draw.textlength(f"{text}...", font) > width:
+        text = text[:-1].rstrip()
+    return f"{text}..."
 
 
 def _said(one: Attempt) -> str:

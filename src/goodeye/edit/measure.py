@@ -59,13 +59,15 @@ class Judgement(Reward):
 
 @dataclass(frozen=True)
 class Judged:
-    """Of one edited picture: by axis yes or no and the score, an answer that is missing left out; and its pixels."""
+    """Of one edited picture: by axis yes or no and the score, an answer that is missing left out; and its pixels.
+    missing: how many answers are; none where none was asked for."""
 
     task: Task
     yes: dict[str, bool] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     pixels: Preserved | None = None
+    missing: int = 0
 
 
 Judge = Callable[[str, Image.Image, Image.Image], Mapping[str, Judgement | None]]  # instruction, original, edited
@@ -132,9 +134,11 @@ def edited_of(folder: str | Path, task: Task) -> Picture:
 
 @dataclass
 class LargeJudge:
-    """Asks a large model for each perspective: yes or no, a score, and what failed."""
+    """Asks a large model for each perspective: yes or no, a score, and what failed. wrong: what was wrong with the last
+    answer that could not be used."""
 
     model: "LargeModel"
+    wrong: str = ""
 
     def __call__(self, instruction: str, original: Image.Image, edited: Image.Image) -> dict[str, Judgement | None]:
         """None where the answer cannot be used. Raises BadInput where the server fails."""
@@ -144,8 +148,8 @@ class LargeJudge:
             words = PROMPTS[axis].format(instruction=instruction) + _YES
             try:
                 found[axis] = self.model.ask(Asked(words, both[1:] if axis == "quality" else both, SYSTEM), Judgement)
-            except BadAnswer:
-                found[axis] = None
+            except BadAnswer as error:
+                found[axis], self.wrong = None, str(error)
         return found
 
 
@@ -167,6 +171,7 @@ def measure(tasks: Sequence[Task], folder: str | Path, judge: Judge | None, skip
                 {axis: one.score for axis, one in said.items()},
                 {axis: one.failure for axis, one in said.items() if one.failure},
                 pixels,
+                len(AXES) - len(said) if judge else 0,
             )
         )
     return found
@@ -189,7 +194,7 @@ def _row(judged: list[Judged], seed: int) -> dict[str, Any]:
                 row[name][axis] = _mean(values, seed).to_json()
         if whole := [[one[axis] for axis in AXES] for one in given if all(axis in one for axis in AXES)]:
             row[name]["overall"] = _mean(whole, seed).to_json()
-    row["missing"] = sum(axis not in one.scores for one in judged for axis in AXES)
+    row["missing"] = sum(one.missing for one in judged)
     if pixels := [one.pixels for one in judged if one.pixels is not None]:
         row["outside"] = pooled(pixels)
     return row
@@ -200,14 +205,29 @@ def _mean(values: Sequence[Any], seed: int) -> Interval:
 
 
 def as_text(rows: Mapping[str, Any]) -> str:
-    """The tables as a terminal shows them: % of yes and mean score of each axis, and SSIM outside the mask."""
-    lines = [f"{'type':12}{'n':>5}" + "".join(f"{axis:>18}" for axis in (*AXES, "overall")) + f"{'outside':>10}"]
+    """The tables as a terminal shows them: % of yes and mean score of each axis, and the pixels outside the mask;
+    each where it was measured, and how many answers are missing."""
+    axes = (*AXES, "overall") if any(row["yes"] or row["missing"] for row in rows.values()) else ()
+    pixels = ("L1", "PSNR", "SSIM") if any("outside" in row for row in rows.values()) else ()
+    lines = [f"{'type':12}{'n':>5}" + "".join(f"{name:>18}" for name in axes) + "".join(f"{n:>9}" for n in pixels)]
     for name, row in rows.items():
-        cells = [_cell(row, axis) for axis in (*AXES, "overall")]
-        ssim = row.get("outside", {}).get("ssim")
-        outside = f"{'-':>10}" if ssim is None else f"{ssim:10.3f}"
-        lines.append(f"{name:12}{row['count']:5}" + "".join(f"{cell:>18}" for cell in cells) + outside)
+        cells = [f"{_cell(row, axis):>18}" for axis in axes]
+        cells += [f"{_outside(row, measure):>9}" for measure in pixels]
+        lines.append(f"{name:12}{row['count']:5}" + "".join(cells))
+    if pixels:
+        lines.append("L1, PSNR, SSIM: of the pixels outside the edited region")
+    if axes and (missing := rows["all"]["missing"]):
+        lines.append(f"{missing} of {len(AXES) * rows['all']['count']} answers are missing and left out")
     return "\n".join(lines)
+
+
+def _outside(row: Mapping[str, Any], name: str) -> str:
+    """PSNR has no number where nothing changed."""
+    found = row.get("outside", {})
+    value = found.get(name.lower())
+    if value is None:
+        return "inf" if name == "PSNR" and found.get("l1") == 0 else "-"
+    return f"{value:.1f}" if name == "PSNR" else f"{value:.3f}"
 
 
 def _cell(row: Mapping[str, Any], axis: str) -> str:

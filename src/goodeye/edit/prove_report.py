@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from goodeye import proof_table
 from goodeye.atomic import write_bytes
+from goodeye.edit.prove import BASE
 from goodeye.html import page
 from goodeye.proof_table import cell
 
@@ -27,20 +28,37 @@ FINE = 10  # numbers below it are shown to three decimals
 def table(numbers: Mapping[str, Any]) -> str:
     """The proof for a terminal: a line a row, each number with its 95 % interval."""
     head = f"{numbers['n']} unseen edits, seed {numbers['seed']}; 95 % intervals over edits"
-    return "\n".join([head, *proof_table.lines(numbers, COLUMNS, FINE), *_notes(numbers)])
+    lines = proof_table.lines(numbers, COLUMNS, FINE)
+    return "\n".join([head, *lines, *_differences(numbers), *_sweeps(numbers), *_left_out(numbers)])
 
 
-def _notes(numbers: Mapping[str, Any]) -> list[str]:
+def _differences(numbers: Mapping[str, Any]) -> list[str]:
+    """Paired; base against a control says what the control against base has said."""
     notes = []
     for other, rows in numbers["against"].items():
         for name, found in rows.items():
+            if name == BASE:
+                continue
             alike = found.get("outside_ssim")
             kept = f", SSIM outside {cell(alike, FINE, signed=True)}" if alike else ""
             notes.append(f"{name} against {other}: overall {cell(found['overall'], FINE, signed=True)}{kept}")
+    return notes
+
+
+def _sweeps(numbers: Mapping[str, Any]) -> list[str]:
+    notes = []
     for axis, found in numbers["sweep"].items():
         means = ", ".join(f"{one['mean']:.2f}" for one in found["measured"])
         notes.append(f"{axis} asked for at 0 to 5: {means}; Spearman {cell(found['spearman'], FINE)}")
-    return notes + [f"left out: {name}; {why}" for name, why in numbers["left_out"].items()]
+    return notes
+
+
+def _left_out(numbers: Mapping[str, Any]) -> list[str]:
+    """A line for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in numbers["left_out"].items():
+        reasons.setdefault(why, []).append(name)
+    return [f"left out: {', '.join(names)}; {why}" for why, names in reasons.items()]
 
 
 def write_report(proof: "Proof", asked: Sequence["Asked"]) -> None:
@@ -53,6 +71,6 @@ def write_report(proof: "Proof", asked: Sequence["Asked"]) -> None:
         columns=proof_table.measured(proof.numbers, COLUMNS),
         strip=proof.strip,
         asked=asked,
-        notes=_notes(proof.numbers),
+        notes=[*_differences(proof.numbers), *_left_out(proof.numbers)],
     )
     write_bytes(proof.report, filled)

@@ -24,7 +24,15 @@ from goodeye.diffusion.predict import add_noise, target
 from goodeye.diffusion.schedule import from_config
 from goodeye.edit.adapter import adapted, editor_unet, save_adapter, widened
 from goodeye.edit.config import LOOPED, PUBLISHED, Given, Train
-from goodeye.edit.generate import Conditioner, TextCondition, for_editing, picture_latents, pooled, token_ids
+from goodeye.edit.generate import (
+    Conditioner,
+    TextCondition,
+    for_editing,
+    multiple_of,
+    picture_latents,
+    pooled,
+    token_ids,
+)
 from goodeye.edit.latents import encoded
 from goodeye.edit.module import Rewarded, RewardModule
 from goodeye.edit.pairs import Pairs, with_rewards
@@ -82,15 +90,20 @@ def train(
     """Trains the set's unet (stage 1) or editor (stage 2) in place and saves it.
 
     condition: what makes the text condition, if not the set's text encoder. cache: a folder; all pictures are encoded
-    once and kept there, and neither cut nor mirrored. Raises BadInput where there are too few triplets or a role is
-    missing; Diverged where the loss is not finite.
+    once and kept there, and neither cut nor mirrored. A triplet whose instruction the text encoder cannot read whole is
+    skipped. Raises BadInput where there are too few triplets, a role is missing or the size does not fit the networks;
+    Diverged where the loss is not finite.
     """
     config, out, models = config or Train(), Path(out), for_editing(models)
     config.check()
     if condition is not None and (config.words or cache is not None):
         raise BadInput("a text condition of your own sees pictures and learns by itself. Leave cache and words away.")
+    networks: dict[str, nn.Module] = {"editor": start(models, config)}
+    if config.size % (multiple := multiple_of(networks["editor"], models.vae)):
+        raise BadInput(f"size is {config.size}. Give a multiple of {multiple}, which this editor's networks need.")
     skipped: list[Skipped] = []
-    found = list(usable(triplets, skipped))
+    words = condition or TextCondition(models)
+    found = [one for one in usable(triplets, skipped) if _readable(one, words, skipped)]
     rewarded = config.stage == 2 and (config.rewarded or config.best < 1 or any(one.rewards for one in found))
     given: Given = "rewards" if config.given == "none" else config.given
     latents = None if cache is None else encoded(found, models, config.size, cache)
@@ -101,10 +114,9 @@ def train(
     held, learned = _split(kept, config)
     pairs = Pairs(triplets=learned, size=config.size, batch=config.batch, seed=config.seed, flip=config.flip,
                   zoom=config.zoom, latents=latents)  # fmt: skip
-    networks: dict[str, nn.Module] = {"editor": start(models, config)}
     if config.words:
         networks["text_encoder"] = models.text_encoder.requires_grad_(True)
-    step = EditStep(models, condition or TextCondition(models), config)
+    step = EditStep(models, words, config)
     asked = {name: value for name, value in asdict(config).items() if name not in LOOPED}
     asked |= {} if cache is None else {"flip": False, "zoom": 1.0}
     about = {
@@ -140,6 +152,17 @@ def train(
         seconds=done.seconds,
         last=done.last,
     )
+
+
+def _readable(triplet: Triplet, condition: Conditioner, skipped: list[Skipped]) -> bool:
+    """Whether the text encoder, if there is one, reads the whole instruction: known before training, not amid it."""
+    try:
+        if isinstance(condition, TextCondition):
+            condition.check([triplet.instruction])
+    except BadInput as error:
+        skipped.append(Skipped(triplet.key, f"{triplet.key}: {error}"))
+        return False
+    return True
 
 
 def loop_of(config: Train) -> Loop:

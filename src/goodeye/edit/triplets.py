@@ -114,7 +114,7 @@ def read_triplets(source: str | Path) -> Iterator[Triplet | Skipped]:
         )
     if (source / "prompt.json").is_file():  # one triplet's own folder
         return _from_folders(source.resolve().parent, {source.resolve().name: []}, {})
-    if tables := sorted(source.glob("*.parquet")):
+    if tables := sorted(source.glob("*.parquet")) or sorted(source.glob("data/*.parquet")):  # data/: as the hub has it
         _require_one_source(source, tables)
         return _from_parquet(tables)
     return _from_folders(source, _listed(source), _json_object(source / REWARDS, must=False))
@@ -143,6 +143,12 @@ def digest_of(triplets: Sequence[Triplet]) -> str:
     return digest.hexdigest()[:16]
 
 
+def mark_of(triplet: Triplet) -> str:
+    """12 hex digits of the instruction and the pictures' bytes. Raises BadInput where a picture cannot be read."""
+    shas = [hashlib.sha256(picture.read()).hexdigest() for picture in (triplet.original, triplet.edited)]
+    return hashlib.sha256(json.dumps([triplet.instruction, *shas]).encode()).hexdigest()[:12]
+
+
 def _sha(picture: Picture) -> str:
     try:
         return hashlib.sha256(picture.read()).hexdigest()
@@ -165,11 +171,16 @@ def _listed(root: Path) -> dict[str, list[str]]:
             ) from error
     names = sorted(file.parent.relative_to(root).as_posix() for file in root.glob("**/prompt.json"))
     if not names:
-        raise BadInput(f"{root} holds no triplets: no folder in it has a prompt.json. Name InsPix2Pix's folder.")
+        raise BadInput(
+            f"{root} holds no triplets: no folder in it has a prompt.json, and there is no Parquet file. "
+            "Name InsPix2Pix's folder."
+        )
     return dict.fromkeys(names, [])
 
 
-def _json_object(file: Path, must: bool = True) -> dict[str, Any]:
+def _json_object(
+    file: Path, must: bool = True, what: str = "triplets with three rewards each. Give RewardEdit's JSON."
+) -> dict[str, Any]:
     if not must and not file.is_file():
         return {}
     try:
@@ -177,7 +188,7 @@ def _json_object(file: Path, must: bool = True) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise BadInput(f"{file} is not JSON ({' '.join(str(error).split())[:120]}). Download it again.") from error
     if not isinstance(found, dict):
-        raise BadInput(f"{file} is no object of triplets with three rewards each. Give RewardEdit's JSON.")
+        raise BadInput(f"{file} is no object of {what}")
     return found
 
 
@@ -218,7 +229,7 @@ def _check_key(key: str) -> None:
 
 def _instruction(file: Path) -> str:
     """The first where there are several."""
-    given = _json_object(file).get("edit")
+    given = _json_object(file, what='an instruction, as {"edit": "make the wall blue"}. Download it again.').get("edit")
     return str((given[0] if given else "") if isinstance(given, list) else given or "")
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from goodeye.edit.prove import Asked, Bench
+from goodeye.errors import BadInput
 from goodeye.judging.protocol import Context
 from goodeye.showroom import facts as X
 from goodeye.showroom import looks
@@ -159,7 +160,12 @@ def details_kept(picture: Tensor, one: Rendered) -> float:
 
 
 def bench(seed: int, count: int, oracle: Oracle | None = None) -> Bench:
-    """Edits of a world that no training used, kinds in turn, without those that the oracle's eye cannot tell."""
+    """Edits of a world that no training used, kinds in turn, without those that the oracle's eye cannot tell.
+
+    Raises BadInput for no edits.
+    """
+    if count < 1:
+        raise BadInput(f"n is {count}. Give 1 edit or more.")
     oracle, made = oracle or Oracle.from_pretrained(), list[Rendered]()
     for first in range(0, MOST_ROUNDS * count, count):
         some = list(edits(FRESH + seed, count, faulty=0.0, first=first))

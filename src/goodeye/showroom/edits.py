@@ -340,15 +340,16 @@ def write_edits(
     """Triplets as InsPix2Pix's folders, with rewards.json (RewardEdit's form) and facts.json.
 
     NAME/prompt.json, NAME/SEED_0.png, _1.png and, with truth, _mask.png (white: may change) and _ideal.png (what was
-    asked for). A killed call goes on. Raises BadInput for counts and sizes that make no sense and where `out` cannot be
-    written.
+    asked for). A killed call goes on, and a larger count adds to what is there. Raises BadInput for counts and sizes
+    that make no sense, where `out` cannot be written, and where it holds other triplets or more of them.
     """
     if count < 1 or not 32 <= size <= 1024 or not 0 <= faulty <= 1:
         raise BadInput(f"{count} triplets of {size} pixels, {faulty:g} faulty: give 1 or more, 32 to 1024, and 0 to 1.")
-    root = Path(out)
+    root, world = Path(out), {"seed": seed, "size": size, "faulty": faulty}
+    _require_own(root, count, world)
 
     def write(index: int) -> dict[str, Any]:
-        return _written(root / f"{index:07}", index, {"seed": seed, "size": size, "faulty": faulty}, truth)
+        return _written(root / f"{index:07}", index, world, truth)
 
     with progress("rendering triplets", count, "triplets") as advance, ThreadPoolExecutor(2) as pool:
         told = {}
@@ -357,6 +358,22 @@ def write_edits(
             advance()
     _write_json(root / FACTS, {name: said["facts"] for name, said in told.items()})
     _write_json(root / "rewards.json", {name: said["rewards"] for name, said in told.items()})
+
+
+def _require_own(root: Path, count: int, world: dict[str, Any]) -> None:
+    """Raises BadInput where triplets lie that this call would write over, or leave among its own: of a pair of another
+    seed, the pictures would stay beside the new instruction."""
+    for prompt in sorted(root.glob("*/prompt.json")):
+        try:
+            known = json.loads(prompt.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            known = None
+        if not isinstance(known, dict) or known.get("world") != world:
+            raise BadInput(f"{prompt.parent} is a triplet that this command did not write so. Name another folder.")
+        if int(prompt.parent.name) >= count:
+            raise BadInput(
+                f"{root} holds more than {count} such triplets already. Ask for more, or name another folder."
+            )
 
 
 def _written(folder: Path, index: int, world: dict[str, Any], truth: bool) -> dict[str, Any]:
