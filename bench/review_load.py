@@ -3,7 +3,8 @@
 Makes a ledger, serves it with `goodeye review`, and has reviewers label, and some compare. Each does what the page
 does: keeps as many items on the desk, fetches the pictures of each, looks for a time of its own (exponentially
 distributed, --think seconds on average; 1 is quicker than a person who looks) and sends the answer, each request over
-a connection of its own. In the middle the server is killed and started again; reviewers repeat what was not confirmed.
+a connection of its own. They come within the first ten such times, not all in one instant. In the middle the server is
+killed and started again; reviewers repeat what was not confirmed.
 
 Prints JSON: median and 99th percentile of "next item", "picture" and "vote stored" in milliseconds, as the reviewer
 waits for them; those that waited for the killed server to be back are told apart, since they tell how long it was
@@ -192,6 +193,7 @@ class Reviewer:
     def work(self, answers: int) -> None:
         """Answers so many, or until there is nothing left."""
         seen: set[int] = set()
+        time.sleep(self.chance.uniform(0, 10 * self.think))
         while len(self.confirmed) < answers:
             desk = self._call("/api/desk", self.next_item, kind=self.kind, count=DESK[self.kind])
             asks = json.loads(desk)["asks"]

@@ -487,6 +487,7 @@ def test_a_place_in_the_random_order_is_gone_to_and_not_walked_to(folder: Ledger
 def test_who_did_all_that_is_looked_at_first_is_asked_about_the_rest(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("goodeye.review.queue.NEAREST", 1)
     monkeypatch.setattr("goodeye.review.queue.WINDOW", 2)
     attempts = fill(ledger, [0.5, 0.51, 0.52, 0.8, 0.9])
     assert label_all(ledger, "Ada") == attempts  # by doubt

@@ -5,7 +5,7 @@ The statements are made once, since making one takes several times as long as as
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -30,6 +30,7 @@ NEAREST_OF = 8  # pairs drawn, of which the one with the nearest scores is asked
 MOST_PARTNERS = 50  # of an attempt at one brief, among which chance decides
 MOST_PASSED = 10_000  # attempts looked through for one with a partner, where those drawn at random have none
 TURNED = {"left": "right", "right": "left", "similar": "similar"}
+NEAREST = 60  # looked through first of all: one of them is nearly always open
 WINDOW = 300  # looked through at first, so that thousands which a person has done are not looked at each time
 
 IS_KEPT = Item.picked.concat("") == "kept"  # as a sum, so that no index of all that was kept is taken
@@ -156,13 +157,22 @@ def _draw_label(connection: Connection, person: str, rules: Rules, chance: rando
     if chance.random() < rules.random_share:
         drawn = [row for mine in given for row in connection.execute(_label_by_chance(some), mine)]
         return {"attempt_id": min(drawn, key=lambda one: one.shuffle).attempt_id, "chosen": RANDOM} if drawn else None
-    for window in (WINDOW, None):
+    for windows in ((NEAREST, WINDOW), (None,)):
         for begun in reversed(range(rules.votes)):  # what others have begun is finished first
-            query = _doubtful_label(some, window)
-            found = [row for mine in given for row in connection.execute(query, {**mine, "begun": begun})]
-            if found:
-                best = max(found, key=lambda one: (one.priority, one.attempt_id))
+            found = [_most_doubtful(connection, some, windows, {**mine, "begun": begun}) for mine in given]
+            best = max(filter(None, found), key=lambda one: (one.priority, one.attempt_id), default=None)
+            if best is not None:
                 return {"attempt_id": best.attempt_id, "chosen": UNSURE}
+    return None
+
+
+def _most_doubtful(
+    connection: Connection, of_run: bool, windows: Sequence[int | None], given: Mapping[str, Any]
+) -> Any:
+    """The same, whichever window it is found in; None if it is in none of them."""
+    for window in windows:
+        if (row := connection.execute(_doubtful_label(of_run, window), given).first()) is not None:
+            return row
     return None
 
 
