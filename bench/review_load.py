@@ -1,10 +1,15 @@
 """How long a reviewer waits, with many at once on a large ledger, and whether a killed server loses or doubles a vote.
 
-Makes a ledger, serves it with `goodeye review`, and has reviewers label, and some compare, as fast as people do
-(--think seconds an answer on average). In the middle the server is killed and started again; reviewers repeat what was
-not confirmed, as the page does. Prints JSON: median and 99th percentile of "next item" and "vote stored" in
-milliseconds, the server's own processor time a request, and what was lost or doubled, which must be nothing. The
-reviewers run on the same machine and share its cores with the server.
+Makes a ledger, serves it with `goodeye review`, and has reviewers label, and some compare. Each does what the page
+does: keeps as many items on the desk, fetches the pictures of each, looks for a time of its own (exponentially
+distributed, --think seconds on average; 1 is quicker than a person who looks) and sends the answer, each request over
+a connection of its own. They come within the first ten such times, not all in one instant. In the middle the server is
+killed and started again; reviewers repeat what was not confirmed.
+
+Prints JSON: median and 99th percentile of "next item", "picture" and "vote stored" in milliseconds, as the reviewer
+waits for them; those that waited for the killed server to be back are told apart, since they tell how long it was
+away. Then the server's own processor time a request and an answer (a desk, its pictures and a vote), and what was lost
+or doubled, which must be nothing. The reviewers run on the same machine and share its cores with the server.
 
     python bench/review_load.py --keep filled --out sqlite.json
     python bench/review_load.py --keep filled --postgres --out postgres.json
@@ -50,6 +55,7 @@ from goodeye.review.votes import CHOICES, LABELS
 SERVE = "import sys; from goodeye.cli import main; sys.exit(main(sys.argv[1:]))"
 PORTION = 5000  # rows inserted at once
 RUNS, PICTURES, PER_BRIEF, EARLIER = 20, 64, 20, 40
+DESK = {"label": 5, "compare": 4}  # items on it, as in the pages' scripts
 LARGEST_PAUSE = 300.0  # seconds that a reviewer waits for a server that was killed
 
 
@@ -123,6 +129,7 @@ class Server:
     port: int
     process: "subprocess.Popen[str] | None" = None
     spent: float = 0.0  # processor seconds of those that were stopped, less what their start took
+    away: tuple[float, float] = (0.0, 0.0)  # from when to when it was killed and not back, by the monotonic clock
     _begun: float = 0.0
 
     def start(self) -> float:
@@ -133,8 +140,20 @@ class Server:
         assert self.process.stdout is not None
         if "http://" not in self.process.stdout.readline():
             raise SystemExit("the server did not start")
+        answering = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LARGEST_PAUSE)
+        answering.request("GET", "/sign-in")
+        answering.getresponse().read()
+        answering.close()
         self._begun = processor_seconds(self.process.pid)
         return time.monotonic() - began
+
+    def kill_and_start(self) -> float:
+        """Kills it and starts it again; returns the seconds until it answers."""
+        killed = time.monotonic()
+        self.stop(signal.SIGKILL)
+        back = self.start()
+        self.away = (killed, time.monotonic())
+        return back
 
     def stop(self, how: signal.Signals) -> None:
         assert self.process is not None
@@ -165,17 +184,25 @@ class Reviewer:
     ledger: str  # its key
     think: float
     chance: random.Random
-    next_item: list[float] = field(default_factory=list)  # seconds
-    stored: list[float] = field(default_factory=list)
+    next_item: list[tuple[float, float]] = field(default_factory=list)  # when it was asked, and seconds until it came
+    pictures: list[tuple[float, float]] = field(default_factory=list)
+    stored: list[tuple[float, float]] = field(default_factory=list)
     confirmed: dict[int, str] = field(default_factory=dict)  # ask -> what was said of it
     repeated: int = 0  # answers sent again, since nobody had confirmed them
 
     def work(self, answers: int) -> None:
         """Answers so many, or until there is nothing left."""
+        seen: set[int] = set()
+        time.sleep(self.chance.uniform(0, 10 * self.think))
         while len(self.confirmed) < answers:
-            asks = self._call("/api/desk", self.next_item, kind=self.kind, count=1)["asks"]
+            desk = self._call("/api/desk", self.next_item, kind=self.kind, count=DESK[self.kind])
+            asks = json.loads(desk)["asks"]
             if not asks:
                 return
+            for one in asks:
+                for sha in () if one["id"] in seen else one["images"]:
+                    self._call(f"/image/{sha}", self.pictures)
+                seen.add(one["id"])
             time.sleep(self.chance.expovariate(1 / self.think) if self.think else 0)
             said = self.chance.choice(list(LABELS if self.kind == "label" else CHOICES))
             answer = {"ask": asks[0]["id"], "outcome": "answered", "answer": said, "seconds": self.think}
@@ -183,35 +210,35 @@ class Reviewer:
             self._call("/api/answers", self.stored, **answer)
             self.confirmed[asks[0]["id"]] = said
 
-    def _call(self, path: str, times: list[float], **body: Any) -> Any:
+    def _call(self, path: str, times: list[tuple[float, float]], **body: Any) -> bytes:
         """The answer, timed; asked again while the server is away."""
         deadline = time.monotonic() + LARGEST_PAUSE
         while True:
             began = time.monotonic()
             try:
-                found = self._post(path, body)
+                found = self._send(path, body)
             except (OSError, http.client.HTTPException):
                 self.repeated += 1
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
                 continue
-            times.append(time.monotonic() - began)
+            times.append((began, time.monotonic() - began))
             return found
 
-    def _post(self, path: str, body: dict[str, Any]) -> Any:
+    def _send(self, path: str, body: dict[str, Any]) -> bytes:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             headers = {"content-type": "application/json", "x-form-token": form_token(self.token)}
             headers["cookie"] = f"{COOKIE}={self.token}"
-            connection.request("POST", path, json.dumps(body), headers)
+            connection.request("POST" if body else "GET", path, json.dumps(body) if body else None, headers)
             answer = connection.getresponse()
             said = answer.read()
         finally:
             connection.close()
         if answer.status != 200:
             raise SystemExit(f"{path}: {answer.status} {said[:200]!r}")
-        return json.loads(said)
+        return said
 
 
 def review(ledger: Ledger, server: Server, options: Any) -> tuple[list[Reviewer], float]:
@@ -234,8 +261,7 @@ def review(ledger: Ledger, server: Server, options: Any) -> tuple[list[Reviewer]
     half = options.reviewers * options.answers // 2
     while sum(len(one.confirmed) for one in reviewers) < half and any(thread.is_alive() for thread in threads):
         time.sleep(0.01)
-    server.stop(signal.SIGKILL)
-    back = server.start()
+    back = server.kill_and_start()
     for thread in threads:
         thread.join()
     return reviewers, back
@@ -272,10 +298,13 @@ def meant(ask: Any, confirmed: dict[int, str]) -> str:
     return {"left": "right", "right": "left"}.get(said, said) if ask.swapped else said
 
 
-def milliseconds(times: list[float]) -> dict[str, float]:
-    """Median and 99th percentile."""
-    found = np.percentile(np.array(times) * 1000, [50, 99])
-    return {"median": round(float(found[0]), 1), "p99": round(float(found[1]), 1), "count": len(times)}
+def milliseconds(times: list[tuple[float, float]], away: tuple[float, float]) -> dict[str, float]:
+    """Median and 99th percentile of requests while the server was there; how many it was away for, and the longest."""
+    here = [took for began, took in times if began > away[1] or began + took < away[0]]
+    over = [took for began, took in times if began <= away[1] and began + took >= away[0]]
+    found = np.percentile(np.array(here) * 1000, [50, 99])
+    said = {"median": round(float(found[0]), 1), "p99": round(float(found[1]), 1), "count": len(here)}
+    return said | {"over_restart": len(over), "longest_over_restart": round(1000 * max(over, default=0.0), 1)}
 
 
 # Where it lies
@@ -362,7 +391,8 @@ def measure(place: str, images: Path, options: Any) -> dict[str, Any]:
             reviewers, back = review(ledger, server, options)
         finally:
             server.stop(signal.SIGTERM)
-        times = {name: [one for who in reviewers for one in getattr(who, name)] for name in ("next_item", "stored")}
+        names = ("next_item", "pictures", "stored")
+        times = {name: [one for who in reviewers for one in getattr(who, name)] for name in names}
         with ledger.transaction() as connection:
             rows = {
                 table.__tablename__: connection.scalar(select(func.count()).select_from(table))
@@ -371,9 +401,11 @@ def measure(place: str, images: Path, options: Any) -> dict[str, Any]:
         return {
             "database": ledger.engine.dialect.name,
             "rows": rows,
-            "next_item_ms": milliseconds(times["next_item"]),
-            "vote_stored_ms": milliseconds(times["stored"]),
+            "next_item_ms": milliseconds(times["next_item"], server.away),
+            "picture_ms": milliseconds(times["pictures"], server.away),
+            "vote_stored_ms": milliseconds(times["stored"], server.away),
             "server_processor_ms_a_request": round(1000 * server.spent / sum(map(len, times.values())), 2),
+            "server_processor_ms_an_answer": round(1000 * server.spent / len(times["stored"]), 2),
             "sent_again": sum(one.repeated for one in reviewers),
             **lost_or_doubled(ledger, reviewers),
             "seconds": {"first_start": round(first, 1), "start_after_kill": round(back, 1)},

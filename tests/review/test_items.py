@@ -1,14 +1,18 @@
 """What is known of an attempt follows what is recorded, whoever records it."""
 
+import threading
+from typing import Any
+
 import pytest
 from PIL import Image
-from sqlalchemy import select
+from sqlalchemy import event, insert, select
 
 from goodeye.ledger.asks import Item
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import VerdictRow
+from goodeye.ledger.schema import Vote, now
 from goodeye.review import look
-from goodeye.review.items import catch_up, measured, reading
+from goodeye.review.items import catch_up, measured, reading, refresh, writing
 from review.conftest import drawn, fill
 
 
@@ -49,6 +53,49 @@ def test_a_pick_that_replaces_another_is_seen_at_once(ledger: Ledger) -> None:
     ledger.pick(ledger.briefs(1)[0].id, 0, attempt, True, "the best of four")
     catch_up(ledger)
     assert item(ledger, attempt).picked == "kept" and look.runs(ledger)[0]["kept"] == 1
+
+
+def test_only_what_changed_of_an_item_is_written(folder: Ledger) -> None:
+    first, second = fill(folder, [0.6, 0.1])
+    with writing(folder) as connection:
+        raw: Any = connection.connection.driver_connection
+        before = raw.total_changes
+        refresh(connection, [first, second])
+        assert raw.total_changes == before, "nothing was new"
+        written: list[str] = []
+        raw.set_trace_callback(written.append)
+        said = {"person": "Ada", "label": "available", "axes": {}, "seconds": 1.0, "created": now()}
+        connection.execute(insert(Vote).values(attempt_id=first, **said))
+        refresh(connection, [first, second])
+        raw.set_trace_callback(None)
+    (update,) = [one for one in written if "items" in one and not one.lstrip().startswith("SELECT")]
+    assert "votes" in update and not [name for name in ("score", "label", "shuffle", "run_id") if name + "=" in update]
+    assert item(folder, first).votes == 1 and item(folder, second).votes == 0
+
+
+def test_threads_that_write_take_turns(folder: Ledger) -> None:
+    """Whoever finds SQLite's lock taken sleeps, ever longer, and is passed by: so none of them may find it taken."""
+    began, done = threading.Event(), []
+
+    @event.listens_for(folder.engine, "checkout")
+    def never_wait(connection: Any, *_more: Any) -> None:
+        connection.execute("PRAGMA busy_timeout = 0")
+        if threading.current_thread() is not threading.main_thread():
+            began.set()
+
+    def write() -> None:
+        with writing(folder) as connection:
+            done.append(connection.scalar(select(Item.attempt_id).limit(1)))
+
+    fill(folder, [0.5])
+    with writing(folder):
+        other = threading.Thread(target=write)
+        other.start()
+        assert began.wait(60)
+        other.join(0.2)  # long enough for it to be refused
+        assert other.is_alive() and not done
+    other.join(60)
+    assert done == [1]
 
 
 def test_priority_adds_what_speaks_for_asking() -> None:

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from sqlalchemy import event, select, update
+from sqlalchemy import event, func, select, update
 
-from goodeye.ledger.asks import Ask, Pair
+from goodeye.ledger.asks import Ask, Item, Pair
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.schema import Comparison, now
 from goodeye.review import look
 from goodeye.review.items import catch_up, reading, writing
-from goodeye.review.queue import Rules, hand_out, said_by_people
+from goodeye.review.queue import Kind, Rules, _from_place, hand_out, said_by_people
 from goodeye.review.votes import answer, done_today, set_aside, undo
 from goodeye.review.votes import shown as shown_to
 from review.conftest import PLAIN, drawn, fill
@@ -442,9 +442,52 @@ def test_no_statement_reads_a_whole_table(folder: Ledger, kind: str, runs: tuple
     assert len(said) > 10
 
 
+@pytest.mark.parametrize("kind", ["label", "compare"])
+@pytest.mark.parametrize("runs", [(), (1, 2)])
+def test_what_is_asked_of_the_ledger_again_and_again_is_made_once(
+    ledger: Ledger, kind: Kind, runs: tuple[int, ...]
+) -> None:
+    """Making a statement takes several times as long as asking it. All of one round are asked in the next."""
+    fill(ledger, [number / 12 for number in range(6)], runs=2)
+    made: list[list[Any]] = []
+
+    @event.listens_for(ledger.engine, "before_execute")
+    def note(_connection: Any, statement: Any, *_more: Any) -> None:
+        made[-1].append(statement)
+
+    for _round in range(3):
+        made.append([])
+        (ask,) = hand_out(ledger, "Ada", kind, 1, replace(PLAIN, runs=runs), random.Random(0))
+        assert shown_to(ledger, "Ada", [ask]) and done_today(ledger, "Ada", kind) >= 0
+        answer(ledger, "Ada", ask, "answered", "available" if kind == "label" else "left")
+    event.remove(ledger.engine, "before_execute", note)
+    before = {id(one) for one in made[1]}
+    assert made[2] and not [str(one) for one in made[2] if id(one) not in before]
+
+
+def test_a_place_in_the_random_order_is_gone_to_and_not_walked_to(folder: Ledger) -> None:
+    """With a million attempts the walk took longer than all else, and everyone who wrote waited for it."""
+    fill(folder, [number / 40 for number in range(40)])
+    with reading(folder) as connection:
+        last = connection.scalar(select(func.max(Item.shuffle)))
+        steps = []
+        for start in (0, last):
+            steps.append(0)
+
+            def count() -> None:
+                steps[-1] += 1
+
+            raw: Any = connection.connection.driver_connection
+            raw.set_progress_handler(count, 1)
+            assert connection.execute(_from_place(False), {"start": start}).first() is not None
+            raw.set_progress_handler(None, 1)
+    assert steps[1] < steps[0] + 10, "of SQLite's machine"
+
+
 def test_who_did_all_that_is_looked_at_first_is_asked_about_the_rest(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("goodeye.review.queue.NEAREST", 1)
     monkeypatch.setattr("goodeye.review.queue.WINDOW", 2)
     attempts = fill(ledger, [0.5, 0.51, 0.52, 0.8, 0.9])
     assert label_all(ledger, "Ada") == attempts  # by doubt

@@ -7,10 +7,11 @@ nothing: whoever resumes may simply record. Several processes may write to one l
 
 import math
 import os
+import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -66,6 +67,7 @@ class Ledger:
     where: str
     engine: Engine
     store: Store
+    turn: threading.Lock = field(default_factory=threading.Lock)  # of the web app's threads, to write one by one
 
     @classmethod
     def open(cls, place: str | Path | None = None, images: str | Path | None = None, *, create: bool = True) -> Self:
@@ -308,7 +310,7 @@ class Ledger:
             of = connection.execute(select(Attempt.brief_id, Attempt.slot).where(Attempt.id == attempt_id)).first()
             if of is None or tuple(of) != (brief_id, slot):
                 raise ValueError(f"attempt {attempt_id} is not one at slot {slot} of brief {brief_id}")
-            query = upsert(connection)(Pick).values(values)
+            query = upsert(connection.dialect.name)(Pick).values(values)
             query = query.on_conflict_do_update(index_elements=keys, set_={"kept": kept, "why": why})
             picked = "kept" if kept else "rejected"  # a later word is no new row, which the items would take in
             connection.execute(update(Item).where(Item.attempt_id == attempt_id).values(picked=picked))

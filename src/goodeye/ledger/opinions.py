@@ -11,8 +11,9 @@ from goodeye.ledger import schema
 from goodeye.ledger.asks import Person
 from goodeye.ledger.rows import Choice, ComparisonRow, VoteRow
 from goodeye.ledger.schema import Attempt, Brief, Comparison, Vote
-from goodeye.ledger.sql import columns, insert_row, of_run, storable
+from goodeye.ledger.sql import columns, insert_row, named, of_run, storable
 
+THERE = select(Attempt.id).where(Attempt.id.in_(named("ids", many=True)))
 ASIDE = select(Person.name).where(Person.aside)  # whose votes and comparisons do not count
 
 
@@ -29,7 +30,7 @@ def store_vote(
     """Records a vote and returns its id (see `Ledger.vote`). chosen: why the person was asked, if someone knows."""
     if not all(math.isfinite(score) for score in (axes or {}).values()):
         raise ValueError(f"{person} scored {axes}: not numbers to record")
-    if connection.scalar(select(Attempt.id).where(Attempt.id == attempt_id)) is None:
+    if connection.scalar(THERE, {"ids": [attempt_id]}) is None:
         raise ValueError(f"there is no attempt {attempt_id} to vote on")
     values = {
         "attempt_id": attempt_id,
@@ -59,7 +60,7 @@ def store_comparison(
     if choice not in get_args(Choice) or left_attempt == right_attempt:
         raise ValueError(f"{by} chose {choice} of attempts {left_attempt} and {right_attempt}: not a comparison")
     both = [left_attempt, right_attempt]
-    if len(connection.scalars(select(Attempt.id).where(Attempt.id.in_(both))).all()) != 2:
+    if len(connection.scalars(THERE, {"ids": both}).all()) != 2:
         raise ValueError(f"attempts {left_attempt} and {right_attempt} are not both on record")
     names = {"left_attempt": left_attempt, "right_attempt": right_attempt, "axis": axis, "swapped": swapped}
     names |= {"judge": None, "version": None} if version is None else {"judge": storable(by), "version": version}

@@ -1,9 +1,10 @@
 """How the ledger's rows are written and found, in either database."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import BindParameter, Connection, Select, bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from goodeye.ledger.schema import Attempt, Base, Brief
@@ -14,6 +15,11 @@ T = TypeVar("T")
 def of_run(run_id: int) -> Select[Any]:
     """The ids of a run's attempts."""
     return select(Attempt.id).join(Brief, Attempt.brief_id == Brief.id).where(Brief.run_id == run_id)
+
+
+def named(name: str, many: bool = False) -> BindParameter[Any]:
+    """A place in a statement that is made once and given its values by name, a sequence of them for IN where many."""
+    return bindparam(name, expanding=many)
 
 
 def columns(table: type[Base]) -> list[Any]:
@@ -31,15 +37,20 @@ def portions(things: Sequence[T], size: int = 500) -> Iterator[Sequence[T]]:
     return (things[start : start + size] for start in range(0, len(things), size))
 
 
-def upsert(connection: Connection) -> Any:
+def upsert(dialect: str) -> Any:
     """The dialect's own INSERT, which knows ON CONFLICT."""
-    return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    return postgresql.insert if dialect == "postgresql" else sqlite.insert
 
 
 def insert_if_new(connection: Connection, table: type[Base], values: Mapping[str, Any]) -> Any:
     """Inserts a row unless its unique names are taken; returns its primary key, or None if they were."""
-    query = upsert(connection)(table).values(dict(values)).on_conflict_do_nothing()
-    return connection.execute(query.returning(*table.__table__.primary_key)).scalar()
+    return connection.execute(_insert_if_new(connection.dialect.name, table), dict(values)).scalar()
+
+
+@cache
+def _insert_if_new(dialect: str, table: type[Base]) -> Any:
+    """Made once: that takes longer than executing it."""
+    return upsert(dialect)(table).on_conflict_do_nothing().returning(*table.__table__.primary_key)
 
 
 def insert_row(connection: Connection, table: type[Base], values: Mapping[str, Any], known: Any = None) -> int:

@@ -21,10 +21,12 @@ from goodeye.errors import BadInput
 from goodeye.ledger.asks import Ask, Person, Session
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.schema import Comparison, Vote, now
+from goodeye.ledger.sql import named
 from goodeye.review.find import LARGEST
 from goodeye.review.items import reading, writing
 
 COOKIE = "goodeye_session"
+WHOSE = select(Session.person).where(Session.token_sha == named("token"), Session.created >= named("since"))
 FORM_COOKIE = "goodeye_form"  # before there is a session
 SESSION_AGE = timedelta(days=30)
 SHORTEST_PASSWORD = 8
@@ -99,10 +101,8 @@ def person_of(ledger: Ledger, token: str, password: str = "") -> str | None:
     """Whose session that is; None if it is nobody's, too old, or from the time of another password."""
     if not token:
         return None
-    mine = Session.token_sha == _session_sha(token, password)
-    query = select(Session.person).where(mine, Session.created >= now() - SESSION_AGE)
     with reading(ledger) as connection:
-        return connection.scalar(query)
+        return connection.scalar(WHOSE, {"token": _session_sha(token, password), "since": now() - SESSION_AGE})
 
 
 def form_token(secret: str) -> str:

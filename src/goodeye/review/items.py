@@ -9,16 +9,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, text, update
+from sqlalchemy import Connection, func, insert, select, text, union_all, update
 
 from goodeye.ledger.asks import Ask, Identity, Item, Mark, Pair
-from goodeye.ledger.database import WRITING, plain_errors
+from goodeye.ledger.database import LOCK_WAIT, WRITING, DatabaseTrouble, plain_errors
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.opinions import ASIDE
 from goodeye.ledger.rows import HIGHEST
 from goodeye.ledger.sample import scattered
 from goodeye.ledger.schema import Attempt, Brief, Pick, Verdict, Vote
+from goodeye.ledger.sql import columns, named
 
+ALONE = text("SELECT pg_advisory_xact_lock(:key)")
 REVIEW_LOCK = 0x60_0D_E20  # PostgreSQL advisory lock: who hands out or takes in does so alone, for milliseconds
 PORTION = 500  # attempts brought up to date in one transaction, so that nobody waits long
 LOOK_BACK = 200  # rows looked at again on PostgreSQL, where a row with a smaller id may appear later
@@ -46,11 +48,30 @@ def reading(ledger: Ledger) -> Iterator[Connection]:
 
 @contextmanager
 def writing(ledger: Ledger) -> Iterator[Connection]:
-    """A transaction beside which no other of the web app runs: SQLite's write lock, or PostgreSQL's advisory one."""
-    with plain_errors(ledger.where), ledger.engine.execution_options(**WRITING).begin() as connection:
+    """A transaction beside which no other of the web app runs: SQLite's write lock, or PostgreSQL's advisory one.
+
+    The threads of this process take turns before they ask for either: who finds SQLite's lock taken sleeps ever
+    longer before looking again, while later ones pass it by.
+    """
+    with (
+        plain_errors(ledger.where),
+        ledger.engine.execution_options(**WRITING).connect() as connection,
+        _turn(ledger),
+        connection.begin(),
+    ):
         if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": REVIEW_LOCK})
+            connection.execute(ALONE, {"key": REVIEW_LOCK})
         yield connection
+
+
+@contextmanager
+def _turn(ledger: Ledger) -> Iterator[None]:
+    if not ledger.turn.acquire(timeout=LOCK_WAIT):
+        raise DatabaseTrouble(f"The ledger {ledger.where} is busy: too many are writing there. Try again.")
+    try:
+        yield
+    finally:
+        ledger.turn.release()
 
 
 def key_of(ledger: Ledger) -> str:
@@ -107,40 +128,45 @@ def _take_in(ledger: Ledger, source: str) -> int:
 def _late(connection: Connection, row: Any, attempt: Any, upto: int) -> set[int]:
     """The attempts of the last rows taken in whose items lack something: a row may appear after one of a larger id."""
     ids = set(connection.scalars(select(attempt).where(row > upto - LOOK_BACK, row <= upto)))
-    items = connection.execute(select(Item).where(Item.attempt_id.in_(ids))).mappings()
-    have = {one["attempt_id"]: dict(one) for one in items}
+    have = _have(connection, ids)
     return {one["attempt_id"] for one in _items(connection, sorted(ids)) if one != have.get(one["attempt_id"])}
 
 
 def refresh(connection: Connection, attempts: Iterable[int]) -> None:
-    """Makes the items of these attempts anew from the other tables."""
+    """Makes the items of these attempts anew from the other tables. Only what has changed is written: an item lies in
+    so many indexes that writing all of it takes longer than all else that a vote does."""
     ids = sorted(set(attempts))
     for start in range(0, len(ids), PORTION):
         some = ids[start : start + PORTION]
-        rows = _items(connection, some)
-        connection.execute(delete(Item).where(Item.attempt_id.in_(some)))
-        if rows:
-            connection.execute(insert(Item), rows)
+        have = _have(connection, some)
+        new, changed = [], defaultdict(list)
+        for row in _items(connection, some):
+            before = have.get(row["attempt_id"])
+            if before is None:
+                new.append(row)
+            elif other := {name: value for name, value in row.items() if value != before[name]}:
+                changed[tuple(other)].append({"changed": row["attempt_id"], **other})
+        for rows in changed.values():
+            connection.execute(CHANGE, rows)
+        if new:
+            connection.execute(insert(Item), new)
+
+
+def _have(connection: Connection, ids: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """The items as they stand."""
+    return {one["attempt_id"]: dict(one) for one in connection.execute(ITEMS, {"ids": list(ids)}).mappings()}
 
 
 def _items(connection: Connection, ids: Sequence[int]) -> list[dict[str, Any]]:
-    attempts = connection.execute(
-        select(Attempt.id, Brief.run_id, Brief.job).join(Brief, Attempt.brief_id == Brief.id).where(Attempt.id.in_(ids))
-    )
-    verdicts = _grouped(connection, select(Verdict.attempt_id, Verdict.label, Verdict.scores).order_by(Verdict.id), ids)
-    votes = _grouped(
-        connection,
-        select(Vote.attempt_id, Vote.person, Vote.label).where(Vote.person.not_in(ASIDE)).order_by(Vote.id),
-        ids,
-    )
-    picks = _grouped(connection, select(Pick.attempt_id, Pick.kept).order_by(Pick.id), ids)
-    flags = _flags(connection, ids)
+    attempts = connection.execute(ATTEMPTS, {"ids": ids})
+    verdicts, votes, picks = (_grouped(connection, query, ids) for query in (VERDICTS, VOTES, PICKS))
+    flags = {attempt: {row.person for row in rows} for attempt, rows in _grouped(connection, FLAGS, ids).items()}
     return [
         {
             "attempt_id": one.id,
             "run_id": one.run_id,
             "job": one.job,
-            "flags": len(flags[one.id]),
+            "flags": len(flags.get(one.id, ())),
             "picked": ("kept" if picks[one.id][-1].kept else "rejected") if picks[one.id] else "",
             "shuffle": scattered(one.id),
             **measured(
@@ -154,28 +180,39 @@ def _items(connection: Connection, ids: Sequence[int]) -> list[dict[str, Any]]:
     ]
 
 
-def _flags(connection: Connection, ids: Sequence[int]) -> dict[int, set[str]]:
-    """Who of those who count flagged each attempt, alone or as a side of a pair."""
-    found: dict[int, set[str]] = defaultdict(set)
-    for side, flags in ((Ask.attempt_id, select(Ask.attempt_id)), *((side, flags_at(side)) for side in SIDES)):
-        counted = Ask.outcome == "flagged", Ask.person.not_in(ASIDE)
-        for attempt, person in connection.execute(flags.add_columns(Ask.person).where(side.in_(ids), *counted)):
-            found[attempt].add(person)
-    return found
-
-
 def flags_at(side: Any) -> Any:
     """The attempts at that side of pairs which were flagged for it: who flags a pair says which side, or both."""
     query = select(side).join(Ask, Ask.pair_id == Pair.id)
     return query.where(Ask.outcome == "flagged", Ask.answer.in_(("", SIDES[side], "similar")))
 
 
+def _flags() -> Any:
+    """Who of those who count flagged each attempt, alone or as a side of a pair."""
+    asked = [(Ask.attempt_id, select(Ask.attempt_id).where(Ask.outcome == "flagged"))]
+    asked += [(side, flags_at(side).with_only_columns(side.label("attempt_id"))) for side in SIDES]
+    counts = Ask.person.not_in(ASIDE)
+    return union_all(*(query.add_columns(Ask.person).where(side.in_(IDS), counts) for side, query in asked))
+
+
 def _grouped(connection: Connection, query: Any, ids: Sequence[int]) -> dict[int, list[Any]]:
-    key = next(iter(query.selected_columns))
     found: dict[int, list[Any]] = defaultdict(list)
-    for row in connection.execute(query.where(key.in_(ids))):
+    for row in connection.execute(query, {"ids": ids}):
         found[row.attempt_id].append(row)
     return found
+
+
+# Made once: making a statement takes several times as long as asking it.
+IDS = named("ids", many=True)
+ITEMS = select(*columns(Item)).where(Item.attempt_id.in_(IDS))
+ATTEMPTS = select(Attempt.id, Brief.run_id, Brief.job).join(Brief, Attempt.brief_id == Brief.id)
+ATTEMPTS = ATTEMPTS.where(Attempt.id.in_(IDS))
+VERDICTS = select(Verdict.attempt_id, Verdict.label, Verdict.scores).where(Verdict.attempt_id.in_(IDS))
+VERDICTS = VERDICTS.order_by(Verdict.id)
+VOTES = select(Vote.attempt_id, Vote.person, Vote.label).where(Vote.attempt_id.in_(IDS), Vote.person.not_in(ASIDE))
+VOTES = VOTES.order_by(Vote.id)
+PICKS = select(Pick.attempt_id, Pick.kept).where(Pick.attempt_id.in_(IDS)).order_by(Pick.id)
+FLAGS = _flags()
+CHANGE = update(Item).where(Item.attempt_id == named("changed"))
 
 
 def measured(

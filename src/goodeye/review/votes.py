@@ -14,9 +14,9 @@ from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.opinions import store_comparison, store_vote
 from goodeye.ledger.rows import HIGHEST, SCORED
 from goodeye.ledger.schema import Attempt, Brief, Comparison, Run, Shown, Vote, now
-from goodeye.ledger.sql import storable
+from goodeye.ledger.sql import columns, named, storable
 from goodeye.review.items import SCALES, SIDES, flags_at, reading, refresh, writing
-from goodeye.review.queue import open_ask, said_by_people, said_of
+from goodeye.review.queue import has_said, open_ask, said_by_people
 
 # The classes of the ads paper on keys 1 to 5, each with what a person reads. They are RFNet's first five.
 LABELS = {
@@ -31,6 +31,37 @@ OUTCOMES = ("answered", "skipped", "flagged")
 STILL_OPEN = ("", "lapsed")  # a late answer counts, too
 LONGEST_NOTE = 500
 LONGEST = 3600.0  # seconds: whoever took longer was elsewhere
+
+
+# Made once: making a statement takes several times as long as asking it.
+ASK, PERSON, IDS = named("ask"), named("person"), named("ids", many=True)
+ITS_ASK = (
+    select(*columns(Ask), Run.job)
+    .outerjoin(Attempt, Attempt.id == Ask.attempt_id)
+    .outerjoin(Brief, Brief.id == Attempt.brief_id)
+    .outerjoin(Run, Run.id == Brief.run_id)
+    .where(Ask.id == ASK, Ask.person == PERSON)
+)
+CHANGE_ASK = update(Ask).where(Ask.id == ASK)
+MY_VOTE = select(Vote.id).where(Vote.attempt_id == named("attempt"), Vote.person == PERSON)
+ITS_PAIR = select(*columns(Pair)).where(Pair.id.in_(IDS))
+CHANGE_PAIR = update(Pair).where(Pair.id == named("pair"))
+MY_ASKS = select(Ask.id, Ask.kind, Ask.attempt_id, Ask.pair_id, Ask.swapped).where(
+    Ask.id.in_(IDS), Ask.person == PERSON
+)
+IN_ROWS = select(Shown.attempt_id, Shown.image_sha).where(Shown.attempt_id.in_(IDS))
+IN_ROWS = IN_ROWS.order_by(Shown.attempt_id, Shown.place)
+WITH_BRIEFS = (
+    select(*columns(Attempt), Brief.key, Brief.content, Brief.product_sha, Brief.run_id, Run.job)
+    .join(Brief, Attempt.brief_id == Brief.id)
+    .join(Run, Brief.run_id == Run.id)
+    .where(Attempt.id.in_(IDS))
+)
+DONE = (
+    select(func.count())
+    .select_from(Ask)
+    .where(Ask.person == PERSON, Ask.outcome == "answered", Ask.kind == named("kind"), Ask.answered >= named("since"))
+)
 
 
 class NotAsked(LookupError):
@@ -62,26 +93,20 @@ def answer(
         if outcome == "flagged" and ask.kind == "compare":
             values["answer"] = _unswapped(ask, said or "similar")
         if outcome == "answered":
-            scale = _scale(connection, ask) if ask.kind == "label" else ()
+            scale = SCALES.get(ask.job or "", ()) if ask.kind == "label" else ()  # on what its picture is scored
             values["answer"] = _scores(scale, said) if scale else _unswapped(ask, said)
             if ask.repeat_of is None:
                 values |= _store(connection, ask, values, scale)
-        connection.execute(update(Ask).where(Ask.id == ask_id).values(**values))
+        connection.execute(CHANGE_ASK, {"ask": ask_id, **values})
         _recount(connection, ask, outcome == "flagged")
         return outcome
 
 
 def _ask(connection: Connection, person: str, ask_id: int) -> Any:
-    found = connection.execute(select(Ask).where(Ask.id == ask_id, Ask.person == person)).first()
+    found = connection.execute(ITS_ASK, {"ask": ask_id, "person": person}).first()
     if found is None:
         raise NotAsked(f"{person} was not asked number {ask_id}")
     return found
-
-
-def _scale(connection: Connection, ask: Any) -> tuple[str, ...]:
-    """The axes on which the asked picture is scored; none where it gets a label, or is compared."""
-    job = select(Run.job).join(Brief, Brief.run_id == Run.id).join(Attempt, Attempt.brief_id == Brief.id)
-    return SCALES.get(connection.scalar(job.where(Attempt.id == ask.attempt_id)) or "", ())
 
 
 def _scores(scale: Sequence[str], said: str) -> str:
@@ -105,15 +130,14 @@ def _unswapped(ask: Any, said: str) -> str:
 def _store(connection: Connection, ask: Any, values: Mapping[str, Any], scale: Sequence[str]) -> dict[str, int]:
     """The vote or comparison itself. What the person has said of it elsewhere, or under an older ask, stands."""
     if ask.kind == "label":
-        twice = select(Vote.id).where(Vote.attempt_id == ask.attempt_id, Vote.person == ask.person)
-        if connection.scalar(twice) is not None:
+        if connection.scalar(MY_VOTE, {"attempt": ask.attempt_id, "person": ask.person}) is not None:
             return {}
         more = {"seconds": values["seconds"], "created": values["answered"], "chosen": ask.chosen}
         axes = dict(zip(scale, map(float, values["answer"].split()), strict=True)) if scale else None
         label = SCORED if scale else values["answer"]
         return {"vote_id": store_vote(connection, ask.attempt_id, ask.person, label, axes, **more)}
-    pair = connection.execute(select(Pair).where(Pair.id == ask.pair_id)).one()
-    if connection.scalar(select(said_of(pair.left_attempt, pair.right_attempt, ask.person, pair.axis))):
+    pair = connection.execute(ITS_PAIR, {"ids": [ask.pair_id]}).one()
+    if has_said(connection, ask.person, pair.left_attempt, pair.right_attempt, pair.axis):
         return {}
     sides, said = (pair.left_attempt, pair.right_attempt), (pair.axis, values["answer"], ask.swapped)
     stored = store_comparison(connection, *sides, ask.person, *said, created=values["answered"])
@@ -124,7 +148,7 @@ def _recount(connection: Connection, ask: Any, flagged: bool) -> None:
     if ask.attempt_id is not None:
         refresh(connection, [ask.attempt_id])
         return
-    pair = connection.execute(select(Pair).where(Pair.id == ask.pair_id)).one()
+    pair = connection.execute(ITS_PAIR, {"ids": [ask.pair_id]}).one()
     _recount_pair(connection, pair)
     if flagged:
         refresh(connection, [pair.left_attempt, pair.right_attempt])
@@ -132,7 +156,7 @@ def _recount(connection: Connection, ask: Any, flagged: bool) -> None:
 
 def _recount_pair(connection: Connection, pair: Any) -> None:
     said = said_by_people(connection, pair.left_attempt, pair.right_attempt, pair.axis)
-    connection.execute(update(Pair).where(Pair.id == pair.id).values(**said))
+    connection.execute(CHANGE_PAIR, {"pair": pair.id, **said})
 
 
 def undo(ledger: Ledger, person: str, ask_id: int) -> int:
@@ -187,9 +211,9 @@ def shown(ledger: Ledger, person: str, asks: Sequence[int]) -> list[dict[str, An
     scale: the axes to score on, empty where a label or a choice is asked for.
     """
     with reading(ledger) as connection:
-        asked = {one.id: one for one in connection.execute(select(Ask).where(Ask.id.in_(asks), Ask.person == person))}
+        asked = {one.id: one for one in connection.execute(MY_ASKS, {"ids": list(asks), "person": person})}
         pairs = [one.pair_id for one in asked.values() if one.pair_id is not None]
-        by_pair = {one.id: one for one in connection.execute(select(Pair).where(Pair.id.in_(pairs)))}
+        by_pair = {one.id: one for one in connection.execute(ITS_PAIR, {"ids": pairs})} if pairs else {}
         wanted = [one.attempt_id for one in asked.values() if one.attempt_id is not None]
         wanted += [side for pair in by_pair.values() for side in (pair.left_attempt, pair.right_attempt)]
         pictures = pictures_of(connection, wanted)
@@ -211,15 +235,8 @@ def shown(ledger: Ledger, person: str, asks: Sequence[int]) -> list[dict[str, An
 def pictures_of(connection: Connection, attempts: Sequence[int]) -> dict[int, dict[str, Any]]:
     """Each attempt's image, row of images and product by hash, and the title, prompt, brief and run of it."""
     rows: dict[int, list[str]] = defaultdict(list)
-    several = select(Shown.attempt_id, Shown.image_sha).where(Shown.attempt_id.in_(attempts))
-    for one in connection.execute(several.order_by(Shown.attempt_id, Shown.place)):
+    for one in connection.execute(IN_ROWS, {"ids": list(attempts)}):
         rows[one.attempt_id].append(one.image_sha)
-    query = (
-        select(Attempt, Brief.key, Brief.content, Brief.product_sha, Brief.run_id, Run.job)
-        .join(Brief, Attempt.brief_id == Brief.id)
-        .join(Run, Brief.run_id == Run.id)
-        .where(Attempt.id.in_(attempts))
-    )
     return {
         one.id: {
             "attempt": one.id,
@@ -236,14 +253,12 @@ def pictures_of(connection: Connection, attempts: Sequence[int]) -> dict[int, di
             "number": one.number,
             "seed": one.seed,
         }
-        for one in connection.execute(query)
+        for one in connection.execute(WITH_BRIEFS, {"ids": list(attempts)})
     }
 
 
 def done_today(ledger: Ledger, person: str, kind: str) -> int:
     """How many this person has answered since midnight (UTC)."""
     midnight = now().replace(hour=0, minute=0, second=0, microsecond=0)
-    query = select(func.count()).select_from(Ask)
-    query = query.where(Ask.person == person, Ask.outcome == "answered", Ask.kind == kind, Ask.answered >= midnight)
     with reading(ledger) as connection:
-        return connection.scalar(query) or 0
+        return connection.scalar(DONE, {"person": person, "kind": kind, "since": midnight}) or 0
