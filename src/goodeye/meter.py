@@ -29,6 +29,10 @@ class Part:
         """Seconds a call."""
         return self.seconds / max(1, self.calls)
 
+    def line(self) -> str:
+        """For a table: name, calls, seconds each, seconds, peak in GB."""
+        return f"  {self.name:48}{self.calls:>8}{self.each:>10.3f}{self.seconds:>10.2f}{self.peak / 1e9:>10.2f}"
+
 
 @dataclass
 class Meter:

@@ -195,7 +195,8 @@ def shipped_adapters(base: str | Path = "showroom") -> dict[str, Path]:
 
 
 def sd15() -> ModelSet:
-    """Stable Diffusion 1.5 with ControlNet canny, CLIP ViT-L/14 and Depth Anything V2, by hub id.
+    """Stable Diffusion 1.5 with ControlNet canny, CLIP ViT-L/14, Depth Anything V2 and GLIGEN for text and boxes (of
+    Stable Diffusion 1.4, with the same text encoder and VAE), by hub id.
 
     No saliency model in the standard layout is published under a name to rely on, and no RFNet at all, so those two
     roles are open until a TOML file names them.
@@ -205,6 +206,7 @@ def sd15() -> ModelSet:
         "controlnet": "lllyasviel/control_v11p_sd15_canny",
         "clip": "openai/clip-vit-large-patch14",
         "depth": "depth-anything/Depth-Anything-V2-Small-hf",
+        "layout_unet": "masterful/gligen-1-4-generation-text-box@refs/pr/2#unet",  # its main branch has pickles only
     }
     return ModelSet(name="sd15", roles={part: f"{STABLE_DIFFUSION}#{part}" for part in parts} | others)
 

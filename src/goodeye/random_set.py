@@ -8,7 +8,9 @@ N2 = 3).
 
 import json
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -59,6 +61,16 @@ def with_random_weights(
         why = (getattr(error, "strerror", None) or " ".join(str(error).split()))[:200].rstrip(".")
         raise BadInput(f"{folder} cannot take the random weights: {why}. Name a folder with more room.") from error
     return whole, origins
+
+
+@contextmanager
+def stand_ins(asked: ModelSet, roles: Sequence[str], *, random: bool, seed: int) -> Iterator[ModelSet]:
+    """The set as it is, or with `random` one whose missing roles have random weights until the context ends."""
+    if not random:
+        yield asked
+        return
+    with tempfile.TemporaryDirectory(prefix="goodeye-") as folder:
+        yield with_random_weights(asked, Path(folder), roles, seed=seed)[0]
 
 
 def local_weights(reference: str, role: str) -> str | None:

@@ -94,8 +94,7 @@ class Check:
             shown = f"{phase.name}: {_count(self.batch, 'picture')} of {self.size} px, {_count(phase.steps, 'step')}"
             lines += ["", f"{shown:50}{'times':>8}{'s each':>10}{'seconds':>10}{'peak GB':>10}"]
             for part in phase.parts:
-                numbers = f"{part.calls:>8}{part.each:>10.3f}{part.seconds:>10.2f}{part.peak / GB:>10.2f}"
-                lines.append(f"  {part.name:48}{numbers}")
+                lines.append(part.line())
             lines.append(f"  {'in all':48}{'':>18}{phase.seconds:>10.2f}{phase.peak / GB:>10.2f}")
             if phase.full_steps:
                 label = f"by calculation, {phase.full_steps:g} steps"

@@ -16,7 +16,7 @@ def models_check(
     ],
     /,
     *,
-    jobs: tuple[Literal["ads", "edit"], ...] = ("ads", "edit"),
+    jobs: tuple[Literal["ads", "edit", "synth"], ...] = ("ads", "edit", "synth"),
     random: bool = False,
     steps: int = 2,
     batch: int = 1,
@@ -30,7 +30,8 @@ def models_check(
     """Loads every model, makes one attempt and one step of fine-tuning, and reports seconds and memory of each part.
 
     Args:
-        jobs: whose: an advertising picture and a step of its fine-tuning; an edit and a step of the editor's training
+        jobs: whose: an advertising picture and a step of its fine-tuning; an edit and a step of the editor's training;
+            a layout drawn by GLIGEN
         random: random weights of the right size for models that are not on this machine; asks no hub
         steps: of the sampler, which are run; what all of them would take is worked out
         batch: pictures at once
@@ -65,5 +66,11 @@ def models_check(
         )
         say(("\n" if found else "") + editing.table())
         found["editing"] = editing.as_json()
+    if "synth" in jobs:
+        from goodeye.synth.full_size import check_drawing
+
+        drawing = check_drawing(models, random=random, steps=steps, batch=batch, device=device, seed=seed)
+        say(("\n" if found else "") + drawing.table())
+        found["drawing"] = drawing.as_json()
     write_json(json, found)
     return DONE

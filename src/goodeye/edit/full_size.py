@@ -4,7 +4,6 @@ The editor is the set's own; where it has none, its text-to-image U-Net with roo
 sampler's steps are all alike, so few are run and the full number is worked out; memory does not grow with them.
 """
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -21,8 +20,8 @@ from goodeye.edit.rewards import BEST, feedback_text
 from goodeye.edit.train import EditStep, loop_of
 from goodeye.errors import BadInput
 from goodeye.meter import Meter, Part
-from goodeye.modelset import Models, ModelSet, resolve
-from goodeye.random_set import with_random_weights
+from goodeye.modelset import Models, resolve
+from goodeye.random_set import stand_ins
 
 GB = 1e9
 PARTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
@@ -61,7 +60,7 @@ class EditCheck:
             f"editing with {self.models}: {self.editor:,} parameters and {self.rewards:,} of the reward module",
             f"{'':50}{'times':>8}{'s each':>10}{'seconds':>10}{'peak GB':>10}",
         ]
-        lines += [_line(part) for part in (self.edit, self.step, *self.parts)]
+        lines += [part.line() for part in (self.edit, self.step, *self.parts)]
         return "\n".join(
             [
                 *lines,
@@ -90,7 +89,7 @@ def check_editing(
     """
     asked = resolve(models)
     precision = precision or ("fp32" if device.startswith("cpu") else "bf16")
-    with _whole(asked, random, seed) as model_set, _fitting(asked.name, device):
+    with stand_ins(asked, PARTS, random=random, seed=seed) as model_set, _fitting(asked.name, device):
         loaded = for_editing(Models(model_set, device=device))
         meter = Meter(loaded.device)
         with meter.part("loading"):
@@ -120,16 +119,6 @@ def check_editing(
         step=step,
         parts=tuple(parts.values()),
     )
-
-
-@contextmanager
-def _whole(asked: ModelSet, random: bool, seed: int) -> Iterator[ModelSet]:
-    if not random:
-        yield asked
-        return
-    with tempfile.TemporaryDirectory(prefix="goodeye-") as folder:
-        made, _ = with_random_weights(asked, Path(folder), PARTS, seed=seed)
-        yield made
 
 
 @contextmanager
@@ -185,7 +174,3 @@ def _step(editor: Rewarded, models: Models, meter: Meter, config: Train) -> Part
 
 def _count(network: torch.nn.Module) -> int:
     return sum(one.numel() for one in network.parameters())
-
-
-def _line(part: Part) -> str:
-    return f"  {part.name:48}{part.calls:>8}{part.each:>10.3f}{part.seconds:>10.2f}{part.peak / GB:>10.2f}"

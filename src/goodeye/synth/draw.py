@@ -148,7 +148,11 @@ def _with_added(models: "Models", folder: Path) -> tuple[Any, dict[str, Any]]:
 def gligen(models: "Models") -> Draw:
     """GLIGEN of a model set: the role layout_unet, and the set's other parts. Raises BadInput where one is missing, or
     where the U-Net has no gated attention to the text encoder's states."""
-    unet, drawing = layout_unet(models)
+    return drawer(models, *layout_unet(models))
+
+
+def drawer(models: "Models", unet: Any, drawing: Drawing) -> Draw:
+    """The same with this U-Net in the place of the set's own."""
     net = getattr(unet, "position_net", None)
     width = models.text_encoder.config.hidden_size
     if net is None or getattr(net, "positive_len", None) != width or not hasattr(net, "linears"):
