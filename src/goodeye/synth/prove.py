@@ -59,8 +59,8 @@ class Prove:
     tries: int = 4
     bins: int = 8
     rare: int = 10  # a category in at most so many real pictures is rare, as in LVIS
-    steps: int = 500  # on the real pictures alone
-    more: int = 100  # from there on, of every row
+    steps: int = 3000  # on the real pictures alone
+    more: int = 300  # from there on, of every row
     lr: float = 1e-3
     batch: int = 8
     width: int = 64  # of the detector
