@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from goodeye.errors import BadInput
 
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
@@ -29,9 +31,21 @@ class Part:
         """Seconds a call."""
         return self.seconds / max(1, self.calls)
 
-    def line(self) -> str:
-        """For a table: name, calls, seconds each, seconds, peak in GB."""
-        return f"  {self.name:48}{self.calls:>8}{self.each:>10.3f}{self.seconds:>10.2f}{self.peak / 1e9:>10.2f}"
+
+def table_of(title: str, parts: Iterable[Part]) -> list[str]:
+    """A table for a terminal: the title before the columns' names, then a line for each part, its peak in GB."""
+    return [f"{title:50}{'times':>8}{'s each':>10}{'seconds':>10}{'peak GB':>10}"] + [
+        f"  {one.name:48}{one.calls:>8}{one.each:>10.3f}{one.seconds:>10.2f}{one.peak / 1e9:>10.2f}" for one in parts
+    ]
+
+
+@contextmanager
+def fitting(what: str, device: str, instead: str) -> Iterator[None]:
+    """A memory that is too small becomes BadInput, which says what to try instead."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise BadInput(f"{what} does not fit into the memory of {device}. Try {instead}.") from error
 
 
 @dataclass

@@ -41,6 +41,7 @@ def test_a_sets_own_gligen_is_what_is_checked(tiny_set, tmp_path):
     found = check_drawing(own, steps=5, batch=2)
     assert (found.models, found.steps, found.full_steps, found.batch) == ("own", 3, 3, 2)
     assert found.seconds == found.drawn.seconds
+    assert check_drawing(own, random=True, steps=1).added == found.added  # its parts are here, and GLIGEN's are new
 
 
 def test_at_full_size_there_are_as_many_weights_as_published():

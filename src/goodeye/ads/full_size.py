@@ -25,11 +25,12 @@ from goodeye.ads.watch import EACH
 from goodeye.diffusion.batch import eight_bit, lay_out
 from goodeye.errors import BadInput
 from goodeye.judging.protocol import Context
-from goodeye.meter import Meter, Part
+from goodeye.meter import Meter, Part, fitting, table_of
 from goodeye.modelset import ROLES, Models, ModelSet, Settings, resolve
 from goodeye.random_set import Origin, with_random_weights
 
 GB = 1e9
+INSTEAD = "--batch 1, --train lora, --precision bf16, or a smaller size in a TOML file"
 TITLE, PROMPT = "product", "a photograph of a product on a table"
 DENOISER = ("U-Net", "ControlNet")  # the parts that a step of the sampler consists of
 
@@ -92,9 +93,7 @@ class Check:
             lines.append(f"{one.role:16}{one.weights:26}{size}{one.seconds:>10.1f}{one.peak / GB:>10.2f}")
         for phase in self.phases:
             shown = f"{phase.name}: {_count(self.batch, 'picture')} of {self.size} px, {_count(phase.steps, 'step')}"
-            lines += ["", f"{shown:50}{'times':>8}{'s each':>10}{'seconds':>10}{'peak GB':>10}"]
-            for part in phase.parts:
-                lines.append(part.line())
+            lines += ["", *table_of(shown, phase.parts)]
             lines.append(f"  {'in all':48}{'':>18}{phase.seconds:>10.2f}{phase.peak / GB:>10.2f}")
             if phase.full_steps:
                 label = f"by calculation, {phase.full_steps:g} steps"
@@ -137,7 +136,7 @@ def check_models(
     precision = precision or ("fp32" if device.startswith("cpu") else "bf16")
     lines: list[Loaded] = []
     phases: list[Phase] = []
-    with _whole(asked, roles, random, keep, seed) as (model_set, origins), _fitting(asked.name, device):
+    with _whole(asked, roles, random, keep, seed) as (model_set, origins), fitting(asked.name, device, INSTEAD):
         loaded = Models(model_set, device=device)
         meter = Meter(loaded.device)
         for role in sorted(roles, key=lambda one: one != "clip"):  # CLIP first, so that it can make room again
@@ -177,17 +176,6 @@ def _whole(
         return
     with tempfile.TemporaryDirectory(prefix="goodeye-") as folder:
         yield with_random_weights(asked, Path(folder), roles, seed=seed)
-
-
-@contextmanager
-def _fitting(name: str, device: str) -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise BadInput(
-            f"{name} does not fit into the memory of {device}. Try --batch 1, --train lora, --precision bf16, or a "
-            "smaller size in a TOML file."
-        ) from error
 
 
 def _load(models: Models, role: str, origin: Origin, meter: Meter) -> Loaded:

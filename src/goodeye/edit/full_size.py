@@ -4,8 +4,6 @@ The editor is the set's own; where it has none, its text-to-image U-Net with roo
 sampler's steps are all alike, so few are run and the full number is worked out; memory does not grow with them.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,12 +16,12 @@ from goodeye.edit.generate import Editor, Settings, TextCondition, edit, fitted,
 from goodeye.edit.module import Rewarded, RewardModule
 from goodeye.edit.rewards import BEST, feedback_text
 from goodeye.edit.train import EditStep, loop_of
-from goodeye.errors import BadInput
-from goodeye.meter import Meter, Part
+from goodeye.meter import Meter, Part, fitting, table_of
 from goodeye.modelset import Models, resolve
 from goodeye.random_set import stand_ins
 
 GB = 1e9
+INSTEAD = "--batch 1, or --precision bf16"
 PARTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
 WORDS = "a product on a table"  # a stand-in tokenizer knows these
 
@@ -56,14 +54,10 @@ class EditCheck:
 
     def table(self) -> str:
         """For a terminal."""
-        lines = [
-            f"editing with {self.models}: {self.editor:,} parameters and {self.rewards:,} of the reward module",
-            f"{'':50}{'times':>8}{'s each':>10}{'seconds':>10}{'peak GB':>10}",
-        ]
-        lines += [part.line() for part in (self.edit, self.step, *self.parts)]
         return "\n".join(
             [
-                *lines,
+                f"editing with {self.models}: {self.editor:,} parameters and {self.rewards:,} of the reward module",
+                *table_of("", (self.edit, self.step, *self.parts)),
                 f"{self.batch} at once: an edit of {self.size} px in {self.full_steps} steps, by calculation: "
                 f"{self.edit_seconds:.1f} s; a training step at {self.train_size} px: {self.step.seconds:.1f} s, "
                 f"{self.step.peak / GB:.1f} GB ({self.device}, {self.precision}).",
@@ -89,7 +83,10 @@ def check_editing(
     """
     asked = resolve(models)
     precision = precision or ("fp32" if device.startswith("cpu") else "bf16")
-    with stand_ins(asked, PARTS, random=random, seed=seed) as model_set, _fitting(asked.name, device):
+    with (
+        stand_ins(asked, PARTS, random=random, seed=seed) as model_set,
+        fitting(f"an editor of {asked.name}", device, INSTEAD),
+    ):
         loaded = for_editing(Models(model_set, device=device))
         meter = Meter(loaded.device)
         with meter.part("loading"):
@@ -119,16 +116,6 @@ def check_editing(
         step=step,
         parts=tuple(parts.values()),
     )
-
-
-@contextmanager
-def _fitting(name: str, device: str) -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise BadInput(
-            f"an editor of {name} does not fit into the memory of {device}. Try --batch 1, or --precision bf16."
-        ) from error
 
 
 def _rewarded(models: Models, seed: int) -> Rewarded:

@@ -8,12 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from goodeye.errors import BadInput
-from goodeye.meter import Meter, Part
-from goodeye.modelset import Models, ModelSet, resolve
-from goodeye.random_set import local_weights, stand_ins
+from goodeye.meter import Meter, Part, fitting, table_of
+from goodeye.modelset import Models, resolve
+from goodeye.random_set import stand_ins
 from goodeye.synth.draw import Drawing, drawer, is_added, layout_unet, widened
 from goodeye.synth.layout import Layout, Thing
 
@@ -52,14 +50,13 @@ class DrawCheck:
 
     def table(self) -> str:
         """For a terminal."""
-        lines = [
+        told = [
             f"drawing layouts with {self.models}: {self.parameters:,} parameters, {self.added:,} of them GLIGEN's",
-            f"{'':50}{'times':>8}{'s each':>10}{'seconds':>10}{'peak GB':>10}",
-            *(part.line() for part in (self.drawn, *self.parts)),
+            *table_of("", (self.drawn, *self.parts)),
             f"{self.batch} at once: a picture of {self.size} px in {self.full_steps} steps, by calculation: "
             f"{self.seconds:.1f} s at most, {self.drawn.peak / GB:.1f} GB ({self.device}).",
         ]
-        return "\n".join(lines)
+        return "\n".join(told)
 
 
 def check_drawing(
@@ -80,11 +77,11 @@ def check_drawing(
         raise BadInput(f"steps is {steps} and batch {batch}. Give 1 or more of each.")
     asked = resolve(models)
     run = min(steps, asked.settings.steps)
-    with stand_ins(_without_absent(asked, random), PARTS, random=random, seed=seed) as model_set:
+    with stand_ins(asked, PARTS, random=random, seed=seed) as model_set:
         shortened = replace(model_set, settings=replace(asked.settings, steps=run))
         loaded = Models(shortened, device=device)
         meter = Meter(loaded.device)
-        try:
+        with fitting(f"GLIGEN of {asked.name}", device, "--batch 1"):
             with meter.part("loading"):
                 own = "layout_unet" in shortened.roles
                 unet = layout_unet(loaded)[0] if own else widened(loaded.unet)
@@ -92,10 +89,6 @@ def check_drawing(
             meter.watch("U-Net", unet)
             with meter.part(f"a picture, {run} steps, two branches") as drawn:
                 draw([LAYOUT] * batch, [seed + number for number in range(batch)])
-        except torch.OutOfMemoryError as error:
-            raise BadInput(
-                f"GLIGEN of {asked.name} does not fit into the memory of {device}. Try --batch 1."
-            ) from error
     parts = meter.take()
     each = parts["U-Net"].each
     return DrawCheck(
@@ -111,11 +104,3 @@ def check_drawing(
         seconds=drawn.seconds + (asked.settings.steps - run) * each,
         parts=tuple(part for part in parts.values() if part is not drawn),
     )
-
-
-def _without_absent(asked: ModelSet, random: bool) -> ModelSet:
-    """The set without a layout U-Net that is not on this machine, where random weights may stand for it."""
-    place = asked.roles.get("layout_unet", "")
-    if not random or local_weights(place, "layout_unet"):
-        return asked
-    return replace(asked, roles={role: where for role, where in asked.roles.items() if role != "layout_unet"})
