@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ from postgres import Postgres, running
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test never asks a hub; a hub id that is not cached fails at once
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what runs behind it; its children inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
