@@ -7,18 +7,20 @@ import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, text
 
 from goodeye.errors import BadInput
-from goodeye.ledger import schema
+from goodeye.ledger import database, schema
 from goodeye.ledger.asks import Item
 from goodeye.ledger.check import check
+from goodeye.ledger.database import DatabaseTrouble
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.schema import Attempt, now
-from goodeye.review.items import catch_up
+from goodeye.review.items import catch_up, reading, writing
 from ledger.recorder import picture, record
 from ledger.test_ledger import assert_complete, finish, other_verdict, recorder
 from postgres import Postgres
@@ -225,3 +227,37 @@ def test_a_read_only_disk_is_said_plainly(small_disk: Path) -> None:
         pytest.raises(BadInput, match="cannot be written"),
     ):
         ledger.record_attempt(ledger.add_brief(ledger.start_run("ads", {}, seed=1), "cup", {}), 0, 0, 0, picture(0))
+
+
+def test_reading_from_postgres_begins_no_transaction(ledger_on_postgres: Ledger) -> None:
+    from psycopg.pq import TransactionStatus
+
+    with reading(ledger_on_postgres) as connection:
+        assert connection.scalar(text("SELECT 1")) == 1
+        assert _status(connection) == TransactionStatus.IDLE
+    with writing(ledger_on_postgres) as connection:
+        connection.execute(text("SELECT 1"))
+        assert _status(connection) == TransactionStatus.INTRANS
+
+
+def _status(connection: Any) -> Any:
+    return connection.connection.dbapi_connection.info.transaction_status
+
+
+@pytest.mark.parametrize("rested", [True, False])
+def test_a_connection_that_postgres_has_closed(
+    ledger_on_postgres: Ledger, postgres_url: str, monkeypatch: pytest.MonkeyPatch, rested: bool
+) -> None:
+    """One that rested is tried first, and nobody notices; one used a moment ago fails once, and is replaced."""
+    import psycopg
+
+    monkeypatch.setattr(database, "KNOWN", -1.0 if rested else 60.0)
+    with reading(ledger_on_postgres) as connection:
+        number = connection.scalar(text("SELECT pg_backend_pid()"))
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute("SELECT pg_terminate_backend(%s)", [number])
+    if not rested:
+        with pytest.raises(DatabaseTrouble), reading(ledger_on_postgres) as connection:
+            connection.execute(text("SELECT 1"))
+    with reading(ledger_on_postgres) as connection:
+        assert connection.scalar(text("SELECT pg_backend_pid()")) != number

@@ -16,7 +16,7 @@ from goodeye.ledger.schema import Comparison, now
 from goodeye.review import look
 from goodeye.review.items import catch_up, reading, writing
 from goodeye.review.queue import Kind, Rules, _from_place, hand_out, said_by_people
-from goodeye.review.votes import answer, done_today, set_aside, undo
+from goodeye.review.votes import answer, desk_of, set_aside, undo
 from goodeye.review.votes import shown as shown_to
 from review.conftest import PLAIN, drawn, fill
 
@@ -425,7 +425,7 @@ def test_no_statement_reads_a_whole_table(folder: Ledger, kind: str, runs: tuple
         rules = replace(PLAIN, runs=runs, random_share=share, repeat_share=share, repeat_after=1)
         for person in ("Ada", "Bo", "Ada"):
             (ask,) = draw(folder, person, kind, rules=rules)
-            assert shown_to(folder, person, [ask.id]) and done_today(folder, person, kind) >= 0
+            assert desk_of(folder, person, kind, [ask.id])["asks"]
             answer(folder, person, ask.id, "answered", "available" if kind == "label" else "left")
     event.remove(folder.engine, "before_cursor_execute", note)
     large = ("items", "attempts", "asks", "votes", "verdicts", "picks", "pairs", "comparisons", "briefs", "shown")
@@ -458,7 +458,7 @@ def test_what_is_asked_of_the_ledger_again_and_again_is_made_once(
     for _round in range(3):
         made.append([])
         (ask,) = hand_out(ledger, "Ada", kind, 1, replace(PLAIN, runs=runs), random.Random(0))
-        assert shown_to(ledger, "Ada", [ask]) and done_today(ledger, "Ada", kind) >= 0
+        assert desk_of(ledger, "Ada", kind, [ask])["asks"]
         answer(ledger, "Ada", ask, "answered", "available" if kind == "label" else "left")
     event.remove(ledger.engine, "before_execute", note)
     before = {id(one) for one in made[1]}

@@ -93,9 +93,11 @@ class Item(Base):
     __tablename__ = "items"
     __table_args__ = (
         Index("ix_items_votes_priority", "votes", "priority", "attempt_id"),
-        Index("ix_items_shuffle", "shuffle", "votes"),
+        Index("ix_items_shuffle", "shuffle"),
+        Index("ix_items_votes_shuffle", "votes", "shuffle"),
         Index("ix_items_run_id_votes", "run_id", "votes", "priority", "attempt_id"),
-        Index("ix_items_run_id_shuffle", "run_id", "shuffle", "votes"),
+        Index("ix_items_run_id_shuffle", "run_id", "shuffle"),
+        Index("ix_items_run_id_votes_shuffle", "run_id", "votes", "shuffle"),
         Index("ix_items_run_id_picked", "run_id", "picked", "votes"),
         Index("ix_items_label_attempt_id", "label", "attempt_id"),
         Index("ix_items_job_attempt_id", "job", "attempt_id"),

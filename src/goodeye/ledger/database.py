@@ -1,6 +1,7 @@
 """Opening the ledger's database: SQLite in WAL mode or PostgreSQL, brought to the newest tables, with plain errors."""
 
 import json
+import math
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoneFree
 
 from goodeye.errors import BadInput
@@ -19,6 +20,7 @@ from goodeye.ledger.schema import REVISION
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK_WAIT = 60  # seconds that a writer waits for the others before it gives up
 POOL = 48  # connections at most, opened as they are needed: more than the 40 threads in which the web app works
+KNOWN = 5.0  # seconds that a connection to PostgreSQL rests before it is tried: trying asks the server once more
 MIGRATION_LOCK = 0x60_0D_E1E  # PostgreSQL advisory lock of this name: one process migrates
 JSON = partial(json.dumps, allow_nan=False)  # what isn't a number is never stored as one
 DENIED = {"42501", "25006"}  # PostgreSQL's codes for lacking a right, and for a database that may only be read
@@ -92,7 +94,7 @@ def postgres_engine(url: str) -> Engine:
     if scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
         raise BadInput(f"{scheme}://… is not a kind of ledger. Name a folder (SQLite) or a postgresql:// URL.")
     try:
-        return create_engine(f"postgresql+psycopg://{rest}", pool_pre_ping=True, pool_size=POOL, json_serializer=JSON)
+        engine = create_engine(f"postgresql+psycopg://{rest}", pool_size=POOL, json_serializer=JSON)
     except ModuleNotFoundError as error:
         raise BadInput(
             "A ledger in PostgreSQL needs the psycopg driver. Install it with: pip install 'goodeye[postgres]'"
@@ -101,6 +103,22 @@ def postgres_engine(url: str) -> Engine:
         raise BadInput(
             "The ledger's URL cannot be read. Write it as postgresql://user:password@host:5432/database"
         ) from error
+
+    @event.listens_for(engine, "checkin")
+    def _note(_connection: Any, record: Any) -> None:
+        record.info["rested"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _try(connection: Any, record: Any, _proxy: Any) -> None:
+        """Whether the server is still there, where that was not known a moment ago; if not, a newer one is taken."""
+        if time.monotonic() - record.info.get("rested", math.inf) <= KNOWN:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError from error
+
+    return engine
 
 
 def no_ledger(where: str) -> BadInput:

@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0007"  # of the newest migration; a ledger with a higher one was written by a newer goodeye
+REVISION = "0008"  # of the newest migration; a ledger with a higher one was written by a newer goodeye
 
 
 def now() -> datetime:

@@ -375,8 +375,7 @@ def _work(app: FastAPI, review: Review) -> None:
     def desk(seat: OnCall, call: DeskCall) -> dict[str, Any]:
         review.look_around()
         asks = hand_out(review.ledger, seat.person, call.kind, call.count, review.settings.rules, review.chance)
-        done = votes.done_today(review.ledger, seat.person, call.kind)
-        return {"asks": votes.shown(review.ledger, seat.person, asks), "today": done}
+        return votes.desk_of(review.ledger, seat.person, call.kind, asks)
 
     @app.post("/api/answers")
     def answers(seat: OnCall, call: AnswerCall) -> dict[str, str]:

@@ -41,8 +41,11 @@ SOURCES: Mapping[str, tuple[Any, Any]] = {
 
 @contextmanager
 def reading(ledger: Ledger) -> Iterator[Connection]:
-    """A connection to read with."""
+    """A connection to read with. On PostgreSQL each statement is a transaction of its own, as what it sees is anyway:
+    to begin and end one around them would ask the server twice more."""
     with plain_errors(ledger.where), ledger.engine.connect() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execution_options(isolation_level="AUTOCOMMIT")
         yield connection
 
 

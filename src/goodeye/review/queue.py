@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Any, Literal
 
-from sqlalchemy import Connection, and_, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, exists, func, insert, or_, select, union_all, update
 from sqlalchemy.orm import aliased
 
 from goodeye.ledger.asks import Ask, Item, Pair
@@ -155,7 +155,8 @@ def _draw_label(connection: Connection, person: str, rules: Rules, chance: rando
     some = bool(rules.runs)  # one run is asked after the other: an index has the order of each alone
     given = [_asking(person, rules, run=run) for run in rules.runs or (None,)]
     if chance.random() < rules.random_share:
-        drawn = [row for mine in given for row in connection.execute(_label_by_chance(some), mine)]
+        query = _label_by_chance(some, rules.votes)
+        drawn = [row for mine in given for row in connection.execute(query, mine)]
         return {"attempt_id": min(drawn, key=lambda one: one.shuffle).attempt_id, "chosen": RANDOM} if drawn else None
     for windows in ((NEAREST, WINDOW), (None,)):
         for begun in reversed(range(rules.votes)):  # what others have begun is finished first
@@ -177,12 +178,16 @@ def _most_doubtful(
 
 
 @cache
-def _label_by_chance(of_run: bool) -> Any:
-    """The first in the random order that the person may label."""
-    lacking = Item.votes + 0 < VOTES  # as a sum, so that no index of votes is taken and sorted anew
+def _label_by_chance(of_run: bool, votes: int) -> Any:
+    """The first in the random order that the person may label, of those of each number of votes below `votes`: an index
+    has the order of each, and so none that has its votes is stepped over."""
     mine = [Item.run_id == RUN] if of_run else []
-    query = select(Item.attempt_id, Item.shuffle).where(*_to_label(), lacking, Item.shuffle > NEVER, *mine)
-    return query.order_by(Item.shuffle).limit(1)
+    first = []
+    for begun in range(votes):
+        query = select(Item.attempt_id, Item.shuffle).where(*_to_label(), Item.votes == begun, Item.shuffle > NEVER)
+        first.append(select(query.where(*mine).order_by(Item.shuffle).limit(1).subquery()))
+    found = union_all(*first).subquery()
+    return select(found).order_by(found.c.shuffle).limit(1)
 
 
 @cache

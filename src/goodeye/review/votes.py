@@ -205,18 +205,28 @@ def set_aside(ledger: Ledger, name: str, aside: bool, why: str, decided_by: str)
                 _recount_pair(connection, one)
 
 
+def desk_of(ledger: Ledger, person: str, kind: str, asks: Sequence[int]) -> dict[str, Any]:
+    """What the page needs of a desk: these asks as `shown`, and how many the person has answered today."""
+    with reading(ledger) as connection:
+        return {"asks": _shown(connection, person, asks), "today": _done_today(connection, person, kind)}
+
+
 def shown(ledger: Ledger, person: str, asks: Sequence[int]) -> list[dict[str, Any]]:
     """What the page needs to put these asks before the person, in their order: pictures by hash, title, prompt.
 
     scale: the axes to score on, empty where a label or a choice is asked for.
     """
     with reading(ledger) as connection:
-        asked = {one.id: one for one in connection.execute(MY_ASKS, {"ids": list(asks), "person": person})}
-        pairs = [one.pair_id for one in asked.values() if one.pair_id is not None]
-        by_pair = {one.id: one for one in connection.execute(ITS_PAIR, {"ids": pairs})} if pairs else {}
-        wanted = [one.attempt_id for one in asked.values() if one.attempt_id is not None]
-        wanted += [side for pair in by_pair.values() for side in (pair.left_attempt, pair.right_attempt)]
-        pictures = pictures_of(connection, wanted)
+        return _shown(connection, person, asks)
+
+
+def _shown(connection: Connection, person: str, asks: Sequence[int]) -> list[dict[str, Any]]:
+    asked = {one.id: one for one in connection.execute(MY_ASKS, {"ids": list(asks), "person": person})}
+    pairs = [one.pair_id for one in asked.values() if one.pair_id is not None]
+    by_pair = {one.id: one for one in connection.execute(ITS_PAIR, {"ids": pairs})} if pairs else {}
+    wanted = [one.attempt_id for one in asked.values() if one.attempt_id is not None]
+    wanted += [side for pair in by_pair.values() for side in (pair.left_attempt, pair.right_attempt)]
+    pictures = pictures_of(connection, wanted)
     found = []
     for ask in (asked[number] for number in asks if number in asked):
         if ask.kind == "label":
@@ -257,8 +267,7 @@ def pictures_of(connection: Connection, attempts: Sequence[int]) -> dict[int, di
     }
 
 
-def done_today(ledger: Ledger, person: str, kind: str) -> int:
+def _done_today(connection: Connection, person: str, kind: str) -> int:
     """How many this person has answered since midnight (UTC)."""
     midnight = now().replace(hour=0, minute=0, second=0, microsecond=0)
-    with reading(ledger) as connection:
-        return connection.scalar(DONE, {"person": person, "kind": kind, "since": midnight}) or 0
+    return connection.scalar(DONE, {"person": person, "kind": kind, "since": midnight}) or 0
