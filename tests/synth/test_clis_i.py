@@ -89,9 +89,12 @@ def test_regions_are_cut_and_marked_where_the_box_is():
     assert torch.equal(cut_out(image, (0.5, 0.2, 0.25, 0.5), 0), image[:, 2:7, 10:15])
     assert cut_out(image, (0.999, 0.999, 0.001, 0.001), 0).shape == (3, 1, 1)
     assert cut_out(image, (0.0, 0.0, 1.0, 1.0)).shape == image.shape
-    seen = marked(image, (0.5, 0.2, 0.25, 0.5), 0.5)
-    assert torch.equal(seen[:, 2:7, 10:15], image[:, 2:7, 10:15])
-    assert torch.equal(seen[:, :2], image[:, :2] / 2) and torch.equal(seen[:, :, 15:], image[:, :, 15:] / 2)
+    seen = marked(image, (0.5, 0.2, 0.25, 0.5), 0.5)  # 5 by 5 pixels, seen in 10 by 10
+    assert seen.shape == (3, 10, 10) and torch.equal(seen[:, 2:7, 3:8], image[:, 2:7, 10:15])
+    assert torch.equal(seen[:, :2], image[:, :2, 7:17] / 2) and torch.equal(seen[:, :, 8:], image[:, :, 15:17] / 2)
+    at_the_rim = marked(image, (0.9, 0.0, 0.1, 0.2), 0.5)  # 2 by 2, in a window of 4 that stays within
+    assert at_the_rim.shape == (3, 4, 4) and torch.equal(at_the_rim[:, :2, 2:], image[:, :2, 18:])
+    assert torch.equal(marked(image, (0.0, 0.0, 1.0, 1.0)), image)
 
 
 def test_any_clip_serves_and_pictures_may_have_any_size():

@@ -1,7 +1,7 @@
 """A CLIP that tells what a region of a picture shows: the showroom's CLIP trained on with views of rendered layouts.
 
 The showroom's CLIP saw single products in the middle of a scene, and so takes a correct small thing for anything. Here
-it sees regions as `goodeye.synth.clis_i` shows them, cut out or marked in the whole picture, and learns to tell the
+it sees regions as `goodeye.synth.clis_i` shows them, cut out or marked in their surroundings, and learns to tell the
 wanted category from all others and its colour from other colours. Half of each batch are scenes with their captions,
 by the loss that it was trained with, so that what it knew is not lost.
 """

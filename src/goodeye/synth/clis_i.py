@@ -1,9 +1,10 @@
 """CLIS-I without a large model: does each region show what was wanted there? By any CLIP, from 0 to 100.
 
-A region is looked at twice: cut out, and marked in the whole picture. What was wanted competes with other categories,
+A region is looked at twice: cut out, and marked in its surroundings. What was wanted competes with other categories,
 and its attributes with other ones. The weights are those of the synth paper's code; the regions' competition is ours.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
     from goodeye.modelset import Models
 
 WHOLE, EACH = 0.5, 0.5  # the picture as a whole, and the mean over its things (code)
-MARKED, CUT = 0.8, 0.2  # a thing marked in the picture, and cut out (code)
+MARKED, CUT = 0.8, 0.2  # a thing marked in its picture, and cut out (code)
 ATTRIBUTES = 0.4  # of a thing's score: a wrong category costs all of it, wrong attributes at most so much; ours
 MARGIN = 0.1  # around a cut-out, as a share of its longer side
 LIT = 0.35  # how bright the picture stays around a marked region
+REACH = 2.0  # sides of what is seen of it, of the region's longer side
 _BY_ROUND = re.compile(r"[a-z]\d{6}")  # keys of a set's layouts: a round's letter, and a number
 SIDE = 224  # pixels of a view before the CLIP's own preparation
 RIVALS = 15  # captions that a picture's own competes with, at most; ours
@@ -89,14 +91,27 @@ def cut_out(image: Float[Tensor, "3 H W"], box: Box, margin: float = MARGIN) -> 
     return image[:, top : max(bottom, top + 1), left : max(right, left + 1)]
 
 
-def marked(image: Float[Tensor, "3 H W"], box: Box, lit: float = LIT) -> Float[Tensor, "3 H W"]:
-    """The whole picture, darker around the region: a box as a prompt that no model has to be trained for (ours)."""
+def marked(image: Float[Tensor, "3 H W"], box: Box, lit: float = LIT, reach: float = REACH) -> Float[Tensor, "3 h w"]:
+    """The region among what is around it, darker there: a box as a prompt that no model has to be trained for (ours).
+
+    reach: sides of the window, of the longer side of the region; where the picture ends the window moves, and where it
+    is smaller than the window it is seen whole. A CLIP sees few pixels, so of the whole picture it would not see what a
+    small thing is.
+    """
     height, width = image.shape[1:]
     dark = image * lit
     left, top = int(box[0] * width), int(box[1] * height)
     right, bottom = max(left + 1, round((box[0] + box[2]) * width)), max(top + 1, round((box[1] + box[3]) * height))
     dark[:, top:bottom, left:right] = image[:, top:bottom, left:right]
-    return dark
+    side = math.ceil(reach * max(right - left, bottom - top))
+    (x, w), (y, h) = _window(left, right, side, width), _window(top, bottom, side, height)
+    return dark[:, y : y + h, x : x + w]
+
+
+def _window(low: int, high: int, side: int, size: int) -> tuple[int, int]:
+    """Where it begins, and how long it is: `side` around the middle, within the picture."""
+    side = min(side, size)
+    return min(max((low + high - side) // 2, 0), size - side), side
 
 
 def region_clip(models: "Models") -> "Clip":
