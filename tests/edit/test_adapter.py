@@ -93,7 +93,7 @@ def test_one_stands_upon_another_by_a_path_from_its_folder(unet, place, tmp_path
     found = editor_of(tmp_path / "two" / "editor")
     assert torch.allclose(answer(found), answer(upon), atol=1e-4)
     config = tmp_path / "two" / "editor" / "adapter_config.json"
-    for base in (None, "."):  # nothing to stand upon, and itself
+    for base, said in ((None, "does not say by base_model_name_or_path"), (".", "too many adapters upon each other")):
         config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": base}))
-        with pytest.raises(BadInput, match="does not say by base_model_name_or_path"):
+        with pytest.raises(BadInput, match=said):
             editor_of(tmp_path / "two" / "editor")

@@ -17,6 +17,7 @@ from goodeye.showroom import editor as E
 from goodeye.showroom import scenes as S
 from goodeye.showroom.edits import ARTEFACTS, HALF, KINDS, LOST, STRENGTHS
 from goodeye.showroom.generator import new_text_encoder, tokens
+from goodeye.showroom.halves import shortened
 from goodeye.showroom.words import LENGTH, build_tokenizer
 
 
@@ -143,7 +144,7 @@ def test_a_shortened_adapter_changes_a_layer_as_nearly_as_its_rank_allows():
     def change(found):
         return found[names[1]].flatten(1) @ found[names[0]].flatten(1)
 
-    full, two, one = change(weights), E.shortened(weights, 2), E.shortened(weights, 1)
+    full, two, one = change(weights), shortened(weights, 2), shortened(weights, 1)
     assert two[names[0]].shape == (2, 5, 3, 3) and two[names[1]].shape == (6, 2, 1, 1)
     assert torch.equal(two["conv_in.bias"], weights["conv_in.bias"])
     lost = torch.linalg.svdvals(full)  # what the nearest matrix of a rank lacks (Eckart and Young 1936)

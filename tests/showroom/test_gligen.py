@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from goodeye.errors import BadInput
 from goodeye.judging.clip import Clip
 from goodeye.modelset import Models, ModelSet, showroom
 from goodeye.search.towers import save_clip
@@ -171,25 +172,23 @@ def test_views_are_of_the_things_they_are_labelled_as(small):
         assert shown in {(one.category, one.attributes[0]) for one in small.world.layouts[row].things}
 
 
-def test_the_region_clip_trains_on_and_is_saved_as_a_clip(small):
+def test_the_region_clip_is_an_adapter_that_loads_as_a_clip(small):
     tokenizer = build_tokenizer(end_last=True)
     clip = Clip(perception.new_clip(tokenizer), tokenizer, perception.NORMALISE)
     save_clip(clip, small.weights("clip"))
-    pictures = small.world.images(range(16))
-    words = [one.caption for one in small.world.layouts]
-
-    class Scenes(types.SimpleNamespace):
-        def __len__(self):
-            return 16
-
-    scenes = Scenes(image=pictures, captions=words, short_captions=words)
     before = regions.HELD, regions.HELD_SHARDS
     regions.HELD, regions.HELD_SHARDS = 21, 2
     try:
-        done = regions.make(small.weights, small.folder, scenes, scenes, lambda words: None, QUICK, shards=2, batch=4)
+        done = regions.make(small.weights, small.folder, lambda words: None, QUICK, shards=2, batch=4)
     finally:
         regions.HELD, regions.HELD_SHARDS = before
-    assert {"held_kind", "held_colour", "recall_at_1", "kind", "colour", "scenes"} <= done.last.keys()
+    assert {"held_kind", "held_colour", "held_whole", "kind", "colour", "whole"} <= done.last.keys()
+    assert not any((small.weights("region") / name).exists() for name in ("model.safetensors", "tokenizer.json"))
     again = Clip.from_pretrained(small.weights("region"))
     assert again.version != clip.version
     assert again.embed_texts(["a red mug"]).shape == (1, again.dimensions)
+    upon = {"base_model_name_or_path": "../region"}
+    config = small.weights("region") / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **upon}))
+    with pytest.raises(BadInput, match="an adapter, too"):
+        Clip.from_pretrained(small.weights("region"))

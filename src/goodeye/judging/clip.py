@@ -14,6 +14,7 @@ from goodeye.judging.licence import licence_of
 from goodeye.judging.loading import identity, load_model
 from goodeye.judging.pixels import Pixels
 from goodeye.judging.protocol import Axis, Context, Images, Need, Scores, check_contexts
+from goodeye.lora import is_adapter, merged, stands_upon
 
 Embeddings = Float[Tensor, "N D"]  # of length 1
 
@@ -35,15 +36,26 @@ class Clip:
     def from_pretrained(
         cls, folder_or_id: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
     ) -> "Clip":
-        """Loads safetensors weights, the tokenizer, and how pixels are prepared, all from one folder or hub id.
+        """Loads safetensors weights, the tokenizer, and how pixels are prepared, all from one folder or hub id. The
+        folder of a LoRA adapter is merged into what it stands upon (see `goodeye.lora`), whose tokenizer it reads by.
 
-        Raises BadInput for a model that is not of images and texts.
+        Raises BadInput for a model that is not of images and texts, and for an adapter upon an adapter.
         """
+        if is_adapter(folder_or_id):
+            return cls._adapted(folder_or_id, device, dtype)
         model = load_model(AutoModel, folder_or_id, dtype).to(device)
         if not hasattr(model, "get_text_features"):
             raise BadInput(f"{folder_or_id} is a {model.config.model_type}, not a model of images and texts like CLIP.")
         tokenizer = AutoTokenizer.from_pretrained(str(folder_or_id))
         return cls(model, tokenizer, Pixels.from_pretrained(folder_or_id), licence=licence_of(folder_or_id))
+
+    @classmethod
+    def _adapted(cls, folder: str | Path, device: str | torch.device, dtype: torch.dtype) -> "Clip":
+        named = stands_upon(folder)
+        if is_adapter(named):
+            raise BadInput(f"{folder} stands upon {named}, an adapter, too. Merge that one into its model first.")
+        base = cls.from_pretrained(named, device, dtype)
+        return cls(merged(base.model, folder), base.tokenizer, base.pixels, licence=licence_of(folder))
 
     @property
     def version(self) -> str:

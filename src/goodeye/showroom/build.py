@@ -412,8 +412,8 @@ def _layout_unet(shop: Shop) -> dict[str, Any]:
 
 
 def _region(shop: Shop) -> dict[str, Any]:
-    done = regions.make(shop.weights, shop.out, shop.world("train"), shop.world("held"), shop.say)
-    return _trained(done, regions.LOOP, 32)
+    done = regions.make(shop.weights, shop.out, shop.say)
+    return _trained(done, regions.LOOP, regions.BATCH)
 
 
 def _inspected(shop: Shop) -> tuple[Samples, Samples]:
@@ -473,7 +473,8 @@ ABOUT = {
     " without rewards on the same edits, in no_reward/.",
     "layout_unet": "What GLIGEN adds to the U-Net, trained on rendered layouts, the U-Net frozen. Losses are inside of"
     " boxes; held_blind is that of the U-Net that sees no boxes.",
-    "region": "The CLIP, trained on with regions of rendered layouts, and with as many scenes as before.",
+    "region": "What is added to the CLIP (LoRA) to tell what a region shows, trained on rendered layouts; measured on"
+    " held-out ones: the right of 24 categories, of 11 colours, and the caption among 64.",
 }
 
 

@@ -8,19 +8,14 @@ them without rewards learns the faults, too. World 41 is theirs; proofs have fre
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
-from goodeye.atomic import write_bytes
-from goodeye.edit.adapter import CONFIG, name_base
 from goodeye.edit.config import Train
 from goodeye.edit.module import RewardModule
 from goodeye.edit.prove import BASE, CONTROL, FULL, ROWS, retrained
@@ -29,6 +24,7 @@ from goodeye.edit.triplets import read_triplets
 from goodeye.errors import BadInput
 from goodeye.modelset import Models, ModelSet, resolve
 from goodeye.showroom.edits import write_edits
+from goodeye.showroom.halves import halve
 from goodeye.showroom.words import EDITING, build_tokenizer
 
 WORLD = 41
@@ -73,9 +69,9 @@ def train_editor(models: Models, work: Path, weights: Path, config: Editing) -> 
     encoder.save_pretrained(work / "words")
     own = {"editor_tokenizer": str(weights / "tokenizer"), "editor_text_encoder": str(work / "words")}
     done = _train(models, own, work, "first", config.first, config.triplets)
-    _halve(work / "first" / "text_encoder", weights / "text_encoder")
+    halve(work / "first" / "text_encoder", weights / "text_encoder")
     kept = config.kept if config.kept < config.first.rank else None
-    _halve(work / "first" / "editor", weights / "base", "../../unet", kept)
+    halve(work / "first" / "editor", weights / "base", "../../unet", kept)
     return done
 
 
@@ -93,8 +89,8 @@ def train_rewards(models: Models, work: Path, weights: Path, config: Editing) ->
     done = _train(models, own, work, "rewards", config.second, config.triplets)
     control = _train(models, own, work, "no_reward", replace(config.second, **ROWS[CONTROL]), config.triplets)
     RewardModule.from_pretrained(work / "rewards" / "rewards").half().save_pretrained(weights)
-    _halve(work / "rewards" / "editor", weights / "editor", "../../editor/base")
-    _halve(work / "no_reward" / "editor", weights / "no_reward", "../../editor/base")
+    halve(work / "rewards" / "editor", weights / "editor", "../../editor/base")
+    halve(work / "no_reward" / "editor", weights / "no_reward", "../../editor/base")
     return done, control
 
 
@@ -152,34 +148,3 @@ def _train(models: Models, own: dict[str, str], work: Path, name: str, config: T
         resume=True,
         cpu=models.device.type == "cpu",
     )
-
-
-def shortened(weights: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
-    """An adapter's weights with each layer's change brought to a lower rank, by its largest singular values."""
-    found = dict(weights)
-    for name in [name for name in weights if ".lora_A." in name]:
-        other = name.replace(".lora_A.", ".lora_B.")
-        down, up = weights[name], weights[other]
-        u, s, v = torch.linalg.svd(up.flatten(1).float() @ down.flatten(1).float(), full_matrices=False)
-        root = s[:rank].sqrt()
-        found[name] = (root[:, None] * v[:rank]).reshape(rank, *down.shape[1:]).contiguous()
-        found[other] = (u[:, :rank] * root).reshape(len(up), rank, *up.shape[2:]).contiguous()
-    return found
-
-
-def _halve(source: Path, folder: Path, base: str = "", rank: int | None = None) -> None:
-    """The folder in fp16. base: what an adapter stands upon, by a path from its new folder. rank: a lower one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in source.iterdir():
-        if file.suffix == ".safetensors":
-            weights = load_file(file)
-            weights = shortened(weights, rank) if rank else weights
-            halved = {name: value.half() for name, value in weights.items()}
-            save_file(halved, folder / file.name, metadata={"format": "pt"})
-        elif file.suffix == ".json":
-            (folder / file.name).write_bytes(file.read_bytes())
-    if (folder / CONFIG).is_file():
-        name_base(folder, base)
-    if rank:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        write_bytes(folder / CONFIG, (json.dumps({**config, "r": rank, "lora_alpha": rank}, indent=1) + "\n").encode())

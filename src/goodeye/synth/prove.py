@@ -55,12 +55,12 @@ class Prove:
     seed: int = 0
     real: int = 300  # labelled real pictures
     test: int = 240
-    layouts: int = 160
+    layouts: int = 640
     tries: int = 4
     bins: int = 8
     rare: int = 10  # a category in at most so many real pictures is rare, as in LVIS
     steps: int = 3000  # on the real pictures alone
-    more: int = 300  # from there on, of every row
+    more: int = 600  # from there on, of every row
     lr: float = 1e-3
     batch: int = 8
     width: int = 64  # of the detector
@@ -160,7 +160,7 @@ def _seed(ground: Ground, config: Prove, out: Path, seed: int) -> list[Row]:
             continue
         pools = [real] if name == REAL else [real, pool.pick(chosen[name].tolist())]
         detector = copy.deepcopy(base)
-        loop = _loop(config, config.more, config.lr / 2, seed)
+        loop = _loop(config, config.more, config.lr, seed)
         train_detector(detector, pools, folder / name, loop, batch=config.batch, label=f"seed {seed}, {name}")
         ap = average_precision(detect(detector, test.images), test)
         mean = None if name == REAL else float(scores["clis"][chosen[name]].mean())
