@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_make import CONCEPTS, Drawer, Scoring, small_priors
 from tiny_world import ColourClip, drawn, two
 
 from goodeye.errors import BadInput
@@ -16,6 +15,7 @@ from goodeye.synth import prove as P
 from goodeye.synth.detector import Pictures
 from goodeye.synth.layout import write_layouts
 from goodeye.synth.plan import plan
+from synth.test_make import CONCEPTS, Drawer, Scoring, small_priors
 
 
 def row(seed, name, ap, rare=0.0, score=None):
