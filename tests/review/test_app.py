@@ -618,6 +618,12 @@ def test_the_cookie_is_out_of_scripts_reach(browser: Start) -> None:
     assert "HttpOnly" in cookie and "SameSite=lax" in cookie
 
 
+@pytest.mark.parametrize(("before", "secure"), [("https", True), ("HTTPS, http", True), ("http", False), (None, False)])
+def test_a_proxy_tells_that_the_browser_came_by_https(browser: Start, before: str | None, secure: bool) -> None:
+    answer = browser("").client.get("/sign-in", headers={"x-forwarded-proto": before} if before else {})
+    assert ["Secure" in one for one in answer.headers.get_list("set-cookie")] == [secure]
+
+
 def test_setting_aside_over_http(ledger: Ledger, browser: Start) -> None:
     fill(ledger, [0.5])
     ada = browser("Ada")

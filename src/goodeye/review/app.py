@@ -324,8 +324,14 @@ def _come_in(review: Review, request: Request, form: dict[str, str]) -> Response
 
 def _set_cookie(response: Response, request: Request, name: str, value: str) -> None:
     age = int(auth.SESSION_AGE.total_seconds())
-    secure = request.url.scheme == "https"
-    response.set_cookie(name, value, max_age=age, httponly=True, samesite="lax", secure=secure)
+    response.set_cookie(name, value, max_age=age, httponly=True, samesite="lax", secure=_by_tls(request))
+
+
+def _by_tls(request: Request) -> bool:
+    """Whether the browser came by https, here or to a proxy before. Who lies in that header keeps no cookie, that is
+    all."""
+    before = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+    return "https" in (request.url.scheme, before)
 
 
 def _inside(to: str) -> str:

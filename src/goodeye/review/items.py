@@ -54,12 +54,13 @@ def writing(ledger: Ledger) -> Iterator[Connection]:
     """A transaction beside which no other of the web app runs: SQLite's write lock, or PostgreSQL's advisory one.
 
     The threads of this process take turns before they ask for either: who finds SQLite's lock taken sleeps ever
-    longer before looking again, while later ones pass it by.
+    longer before looking again, while later ones pass it by. And who waits for a turn holds no connection, so that a
+    crowd does not open one each.
     """
     with (
         plain_errors(ledger.where),
-        ledger.engine.execution_options(**WRITING).connect() as connection,
         _turn(ledger),
+        ledger.engine.execution_options(**WRITING).connect() as connection,
         connection.begin(),
     ):
         if connection.dialect.name == "postgresql":
