@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from goodeye.errors import BadInput
+from goodeye.judging.licence import licence_of
 from goodeye.modelset import ROLES, SHOWROOM, Models, Settings, opened, reference, resolve, shipped_adapters
 
 
@@ -374,3 +375,8 @@ def test_a_device_that_is_not_there(tiny_set):
     for device in ("cuda:99", "cud"):
         with pytest.raises(BadInput, match=f"device {device} cannot be used"):
             Models(resolve(tiny_set), device=device)
+
+
+def test_every_shipped_card_names_its_licence() -> None:
+    cards = sorted(SHOWROOM.rglob("README.md"))
+    assert len(cards) >= 18 and {licence_of(card.parent) for card in cards} == {"apache-2.0"}

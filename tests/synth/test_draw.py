@@ -8,10 +8,11 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
+from goodeye.cli.synth import DRAWING, Draws
 from goodeye.diffusion.batch import noise_of
 from goodeye.errors import BadInput
 from goodeye.images import open_image, to_tensor
-from goodeye.modelset import Models, resolve
+from goodeye.modelset import Models, opened, resolve
 from goodeye.synth.draw import ADDED, Drawing, draw_all, gligen, grounding, is_added, layout_unet, prompt_of, save_added
 from goodeye.synth.layout import Layout, Thing
 
@@ -167,3 +168,9 @@ def test_a_key_that_is_no_file_name_draws_nothing_anywhere(key, tmp_path):
         draw_all(lambda layouts, seeds: torch.zeros(len(layouts), 3, 8, 8), [LAYOUT, Layout(key=key, things=(BAG,))],
                  tmp_path / "in", tries=1)  # fmt: skip
     assert not list(tmp_path.rglob("*.png"))
+
+
+def test_a_drawn_sets_card_names_the_licences_of_what_drew_it():
+    drawer, told = Draws().drawer(opened("showroom"))
+    assert callable(drawer) and told["licences"] == dict.fromkeys(DRAWING, "apache-2.0")
+    assert "licences" not in Draws(draw="renderer").drawer(opened("showroom"))[1]

@@ -128,3 +128,9 @@ def test_a_byte_order_mark_is_no_part_of_a_concept(tmp_path):
 def test_no_layouts_are_not_planned(real_priors, count):
     with pytest.raises(BadInput, match=f"{count} layouts are asked for"):
         plan(real_priors, {"person": ()}, count)
+
+
+def test_a_concept_that_is_listed_twice_is_refused(tmp_path):
+    (tmp_path / "c.txt").write_text("mug: red\nvase\nmug: blue  # again\n")
+    with pytest.raises(BadInput, match="lists 'mug' again on line 3"):
+        read_concepts(tmp_path / "c.txt")

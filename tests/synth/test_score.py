@@ -144,6 +144,24 @@ def test_boxes_are_drawn_where_the_things_are(world):
     assert tuple(img[120, 32]) == (0x1A, 0x7F, 0x4B) and tuple(img[120, 192]) == (0xC2, 0x41, 0x0C)
 
 
+def test_names_of_boxes_stand_beside_each_other():
+    from goodeye.synth.look import LINE, with_boxes
+
+    boxes = [(0.5, 0.5, 0.3, 0.3), (0.51, 0.5, 0.2, 0.3), (0.97, 0.5, 0.03, 0.3)]
+    things = [{"key": f"watering can-{at}", "box": box} for at, box in enumerate(boxes)]
+    img = np.asarray(with_boxes({"file": None, "layout": {"things": things}}, {0, 2}))
+    at = 160 - LINE, 160, 160 + LINE  # the first name's rows, and the second's, below it
+    green, red = ((img[:, 170:230] == colour).all(-1) for colour in ((0x1A, 0x7F, 0x4B), (0xC2, 0x41, 0x0C)))
+    assert green[at[0] : at[1]].mean() > 0.3 and red[at[1] + 2 : at[2]].mean() > 0.3, "one name hides the other"
+
+
+def test_no_pictures_at_all_is_no_page(world):
+    scored(world)
+    S.pick_run(world / "run", Picking(duplicates=None))
+    with pytest.raises(BadInput, match="at least 1 picture"):
+        write_page(world / "run", most=-1)
+
+
 def test_real_labelled_pictures_are_read_with_their_boxes(coco128):
     items = S.read_set(coco128)
     assert len(items) > 100 and all(one.file.is_file() for one in items)

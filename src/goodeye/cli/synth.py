@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 synth = SubcommandApp()
 app.command(synth, name="synth", help="Concepts in, a training set for detectors out.")
 
+DRAWING = ("layout_unet", "unet", "text_encoder", "vae")  # roles whose licences a drawn set's card names
 Run = Annotated[Positional[Path], arg(metavar="RUN")]
 WhichLedger = Annotated[str | None, optional("FOLDER|URL", WHICH_LEDGER)]
 ConceptsFile = Annotated[Positional[Path], arg(metavar="CONCEPTS.txt")]
@@ -163,10 +164,14 @@ class Draws:
             from goodeye.showroom.painter import Painter
 
             return Painter(faults=self.faults), {"by": "the showroom's renderer", "faults": self.faults}
+        from goodeye.hub import split_reference
+        from goodeye.judging.licence import licence_of
         from goodeye.modelset import reference
         from goodeye.synth.draw import gligen
 
-        return gligen(models), {"by": "gligen", "models": reference(models)}
+        drawer, roles = gligen(models), models.model_set.roles
+        licences = {role: licence_of(split_reference(roles[role])[0]) for role in DRAWING if role in roles}
+        return drawer, {"by": "gligen", "models": reference(models), "licences": licences}
 
     def evals(self, models: "Models") -> int:
         """Calls of the denoiser for a picture, for the ledger."""

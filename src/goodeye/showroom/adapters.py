@@ -21,6 +21,7 @@ from goodeye.errors import BadInput
 from goodeye.judging.protocol import fingerprint
 from goodeye.modelset import ADAPTED, Models, resolve
 from goodeye.showroom.briefs import training_briefs
+from goodeye.showroom.halves import LICENSED
 
 SEED = 21
 MOST_BYTES = 500_000  # of an adapter: all weights of the showroom together stay small
@@ -87,7 +88,7 @@ def card(row: str, done: Mapping[str, Any], base: str) -> str:
     }
     shown = {name: value if isinstance(value, str) else json.dumps(value) for name, value in told.items()}
     lines = "".join(f"| {name} | {value} |\n" for name, value in shown.items())
-    return f"""# {row}
+    return f"""{LICENSED}# {row}
 
 LoRA on the showroom's U-Net, aligned to its RFNet by `goodeye showroom align` (the row {row} of `goodeye ads prove`).
 Use it with `--models showroom+{row}`; its layout is that of a diffusers pipeline's `load_lora_weights`.

@@ -29,6 +29,7 @@ from goodeye.judging.rfnet_fit import RFNetTraining, fit_rfnet
 from goodeye.judging.samples import Samples
 from goodeye.modelset import Models, ModelSet, showroom
 from goodeye.showroom import editor, generator, gligen, perception, regions, vae
+from goodeye.showroom.halves import LICENSED
 from goodeye.showroom.inspected import STRENGTHS, borderline_world, joined, remade_world
 from goodeye.showroom.scenes import CLASSES
 from goodeye.showroom.side_tasks import side_tasks
@@ -479,7 +480,7 @@ ABOUT = {
 
 
 def _write_card(folder: Path, role: str, numbers: Mapping[str, Any]) -> None:
-    text = f"""# {role}
+    text = f"""{LICENSED}# {role}
 
 {ABOUT[role]}
 

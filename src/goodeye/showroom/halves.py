@@ -1,4 +1,4 @@
-"""Trained weights as they ship: in half precision, adapters brought to a lower rank."""
+"""Trained weights as they ship: in half precision, adapters brought to a lower rank, under a licence."""
 
 import json
 from collections.abc import Mapping
@@ -10,6 +10,8 @@ from torch import Tensor
 
 from goodeye.atomic import write_bytes
 from goodeye.lora import CONFIG, name_base
+
+LICENSED = "---\nlicense: apache-2.0\n---\n"  # as a model card begins, for `goodeye.judging.licence` and for hubs
 
 
 def shortened(weights: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:

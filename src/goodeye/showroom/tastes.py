@@ -17,6 +17,7 @@ from goodeye.search.adapt import ADAPTER, save_adapter
 from goodeye.search.align import LOOPED, Method
 from goodeye.search.ask import load_clip
 from goodeye.search.lessons import ROW, Learner, train_row
+from goodeye.showroom.halves import LICENSED
 from goodeye.showroom.search_world import TAUGHT, lessons
 from goodeye.training.loop import read_metrics
 
@@ -77,7 +78,7 @@ def card(row: Method, clip: Clip, run: Path) -> str:
     lines = "".join(
         f"| {name} | {value if isinstance(value, str) else json.dumps(value)} |\n" for name, value in told.items()
     )
-    return f"""# {row}
+    return f"""{LICENSED}# {row}
 
 What the projections of the showroom's CLIP learned by `goodeye search align --method {row}`, as a LoRA adapter in
 peft's layout: the row {row} of `goodeye search prove`. `PeftModel.from_pretrained` puts it on that CLIP.

@@ -14,14 +14,17 @@ from goodeye.synth.pick import Choice, summary
 from goodeye.synth.score import read_picks, read_scores
 
 SIDE = 320  # pixels of a picture's longer side on the page
+LINE = 13  # and of a name's height
 KEPT, DROPPED, PAPER = "#1a7f4b", "#c2410c", "#e7e5e4"
 
 
 def write_page(run: str | Path, out: str | Path | None = None, most: int = 60) -> Path:
     """Writes run/look.html (or `out`), one file: at most so many kept and as many rejected, the best first.
 
-    Raises BadInput where the run was not picked from.
+    Raises BadInput where the run was not picked from, and for fewer than 1.
     """
+    if most < 1:
+        raise BadInput(f"--most is {most}. Show at least 1 picture.")
     rows = {row["key"]: row for row in read_scores(run)}
     found = read_picks(run)
     choices = [
@@ -88,6 +91,7 @@ def with_boxes(row: Mapping[str, Any], labels: set[int]) -> Image.Image:
         img = Image.new("RGB", (SIDE, SIDE), PAPER)
     img = img.resize(_fitted(img.size), Image.Resampling.LANCZOS)
     draw = ImageDraw.Draw(img)
+    named: list[tuple[float, float, float, float]] = []
     for at, one in enumerate(row["layout"]["things"]):
         x, y, width, height = one["box"]
         left, top = x * img.width, y * img.height
@@ -95,10 +99,19 @@ def with_boxes(row: Mapping[str, Any], labels: set[int]) -> Image.Image:
         colour = KEPT if at in labels else DROPPED
         draw.rectangle((left, top, right, bottom), outline=colour, width=2)
         words = "".join(char for char in one["key"] if ord(char) < 0x250)  # what the font can draw
-        span = draw.textbbox((left + 3, max(0, top - 13)), words)
-        draw.rectangle((span[0] - 3, span[1] - 1, span[2] + 3, span[3] + 1), fill=colour)
-        draw.text((left + 3, max(0, top - 13)), words, fill="white")
+        at_most = img.width - draw.textlength(words) - 6
+        named.append(_named(draw, words, max(0.0, min(left, at_most)), max(0.0, top - LINE), colour, named))
     return img
+
+
+def _named(draw: Any, words: str, left: float, top: float, colour: str, others: Sequence[Any]) -> Any:
+    """Writes a name there, or lower where another one is; where it stands: left, top, right and bottom."""
+    width = draw.textlength(words) + 6
+    while any(left < one[2] and one[0] < left + width and top < one[3] and one[1] < top + LINE for one in others):
+        top += 1
+    draw.rectangle((left, top, left + width, top + LINE), fill=colour)
+    draw.text((left + 3, top + 1), words, fill="white")
+    return left, top, left + width, top + LINE
 
 
 def _fitted(size: Sequence[int]) -> tuple[int, int]:

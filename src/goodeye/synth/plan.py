@@ -44,16 +44,18 @@ Concepts = Mapping[str, Sequence[str]]  # a category and the attributes that it 
 def read_concepts(path: str | Path) -> dict[str, tuple[str, ...]]:
     """A category a line, with attributes to choose from after a colon: `mug: red, blue`. # begins a remark.
 
-    Raises BadInput where there are none.
+    Raises BadInput where there are none, and for one that is listed twice.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read as concepts. Give a text file with one a line.") from error
     found: dict[str, tuple[str, ...]] = {}
-    for line in lines:
+    for number, line in enumerate(lines, 1):
         name, _, rest = line.partition("#")[0].partition(":")
         if name := " ".join(name.split()):
+            if name in found:
+                raise BadInput(f"{path} lists {name!r} again on line {number}. Write it once, with all its attributes.")
             found[name] = tuple(" ".join(one.split()) for one in rest.split(",") if one.strip())
     if not found:
         raise BadInput(f"{path} holds no concepts. Write one a line.")
