@@ -49,7 +49,7 @@ def test_no_torch_until_a_model_is_loaded():
 
 def test_showroom_has_every_role_in_its_own_folder():
     showroom = resolve("showroom")
-    own = {role: str(SHOWROOM / role) for role in (*ROLES, "layout_unet")}
+    own = {role: str(SHOWROOM / role) for role in (*ROLES, "layout_unet", "region")}
     of_editing = {"editor": "reward_module/editor", "rewards": "reward_module", "editor_tokenizer": "editor/tokenizer",
                   "editor_text_encoder": "editor/text_encoder"}  # fmt: skip
     assert showroom.roles == own | {role: str(SHOWROOM / place) for role, place in of_editing.items()}

@@ -240,7 +240,7 @@ def scores_of(
     rows: Sequence[Mapping[str, Any]], pool: Pictures, found: Sequence[Found], clip: "Clip", seed: int
 ) -> dict[str, Float[Array, " N"]]:
     """Each way's score of each picture. clip: cosine of picture and caption. detector: how surely and how well it finds
-    the wanted things. clis: the mean of CLIS-I and CLIS-L, of CLIS-I alone where nothing is related."""
+    the wanted things. clis: CLIS-I, by which `goodeye.synth.pick` ranks, too."""
     with torch.no_grad():
         captions = [row["layout"]["caption"] for row in rows]
         texts = torch.cat([clip.embed_texts(captions[at : at + 64]) for at in range(0, len(rows), 64)])
@@ -254,13 +254,9 @@ def scores_of(
 
 
 def clis_of(rows: Sequence[Mapping[str, Any]]) -> Float[Array, " N"]:
-    """The mean of CLIS-I and CLIS-L of each picture."""
-    by_clis = [[row["clis_i"]["score"], *_known(row["clis_l"]["score"])] for row in rows]
-    return np.array([sum(both) / len(both) for both in by_clis])
-
-
-def _known(score: float | None) -> list[float]:
-    return [] if score is None else [score]
+    """CLIS-I of each picture. CLIS-L has no part in it: all these layouts were planned from real ones, and how usual a
+    layout is says nothing of whether its picture shows what the labels say."""
+    return np.array([row["clis_i"]["score"] for row in rows], dtype=float)
 
 
 def _found(found: Found, pool: Pictures, at: int) -> float:

@@ -24,7 +24,7 @@ WAYS = {  # what each row of the table is
     RANDOM: "picked by chance",
     "clip": "cosine of picture and caption",
     "detector": "where the detector of the real pictures finds what was wanted",
-    CLIS: "the mean of CLIS-I and CLIS-L",
+    CLIS: "CLIS-I of the picture",
 }
 SWAPS = {
     "clis_l": "CLIS-L",
