@@ -361,3 +361,11 @@ def test_of_a_shard_that_is_cut_short_the_whole_pictures_are_taken(tmp_path):
     assert built.added == len(Index(tmp_path / "i")) == 6
     assert [one.name for one in built.skipped] == [str(tmp_path / "cut.tar")]
     assert "not a whole tar" in built.skipped[0].message
+
+
+@pytest.mark.parametrize("data", [b"no tar at all" * 200, b"\0" * 10240], ids=["junk", "empty"])
+def test_a_shard_without_pictures_makes_no_index(data, tmp_path):
+    (tmp_path / "1.tar").write_bytes(data)
+    with pytest.raises(BadInput, match=r"1\.tar (is not a whole tar|holds no pictures)"):
+        index_pictures(tmp_path / "1.tar", tmp_path / "i", ColourClip(), "showroom")
+    assert not (tmp_path / "i").exists()

@@ -50,7 +50,12 @@ def find_items(path: str | Path) -> Iterator[Item | Skipped]:
     elif not path.is_file():
         raise BadInput(f"{path} does not exist. Name a folder of pictures, a table or a WebDataset .tar.")
     elif path.suffix.lower() == ".tar":
-        yield from _shard(path)
+        shard = _shard(path)
+        first = next(shard, None)
+        if not isinstance(first, Item):
+            raise BadInput(first.message if first else f"{path} holds no pictures. Name a .tar with some.")
+        yield first
+        yield from shard
     elif path.suffix.lower() in TABLES:
         yield from _table(path)
     elif path.suffix.lower() in PICTURES:
