@@ -74,16 +74,17 @@ def test_only_what_changed_of_an_item_is_written(folder: Ledger) -> None:
 
 
 def test_threads_that_write_take_turns(folder: Ledger) -> None:
-    """Whoever finds SQLite's lock taken sleeps, ever longer, and is passed by: so none of them may find it taken."""
-    began, done = threading.Event(), []
+    """Whoever finds SQLite's lock taken sleeps, ever longer, and is passed by: so none of them may find it taken. Who
+    waits for a turn holds no connection: a crowd would open one each."""
+    began, done, holding = threading.Event(), [], []
 
     @event.listens_for(folder.engine, "checkout")
     def never_wait(connection: Any, *_more: Any) -> None:
         connection.execute("PRAGMA busy_timeout = 0")
-        if threading.current_thread() is not threading.main_thread():
-            began.set()
+        holding.append(threading.current_thread())
 
     def write() -> None:
+        began.set()
         with writing(folder) as connection:
             done.append(connection.scalar(select(Item.attempt_id).limit(1)))
 
@@ -93,7 +94,7 @@ def test_threads_that_write_take_turns(folder: Ledger) -> None:
         other.start()
         assert began.wait(60)
         other.join(0.2)  # long enough for it to be refused
-        assert other.is_alive() and not done
+        assert other.is_alive() and not done and other not in holding
     other.join(60)
     assert done == [1]
 
@@ -121,6 +122,20 @@ def test_an_edits_scores_go_from_0_to_5(ledger: Ledger) -> None:
     catch_up(ledger)
     found = item(ledger, attempt)
     assert (found.unsure, found.priority, found.score) == (pytest.approx(0.8), pytest.approx(1.4), 2.0)
+
+
+def test_people_who_score_an_edit_disagree_with_its_judge_and_with_each_other(ledger: Ledger) -> None:
+    """The judge says 4 and 4. Of four scores 1 lies more than one from that; of the two on `following`, whose median is
+    2.5, both do from each other's middle."""
+    brief = ledger.add_brief(ledger.start_run("edit", {}, 0), "room", {"title": "make it night"})
+    said = VerdictRow(judge="one", version="1", label="", scores={"following": 4.0, "quality": 4.0}, failures=[])
+    attempt = ledger.record_attempt(brief, 1, 1, 0, Image.new("RGB", (8, 8)), [said])
+    ledger.vote(attempt, "Ada", "scored", {"following": 1, "quality": 3})
+    ledger.vote(attempt, "Bo", "scored", {"following": 4, "quality": 4})
+    catch_up(ledger)
+    found = item(ledger, attempt)
+    assert found.disagreement == 0.25 and found.vote == "scored" and found.votes == 2
+    assert found.priority == pytest.approx(0.4 + 0.25 + 0.5)  # unsure 1 - |2 * .8 - 1|, against the judge, split
 
 
 def test_clis_goes_from_0_to_100_and_is_never_asked_about(ledger: Ledger) -> None:

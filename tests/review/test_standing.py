@@ -228,6 +228,18 @@ def test_scores_of_edits_say_nothing_of_agreement_on_labels(ledger: Ledger) -> N
     assert found.alpha == pytest.approx(0.095, abs=5e-4) and (found.votes, found.agreed_on) == (30, 10)
 
 
+def test_how_far_people_agree_on_scores(ledger: Ledger) -> None:
+    """Krippendorff 2011, section C, as numbers: 0.849 on one axis; on the other everybody always says 3."""
+    people = {"A": "123321412...", "B": "1233224125.3", "C": ".3332342251.", "D": "12332441251."}
+    for unit, edit in enumerate(edits(ledger, 12)):
+        for person, said in people.items():
+            if said[unit] != ".":
+                ledger.vote(edit, person, "scored", {"following": float(said[unit]), "quality": 3.0})
+    catch_up(ledger)
+    (found,) = standing(ledger).scores_agree
+    assert (found.axis, found.pictures) == ("following", 11) and found.alpha == pytest.approx(0.849, abs=5e-4)
+
+
 def test_scores_given_again_may_differ_by_one(ledger: Ledger) -> None:
     from dataclasses import replace
 

@@ -42,11 +42,13 @@ def test_a_wrong_attribute_costs_less_than_a_wrong_category(scorer):
     assert right.score <= 100 * right.parts["category"]
 
 
-def test_the_picture_and_its_things_count_half_each(scorer):
+def test_the_picture_counts_a_tenth_and_its_things_the_rest(scorer):
     named = two(caption="red and green")
     other = two("b", "sky", "sky", caption="blue")
     found, _ = scorer.score([drawn(named), drawn(other)], [named, other])
-    assert found.score == pytest.approx((found.whole + sum(one.score for one in found.things) / 2) / 2, abs=0.02)
+    mean = sum(one.score for one in found.things) / 2
+    assert found.score == pytest.approx(0.1 * found.whole + 0.9 * mean, abs=0.02)
+    assert joined(found.whole, found.things, "words").score == pytest.approx((found.whole + mean) / 2, abs=0.02)
     swapped, _ = scorer.score([drawn(other), drawn(named)], [named, other])
     assert swapped.whole < found.whole
 

@@ -133,7 +133,7 @@ def synth_prove(
     seeds: int = 3,
     seed: int = 0,
     real: int = 300,
-    test: int = 240,
+    test: int = 720,
     layouts: int = 640,
     tries: int = 4,
     bins: int = 8,

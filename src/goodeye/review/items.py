@@ -7,6 +7,7 @@ recorded since the last look.
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from statistics import median
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, text, union_all, update
@@ -177,6 +178,7 @@ def _items(connection: Connection, ids: Sequence[int]) -> list[dict[str, Any]]:
                 [(row.label, row.scores) for row in verdicts[one.id]],
                 list({row.person: row.label for row in votes[one.id]}.values()),
                 JUDGED_TO.get(one.job, 1),
+                list({row.person: row.axes for row in votes[one.id]}.values()) if one.job in SCALES else (),
             ),
             **({"priority": NEVER, "shuffle": NEVER} if one.job in NOT_ASKED else {}),
         }
@@ -212,7 +214,9 @@ ATTEMPTS = select(Attempt.id, Brief.run_id, Brief.job).join(Brief, Attempt.brief
 ATTEMPTS = ATTEMPTS.where(Attempt.id.in_(IDS))
 VERDICTS = select(Verdict.attempt_id, Verdict.label, Verdict.scores).where(Verdict.attempt_id.in_(IDS))
 VERDICTS = VERDICTS.order_by(Verdict.id)
-VOTES = select(Vote.attempt_id, Vote.person, Vote.label).where(Vote.attempt_id.in_(IDS), Vote.person.not_in(ASIDE))
+VOTES = select(Vote.attempt_id, Vote.person, Vote.label, Vote.axes).where(
+    Vote.attempt_id.in_(IDS), Vote.person.not_in(ASIDE)
+)
 VOTES = VOTES.order_by(Vote.id)
 PICKS = select(Pick.attempt_id, Pick.kept).where(Pick.attempt_id.in_(IDS)).order_by(Pick.id)
 FLAGS = _flags()
@@ -220,13 +224,17 @@ CHANGE = update(Item).where(Item.attempt_id == named("changed"))
 
 
 def measured(
-    verdicts: Sequence[tuple[str, Mapping[str, float]]], votes: Sequence[str], highest: float = 1
+    verdicts: Sequence[tuple[str, Mapping[str, float]]],
+    votes: Sequence[str],
+    highest: float = 1,
+    scored: Sequence[Mapping[str, float]] = (),
 ) -> dict[str, Any]:
     """What verdicts (label and scores, the first judge's first) and votes (labels) say together.
 
     With p the main score of a judge as a part of the highest, in [0, 1], unsure is 1 - |2p - 1|. A picture's priority
     is unsure + how far the judges' p lie apart + the share of votes against the judge + the share of votes against most
-    voters (ours).
+    voters (ours). scored: what each vote gives on each axis, where people score: a score is against another where they
+    lie more than one apart, against most voters where it lies so far from their median.
     """
     scores = [_main(given) for _label, given in verdicts]
     chances = [p / highest for p in scores if p is not None and 0 <= p <= highest]
@@ -236,6 +244,11 @@ def measured(
     vote, most = min(counts.items(), key=lambda one: (-one[1], one[0])) if counts else ("", 0)
     against = sum(one != label for one in votes) / len(votes) if votes and label else 0.0
     split = 1 - most / len(votes) if votes else 0.0
+    if scored:
+        medians = {
+            axis: median(one[axis] for one in scored if axis in one) for axis in {a for one in scored for a in one}
+        }
+        against, split = (_far(scored, than) for than in (verdicts[0][1] if verdicts else {}, medians))
     unsure = 1 - abs(2 * chances[0] - 1) if chances else 0.0
     spread = max(chances) - min(chances) if chances else 0.0
     return {
@@ -247,6 +260,12 @@ def measured(
         "votes": len(votes),
         "vote": vote,
     }
+
+
+def _far(scored: Sequence[Mapping[str, float]], than: Mapping[str, float]) -> float:
+    """The share of scores that lie more than one from those on the same axis; 0 where there are none to compare."""
+    apart = [abs(score - than[axis]) > 1 for one in scored for axis, score in one.items() if axis in than]
+    return sum(apart) / len(apart) if apart else 0.0
 
 
 def _main(scores: Mapping[str, float]) -> float | None:

@@ -26,6 +26,7 @@ DAYS = 14  # shown
 WON = {"left": 1.0, "right": 0.0, "similar": 0.5}
 SIMILAR = 0  # in the place of the attempt that was chosen
 T = TypeVar("T", str, int)
+Given = dict[tuple[int, str], list[float]]  # attempt and axis -> the scores that people gave it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +75,16 @@ class ScoreStanding:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScoreAgreement:
+    """How far people agree on an axis that they score: Krippendorff's alpha of numbers, over pictures with two votes or
+    more."""
+
+    axis: str
+    alpha: float
+    pictures: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class PairStanding:
     """How often a judge's word on a pair is what most people say of it: left, right or similar, of all pairs and of
     those that chance alone drew, each with a 95 % interval.
@@ -115,6 +126,7 @@ class Standing:
     agreed_on: int
     judges: tuple[JudgeStanding, ...]
     scores: tuple[ScoreStanding, ...]
+    scores_agree: tuple[ScoreAgreement, ...]
     pairs: tuple[PairStanding, ...]
     left_chosen: Interval | None  # of those decided here, the share in which the left of the screen was chosen
     decided: int
@@ -135,7 +147,8 @@ def standing(ledger: Ledger) -> Standing:
         compared = _compared(connection)
         people = _people(connection, votes, compared, labels, aside)
         compared = [one for one in compared if one.person not in out]
-        judges, scores, pairs = _judges(connection, counted), _scores(connection, counted), _pairs(connection, compared)
+        given = _given(connection, counted)
+        judges, scores, pairs = _judges(connection, counted), _scores(connection, given), _pairs(connection, compared)
         promises = promised(connection, counted)
     items = _counts([vote for vote in counted if vote.label != SCORED])
     alpha = krippendorff_alpha(items)
@@ -147,6 +160,7 @@ def standing(ledger: Ledger) -> Standing:
         agreed_on=int((items.sum(1) >= 2).sum()),
         judges=tuple(judges),
         scores=tuple(scores),
+        scores_agree=tuple(_agreement(given)),
         pairs=tuple(pairs),
         left_chosen=wilson(sum(left), len(left)) if left else None,
         decided=len(left),
@@ -303,13 +317,30 @@ def most_say(words: Sequence[T]) -> T | None:
     return None if others and others[0][1] == count else most
 
 
-def _scores(connection: Connection, votes: Sequence[Any]) -> list[ScoreStanding]:
+def _given(connection: Connection, votes: Sequence[Any]) -> Given:
+    """What people gave each picture on each axis, where they score."""
     of_votes = connection.execute(select(Vote.id, Vote.axes).where(Vote.label == SCORED))
     axes = {one.id: one.axes for one in of_votes}
-    given: dict[tuple[int, str], list[float]] = defaultdict(list)
+    given: Given = defaultdict(list)
     for vote in votes:
         for axis, score in axes.get(vote.id, {}).items():
             given[vote.attempt_id, axis].append(score)
+    return given
+
+
+def _agreement(given: Given) -> list[ScoreAgreement]:
+    found = []
+    for axis in sorted({axis for _, axis in given}):
+        rows = [scores for (_, of), scores in given.items() if of == axis and len(scores) > 1]
+        values = sorted({score for row in rows for score in row})
+        counts = np.array([[row.count(value) for value in values] for row in rows])
+        alpha = krippendorff_alpha(counts, np.array(values)) if rows else math.nan
+        if not math.isnan(alpha):
+            found.append(ScoreAgreement(axis=axis, alpha=alpha, pictures=len(rows)))
+    return found
+
+
+def _scores(connection: Connection, given: Given) -> list[ScoreStanding]:
     scored = select(Vote.attempt_id).where(Vote.label == SCORED)
     verdicts = select(Verdict.attempt_id, Verdict.judge, Verdict.version, Verdict.scores)
     ahead: dict[tuple[str, str, str], list[float]] = defaultdict(list)

@@ -1,7 +1,7 @@
 """CLIS-I without a large model: does each region show what was wanted there? By any CLIP, from 0 to 100.
 
 A region is looked at twice: cut out, and marked in its surroundings. What was wanted competes with other categories,
-and its attributes with other ones. The weights are those of the synth paper's code; the regions' competition is ours.
+and its attributes with other ones. A thing's weights are those of the synth paper's code; the rest is ours.
 """
 
 import math
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from goodeye.judging.clip import Clip
     from goodeye.modelset import Models
 
-WHOLE, EACH = 0.5, 0.5  # the picture as a whole, and the mean over its things (code)
+WHOLE = 0.5  # of the score: the picture as a whole; the rest is the mean over its things (code)
+WHOLE_BY_CLIP = 0.1  # which of some captions fits best tells a CLIP little of whether each thing is there; ours
 MARKED, CUT = 0.8, 0.2  # a thing marked in its picture, and cut out (code)
 ATTRIBUTES = 0.4  # of a thing's score: a wrong category costs all of it, wrong attributes at most so much; ours
 MARGIN = 0.1  # around a cut-out, as a share of its longer side
@@ -62,13 +63,17 @@ class ImageScore:
         return [reason for thing in self.things for reason in thing.reasons]
 
 
-def joined(whole: float | None, things: Sequence[ThingScore], caption: str) -> ImageScore:
-    """The picture's score of its parts. Without a caption its things count alone; unknown parts leave it unknown."""
+def joined(whole: float | None, things: Sequence[ThingScore], caption: str, weight: float = WHOLE) -> ImageScore:
+    """The picture's score of its parts. Without a caption its things count alone; unknown parts leave it unknown.
+
+    weight: of the whole.
+    """
     known = [one.score for one in things if one.score is not None]
     if len(known) < len(things) or not known or (caption and whole is None):
         return ImageScore(None, whole, tuple(things))
     mean = sum(known) / len(known)
-    return ImageScore(round(mean if whole is None else WHOLE * whole + EACH * mean, 2), whole, tuple(things))
+    score = mean if whole is None else weight * whole + (1 - weight) * mean
+    return ImageScore(round(score, 2), whole, tuple(things))
 
 
 def rivals_of(layouts: Sequence[Layout]) -> list[str]:
@@ -142,7 +147,8 @@ class RegionScorer:
     @property
     def version(self) -> str:
         """Changes with the weights, the categories and the attributes."""
-        return fingerprint(self.clip.version, repr((self.categories, self.attributes, self.scale, RIVALS)))
+        told = (self.categories, self.attributes, self.scale, RIVALS, WHOLE_BY_CLIP)
+        return fingerprint(self.clip.version, repr(told))
 
     def of_pictures(
         self, pictures: Sequence[Image.Image], layouts: Sequence[Layout], rivals: Sequence[str]
@@ -174,7 +180,7 @@ class RegionScorer:
             others = [caption for caption in rivals if caption != one.caption][:RIVALS]
             texts = list(dict.fromkeys([one.caption, *others, *self.categories]))
             whole = 100 * float(self._shares(picture, texts)[0]) if one.caption else None
-            scores.append(joined(None if whole is None else round(whole, 2), things, one.caption))
+            scores.append(joined(None if whole is None else round(whole, 2), things, one.caption, WHOLE_BY_CLIP))
         return scores
 
     def _thing(self, thing: Thing, by_mark: Tensor, by_cut: Tensor) -> ThingScore:

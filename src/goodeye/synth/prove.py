@@ -54,7 +54,7 @@ class Prove:
     seeds: int = 3
     seed: int = 0
     real: int = 300  # labelled real pictures
-    test: int = 240
+    test: int = 720
     layouts: int = 640
     tries: int = 4
     bins: int = 8
