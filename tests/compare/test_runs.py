@@ -91,3 +91,10 @@ def test_judges_by_their_names(tiny_set: Path, tmp_path: Path, monkeypatch: pyte
         assert isinstance(large, ByLargeModel) and len(large.axes) == axes and large.name == "eye-7b"
     with pytest.raises(BadInput, match="no large model is named"):
         judge_named("large", [], models)
+
+
+def test_places_that_are_not_there_make_no_ledger(tmp_path: Path) -> None:
+    for place in (tmp_path / "none", "0", "12x"):
+        with pytest.raises(BadInput, match="neither a run's folder"):
+            compare_runs([str(place), str(tmp_path)], None, people=True, ledger=str(tmp_path / "ledger"))
+    assert not (tmp_path / "ledger").exists()

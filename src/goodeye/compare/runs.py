@@ -6,7 +6,7 @@ from pathlib import Path
 
 from goodeye.compare.judges import PairJudge
 from goodeye.compare.report import summary, write_report
-from goodeye.compare.sides import Side, ledger_of, read_sides
+from goodeye.compare.sides import Side, ledger_of, read_sides, require_place
 from goodeye.compare.tournament import Tournament, by_judge, by_people
 from goodeye.ledger.ledger import Ledger
 from goodeye.progress import progress
@@ -47,6 +47,8 @@ def compare_runs(
     people: by what people chose in `goodeye review`, too. ledger: that of the run folders if not given. What was asked
     once is not asked again. seed: of the intervals. Raises BadInput as its parts do.
     """
+    for place in runs:
+        require_place(place)
     with Ledger.open(ledger_of(runs, ledger), images) as opened:
         sides = read_sides(opened, runs)
         found = []

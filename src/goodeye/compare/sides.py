@@ -73,6 +73,12 @@ def read_sides(ledger: Ledger, places: Sequence[str | Path]) -> list[Side]:
     ]
 
 
+def require_place(place: str | Path) -> None:
+    """Raises BadInput for what is neither a folder nor a number, before a ledger is made for it."""
+    if not Path(place).is_dir() and (Path(place).exists() or not re.fullmatch(r"[1-9][0-9]{0,17}", str(place))):
+        raise BadInput(f"{place} is neither a run's folder, a folder of pictures, nor a run's number. Name one.")
+
+
 def read_side(ledger: Ledger, place: str | Path) -> Side:
     """The side that a run folder, a folder of pictures, or the number of a run on the ledger names.
 
@@ -80,19 +86,17 @@ def read_side(ledger: Ledger, place: str | Path) -> Side:
     briefs are the file names without ending, in lower case with dashes; what is in it now counts. Raises BadInput for
     what is none of them, and for a run's folder whose run is on another ledger.
     """
-    path, words = Path(place), str(place)
-    present: Collection[str] | None = None
+    require_place(place)
+    path, present = Path(place), None
     if config := _config(path):
         run = run_of(ledger, path, config)
-    elif re.fullmatch(r"[1-9][0-9]{0,17}", words) and not path.exists():
-        run = ledger.run(int(words))
-    elif path.is_dir():
-        run, present = _taken_in(ledger, path)
+    elif not path.is_dir():
+        run = ledger.run(int(str(place)))
     else:
-        raise BadInput(f"{words} is neither a run's folder, a folder of pictures, nor a run's number. Name one.")
+        run, present = _taken_in(ledger, path)
     answers = {key: one for key, one in _answers(ledger, run).items() if present is None or key[0] in present}
     if not answers:
-        raise BadInput(f"{words} (run {run.id}) has no pictures to compare. Name another run.")
+        raise BadInput(f"{place} (run {run.id}) has no pictures to compare. Name another run.")
     return Side(name=f"{run.id}" if config is None and not path.exists() else path.name, run=run.id, answers=answers)
 
 
