@@ -25,7 +25,7 @@ from goodeye.ledger.check import check
 from goodeye.ledger.ledger import Ledger
 from goodeye.review.items import reading
 from goodeye.review.queue import Rules
-from goodeye.review.serve import check_rules
+from goodeye.review.serve import check_rules, listening
 from review.conftest import fill
 
 SERVE = "import sys; from goodeye.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -137,3 +137,9 @@ def test_what_cannot_be_served_is_said_before_anything_is_read(
 def test_rules_that_make_no_sense_are_refused(rules: Rules) -> None:
     with pytest.raises(BadInput, match="--"):
         check_rules(rules)
+
+
+@pytest.mark.parametrize("port", [-1, 65536, 70000])
+def test_a_port_that_is_none_is_refused(port: int) -> None:
+    with pytest.raises(BadInput, match=f"--port is {port}"):
+        listening("127.0.0.1", port, Rules())

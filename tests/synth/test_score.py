@@ -326,3 +326,10 @@ def test_a_picture_of_another_size_than_its_labels_are_of_is_left_out_and_named(
     (one,) = S.score_set(S.read_set(source), tmp_path / "run", None, all_dogs, {})
     assert "b.png has 480x640 pixels, and its labels are of 640x480" in one.message
     assert [row["key"] for row in S.read_scores(tmp_path / "run")] == ["a"]
+
+
+def test_no_pictures_at_once_are_refused_before_a_run_is_begun(world, tmp_path, capsys):
+    line = ["synth", "draw", str(world / "l.jsonl"), "--out", str(tmp_path / "o"), "--draw", "renderer", "--batch", "0"]
+    assert main([*line, "--ledger", str(tmp_path / "ledger")]) == 2
+    assert "batch 0" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists() and not (tmp_path / "ledger").exists()

@@ -331,9 +331,10 @@ def synth_draw(
     from goodeye.modelset import opened
     from goodeye.runfolder import mark_of
     from goodeye.synth import book as record
-    from goodeye.synth.draw import draw_all
+    from goodeye.synth.draw import draw_all, require_counts
     from goodeye.synth.layout import read_layouts
 
+    require_counts(tries, batch)
     planned, loaded = read_layouts(layouts), opened(models, device)
     drawer, drawn_by = draws.drawer(loaded)
     told = {"job": record.DRAW, "layouts": mark_of(layouts), "draw": drawn_by, "seed": seed}

@@ -60,6 +60,8 @@ def check_rules(rules: Rules) -> None:
 
 
 def _listening(host: str, port: int) -> socket.socket:
+    if not 0 <= port < 65536:  # getaddrinfo takes the rest by 65536
+        raise BadInput(f"--port is {port}, and ports go from 0 to 65535. Name one of these.")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with ExitStack() as unless_it_listens:

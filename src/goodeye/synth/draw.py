@@ -196,6 +196,12 @@ def prompt_of(layout: Layout, seed: int, drawing: Drawing, settings: Sequence[st
     return chosen.replace("an {title}", "{title}").replace("a {title}", "{title}").format(title=things)
 
 
+def require_counts(tries: int, batch: int) -> None:
+    """Raises BadInput for fewer than 1, before a run is begun."""
+    if tries < 1 or batch < 1:
+        raise BadInput(f"tries is {tries} and batch {batch}. Give 1 or more of each.")
+
+
 def draw_all(
     draw: Draw,
     layouts: Sequence[Layout],
@@ -213,8 +219,7 @@ def draw_all(
     is a file. Returns how many were drawn. Raises BadInput for tries or a batch below 1, and for a key that is no
     file's name.
     """
-    if tries < 1 or batch < 1:
-        raise BadInput(f"tries is {tries} and batch {batch}. Give 1 or more of each.")
+    require_counts(tries, batch)
     if odd := [one.key for one in layouts if set(one.key) & _NO_NAME or len(one.key.encode()) > LONGEST]:
         raise BadInput(
             f"the layout {odd[0]!r} cannot name a picture file. Give it a key of at most {LONGEST} bytes, without "
