@@ -30,7 +30,8 @@ def test_what_is_shipped_is_small_half_precision_without_pickles_and_has_cards()
     assert sum(file.stat().st_size for file in files) < 40_000_000
     assert not [file for file in files if file.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")]
     for role in ROLES:
-        assert (SHOWROOM / role / "README.md").read_text(encoding="utf-8").startswith(f"# {role}\n")
+        card = (SHOWROOM / role / "README.md").read_text(encoding="utf-8")
+        assert card.startswith("---\nlicense: apache-2.0\n---\n") and f"\n# {role}\n" in card
         for file in (SHOWROOM / role).glob("*.safetensors"):
             with safe_open(file, "pt") as weights:
                 kinds = {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118
