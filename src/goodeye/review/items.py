@@ -245,10 +245,9 @@ def measured(
     against = sum(one != label for one in votes) / len(votes) if votes and label else 0.0
     split = 1 - most / len(votes) if votes else 0.0
     if scored:
-        medians = {
-            axis: median(one[axis] for one in scored if axis in one) for axis in {a for one in scored for a in one}
-        }
-        against, split = (_far(scored, than) for than in (verdicts[0][1] if verdicts else {}, medians))
+        axes = {axis for one in scored for axis in one}
+        middle = {axis: median(one[axis] for one in scored if axis in one) for axis in axes}
+        against, split = _far(scored, verdicts[0][1] if verdicts else {}), _far(scored, middle)
     unsure = 1 - abs(2 * chances[0] - 1) if chances else 0.0
     spread = max(chances) - min(chances) if chances else 0.0
     return {
