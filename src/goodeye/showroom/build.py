@@ -475,8 +475,8 @@ ABOUT = {
     "layout_unet": "What GLIGEN adds to the U-Net, trained on rendered layouts, the U-Net frozen. Losses are inside of"
     " boxes; held_blind is that of the U-Net that sees no boxes.",
     "region": "What is added to the CLIP (LoRA) to tell what a region shows, trained on rendered layouts; measured on"
-    " held-out ones: the right of 24 categories, of 11 colours, and the caption among 64. It ships with a lower rank than"
-    " it was trained with (held_ figures are before that).",
+    " held-out ones: the right of 24 categories, of 11 colours, and the caption among 64. It ships with a lower rank"
+    " than it was trained with (held_ figures are before that).",
 }
 
 
