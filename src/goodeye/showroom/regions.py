@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from goodeye.judging.clip import Clip
 from goodeye.lora import wrapped
+from goodeye.search.towers import contrastive
 from goodeye.showroom import layouts as L
 from goodeye.showroom.halves import halve
 from goodeye.showroom.layout_world import LayoutWorld, layout_world
@@ -108,14 +109,14 @@ class Towers(torch.nn.Module):
         of_kind = scale * region @ texts[: len(KINDS)].T
         own = texts[len(KINDS) :].reshape(len(KINDS), len(COLOURS), -1)[seen.kind]  # of each view's own category
         of_colour = scale * torch.einsum("nd,ncd->nc", region, own)
-        of_caption, right = scale * whole @ said.T, torch.arange(len(whole))
+        none, right = texts[:0], torch.arange(len(whole))
         return {
             "kind": F.cross_entropy(of_kind, seen.kind),
             "colour": F.cross_entropy(of_colour, seen.colour),
-            "whole": (F.cross_entropy(of_caption, right) + F.cross_entropy(of_caption.T, right)) / 2,
+            "whole": contrastive(whole, said, none, none, 1 / scale, smoothing=0) / 2,
             "kind_right": (of_kind.argmax(1) == seen.kind).float().mean(),
             "colour_right": (of_colour.argmax(1) == seen.colour).float().mean(),
-            "whole_right": (of_caption.argmax(1) == right).float().mean(),
+            "whole_right": ((whole @ said.T).argmax(1) == right).float().mean(),
         }
 
 
