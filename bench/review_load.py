@@ -7,9 +7,10 @@ a connection of its own. They come within the first ten such times, not all in o
 killed and started again; reviewers repeat what was not confirmed.
 
 Prints JSON: median and 99th percentile of "next item", "picture" and "vote stored" in milliseconds, as the reviewer
-waits for them; those that waited for the killed server to be back are told apart, since they tell how long it was
-away. Then the server's own processor time a request and an answer (a desk, its pictures and a vote), and what was lost
-or doubled, which must be nothing. The reviewers run on the same machine and share its cores with the server.
+waits for them. Told apart are those that waited for the killed server to be back, since they tell how long it was
+away, and those that were sent in the second after that, when all reviewers ask at once (crowd). Then the server's own
+processor time a request and an answer (a desk, its pictures and a vote), and what was lost or doubled, which must be
+nothing. The reviewers run on the same machine and share its cores with the server.
 
     python bench/review_load.py --keep filled --out sqlite.json
     python bench/review_load.py --keep filled --postgres --out postgres.json
@@ -56,6 +57,7 @@ SERVE = "import sys; from goodeye.cli import main; sys.exit(main(sys.argv[1:]))"
 PORTION = 5000  # rows inserted at once
 RUNS, PICTURES, PER_BRIEF, EARLIER = 20, 64, 20, 40
 DESK = {"label": 5, "compare": 4}  # items on it, as in the pages' scripts
+CROWD = 1.0  # seconds after a restart in which everybody who waited asks at once
 LARGEST_PAUSE = 300.0  # seconds that a reviewer waits for a server that was killed
 
 
@@ -299,12 +301,16 @@ def meant(ask: Any, confirmed: dict[int, str]) -> str:
 
 
 def milliseconds(times: list[tuple[float, float]], away: tuple[float, float]) -> dict[str, float]:
-    """Median and 99th percentile of requests while the server was there; how many it was away for, and the longest."""
-    here = [took for began, took in times if began > away[1] or began + took < away[0]]
+    """Median and 99th percentile of requests while the server was there, without the crowd behind its restart; the
+    longest of that crowd; how many the server was away for, and the longest of those."""
     over = [took for began, took in times if began <= away[1] and began + took >= away[0]]
+    crowd = [took for began, took in times if away[1] < began <= away[1] + CROWD]
+    here = [took for began, took in times if began > away[1] + CROWD or began + took < away[0]]
     found = np.percentile(np.array(here) * 1000, [50, 99])
     said = {"median": round(float(found[0]), 1), "p99": round(float(found[1]), 1), "count": len(here)}
-    return said | {"over_restart": len(over), "longest_over_restart": round(1000 * max(over, default=0.0), 1)}
+    for name, some in (("crowd", crowd), ("over_restart", over)):
+        said |= {name: len(some), f"longest_{name}": round(1000 * max(some, default=0.0), 1)}
+    return said
 
 
 # Where it lies

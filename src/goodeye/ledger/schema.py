@@ -10,6 +10,7 @@ from sqlalchemy import (
     Dialect,
     Double,
     ForeignKey,
+    Index,
     Integer,
     MetaData,
     String,
@@ -19,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0008"  # of the newest migration; a ledger with a higher one was written by a newer goodeye
+REVISION = "0009"  # of the newest migration; a ledger with a higher one was written by a newer goodeye
 
 
 def now() -> datetime:
@@ -161,6 +162,7 @@ class Vote(Base):
     """What a person said of one attempt."""
 
     __tablename__ = "votes"
+    __table_args__ = (Index("ix_votes_person_attempt_id", "person", "attempt_id"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     attempt_id: Mapped[int] = mapped_column(ForeignKey("attempts.id"), index=True)
     person: Mapped[str]
