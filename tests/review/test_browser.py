@@ -194,6 +194,44 @@ def test_a_small_phone_shows_every_label_and_nothing_is_too_wide(page: Any, ledg
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
 
 
+PALEST = """() => {
+  const parts = (css) => { const n = css.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
+  const light = (rgb) => rgb.slice(0, 3).map((v) => v / 255)
+    .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, at) => sum + v * [0.2126, 0.7152, 0.0722][at], 0);
+  const behind = (one) => {
+    for (; one; one = one.parentElement) {
+      const found = parts(getComputedStyle(one).backgroundColor);
+      if (found[3] === 1) return found;
+    }
+    return [255, 255, 255];
+  };
+  const found = [];
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const one = walk.currentNode.parentElement;
+    if (!walk.currentNode.data.trim() || !one.checkVisibility({ opacityProperty: true })) continue;
+    const [low, high] = [light(parts(getComputedStyle(one).color)), light(behind(one))].sort((a, b) => a - b);
+    found.push([(high + 0.05) / (low + 0.05), walk.currentNode.data.trim().slice(0, 40)]);
+  }
+  return found.sort((a, b) => a[0] - b[0])[0];
+}"""
+
+
+@pytest.mark.parametrize(("scheme", "is_dark"), [("light", False), ("dark", True)])
+def test_every_word_can_be_read_by_day_and_by_night(page: Any, ledger: Ledger, scheme: str, is_dark: bool) -> None:
+    """Against what is behind it each text has the contrast that WCAG 2 asks for (AA, 4.5 to 1)."""
+    ledger.vote(1, "Bo", "available")
+    page.emulate_media(color_scheme=scheme)
+    for path in ("/label", "/compare", "/look", "/look/1", "/runs", "/runs/1", "/standing"):
+        page.goto(path)
+        page.wait_for_selector("main")
+        contrast, text = page.evaluate(PALEST)
+        assert contrast >= 4.5, (path, text, contrast)
+        paper = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+        assert (max(paper) < 60) is is_dark, path
+
+
 def test_twenty_labels_by_keyboard_with_an_undo(page: Any, ledger: Ledger) -> None:
     for number in range(20):
         page.wait_for_selector(".frame img")
