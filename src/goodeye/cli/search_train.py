@@ -251,7 +251,7 @@ def search_pretrain(
 @command(search, "search prove", resume=" ")
 def search_prove(
     *,
-    n: int = 160,
+    n: int = 320,
     seed: int = 0,
     models: ModelSet = "showroom",
     row: Annotated[UseAppendAction[tuple[str, ...]], optional("NAME=FOLDER")] = (),
@@ -263,8 +263,8 @@ def search_prove(
     pretrain: Annotated[float | None, optional("WEIGHT")] = None,
     taste: float = 0.5,
     taught: int = 240,
-    plain: int = 4000,
-    captions: int = 400,
+    plain: int = 16000,
+    captions: int = 1600,
     server: ServerUrl = None,
     model: ModelName = None,
     out: Path = Path("goodeye-search-proof"),

@@ -25,14 +25,14 @@ from goodeye.training.loop import read_metrics
 
 ROW = Align(
     train="projection",
-    steps=2000,
+    steps=4000,
     warmup=30,
     batch=32,
     accumulate=1,
     stride=4,
     lr=1e-3,
-    gain=30.0,
-    pretrain=1.0,
+    gain=10.0,
+    pretrain=0.5,
     pairs=512,
     queue=0,
     evaluate_every=500,
@@ -48,7 +48,7 @@ UNHELD = replace(
     lr=4e-3,
     pretrain=0.0,
     evaluate_every=20,
-    watched=128,
+    watched=400,
     guard=True,
 )  # ours: a short run at a high rate whose collapse the recall guard is to see
 WHOLE = 300  # its queries, whole captions among them: such as the guard watches

@@ -236,7 +236,7 @@ def rate(shots: Shots, raters: Raters, path: Path) -> None:
 
 
 def ground(
-    folder: str | Path, *, seed: int = 0, queries: int = 160, taught: int = 240, recall: int = 400, plain: int = 0
+    folder: str | Path, *, seed: int = 0, queries: int = 320, taught: int = 240, recall: int = 1600, plain: int = 0
 ) -> Ground:
     """All that a proof of search stands on, written below `folder`: unseen contents to search among, HPIR with 30 votes
     on each row, captioned scenes for recall, and what `lessons` writes.
@@ -267,7 +267,7 @@ def ground(
     )
 
 
-def lessons(folder: Path, seed: int, *, taught: int = 240, plain: int = 4000) -> Lessons:
+def lessons(folder: Path, seed: int, *, taught: int = 240, plain: int = 16_000) -> Lessons:
     """What is learned from: `taught` contents, ten pictures each, well and badly photographed, with captions and nine
     people's votes; and `plain` scenes with captions, such as the showroom's CLIP was trained on (0: none)."""
     lesson = shoot(folder / f"taught-{seed}-{taught}", draw_contents(seed, taught), 10, seed, captions=True)

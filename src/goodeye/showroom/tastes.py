@@ -35,7 +35,7 @@ def build_tastes(
     rows: Sequence[Method] = ROWS,
     models: str = "showroom",
     taught: int = 240,
-    plain: int = 4000,
+    plain: int = 16_000,
     steps: int = ROW.steps,
     say: Say = print,
 ) -> Path:
