@@ -2,6 +2,7 @@
 proof on a tiny world that goes on where it was stopped."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,7 @@ def test_a_whole_proof_that_was_stopped_goes_on(tmp_path, monkeypatch):
         layouts=6,
         tries=2,
         bins=2,
+        binned=1,
         steps=2,
         more=1,
         batch=4,
@@ -141,6 +143,10 @@ def test_a_whole_proof_that_was_stopped_goes_on(tmp_path, monkeypatch):
     page = (tmp_path / "proof/report.html").read_text()
     assert page.count("data:image/webp") == 2 * 6 and "kept" in page and "rejected" in page  # two tries of each layout
     assert not list(Path(tmp_path / "proof").rglob("checkpoints"))
+    more = P.prove(ground, tmp_path / "proof", replace(config, seeds=2))
+    assert len(trained) == 9 + 1 + 5, "the first seed is there already, and the second has no bins"
+    assert len(more["correlation"]["bins"]) == 2 and len(more["trained"]) == 2 * 5 + 2
+    assert more["minus_random"]["clis"]["ap"]["low"] is not None
     with pytest.raises(BadInput, match="holds another proof"):
         P.prove(ground, tmp_path / "proof", P.Prove(bins=4))
     with pytest.raises(BadInput, match="Ask for more"):

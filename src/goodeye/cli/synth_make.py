@@ -137,6 +137,7 @@ def synth_prove(
     layouts: int = 640,
     tries: int = 4,
     bins: int = 8,
+    binned: int = 3,
     steps: int = 3000,
     more: int = 600,
     draws: Draws,
@@ -155,6 +156,7 @@ def synth_prove(
         layouts: planned for each seed; pictures of a half of them are picked
         tries: pictures drawn of each layout
         bins: of equally many drawn pictures by their score, a detector each
+        binned: how many seeds have bins, too: the first ones
         steps: of training on the real pictures alone
         more: steps from there on, of every row
         out: folder for all of it, report.html and results.json; the same line goes on where it was stopped
@@ -181,7 +183,16 @@ def synth_prove(
         about={"draw": drawn_by, "clis_i": by_image, "models": models},
     )
     config = Prove(
-        seeds=seeds, seed=seed, real=real, test=test, layouts=layouts, tries=tries, bins=bins, steps=steps, more=more
+        seeds=seeds,
+        seed=seed,
+        real=real,
+        test=test,
+        layouts=layouts,
+        tries=tries,
+        bins=bins,
+        binned=binned,
+        steps=steps,
+        more=more,
     )
     numbers = prove(ground, out, config)
     say(table(numbers))

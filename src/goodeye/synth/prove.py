@@ -58,6 +58,7 @@ class Prove:
     layouts: int = 640
     tries: int = 4
     bins: int = 8
+    binned: int = 3  # seeds whose bins are trained, too: the first ones
     rare: int = 10  # a category in at most so many real pictures is rare, as in LVIS
     steps: int = 3000  # on the real pictures alone
     more: int = 600  # from there on, of every row
@@ -68,7 +69,7 @@ class Prove:
     references: int = 3000  # layouts for the box-swap test
 
     def __post_init__(self) -> None:
-        if self.seeds < 1 or self.bins < 2 or self.layouts < 2 or self.tries < 2 or min(self.real, self.test) < 1:
+        if min(self.seeds, self.binned, self.real, self.test) < 1 or min(self.bins, self.layouts, self.tries) < 2:
             raise BadInput("a proof takes 1 seed, 2 bins, 2 layouts of 2 tries, real and test pictures. Ask for more.")
 
 
@@ -109,9 +110,9 @@ def prove(ground: Ground, out: str | Path, config: Prove | None = None) -> dict[
     from goodeye.synth.prove_report import write_report
 
     config, out = config or Prove(), Path(out)
-    told = {name: value for name, value in asdict(config).items() if name not in ("seed", "seeds")}
+    told = {name: value for name, value in asdict(config).items() if name not in ("seed", "seeds", "binned")}
     _claim(out, {**told, "about": json.loads(json.dumps(dict(ground.about)))})
-    rows = [row for number in range(config.seeds) for row in _seed(ground, config, out, config.seed + number)]
+    rows = [row for number in range(config.seeds) for row in _seed(ground, config, out, number)]
     judge = ClisL.fit(build_priors([], [], ground.layouts(config.references, 7_000 + config.seed)), seed=config.seed)
     swap = swap_test(judge, *judge.held)
     numbers = {
@@ -135,11 +136,14 @@ def _claim(out: Path, told: Mapping[str, Any]) -> None:
 # --- one seed
 
 
-def _seed(ground: Ground, config: Prove, out: Path, seed: int) -> list[Row]:
+def _seed(ground: Ground, config: Prove, out: Path, number: int) -> list[Row]:
+    """The rows of the proof's seed of that number, from 0."""
+    seed = config.seed + number
     folder = out / f"seed-{seed}"
     mend(folder / "rows.jsonl")
     known = {row["name"]: Row(**row) for row in read_rows(folder / "rows.jsonl")}
-    wanted = [REAL, *METHODS, *(f"bin-{number}" for number in range(config.bins))]
+    bins = [f"bin-{one}" for one in range(config.bins)] if number < config.binned else []
+    wanted = [REAL, *METHODS, *bins]
     if all(name in known for name in wanted):
         return [known[name] for name in wanted]
     categories = tuple(ground.concepts)
@@ -154,7 +158,7 @@ def _seed(ground: Ground, config: Prove, out: Path, seed: int) -> list[Row]:
     scores = scores_of(scored, pool, detect(base, pool.images), ground.clip, seed)
     chosen = {name: pick_half(scores[name], scored) for name in METHODS}
     order = np.argsort(scores["clis"], kind="stable")
-    chosen |= {f"bin-{number}": part for number, part in enumerate(np.array_split(order, config.bins))}
+    chosen |= dict(zip(bins, np.array_split(order, config.bins), strict=False))
     for name in wanted:
         if name in known:
             continue
