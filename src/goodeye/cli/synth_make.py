@@ -127,6 +127,9 @@ def _showroom_priors(file: Path, count: int = 3000) -> Path:
     return file
 
 
+OFTEN_WRONG = Draws(draw="renderer", faults=0.4)  # what is wrong is known, and picking the right ones can help
+
+
 @command(synth, "synth prove", resume=" ")
 def synth_prove(
     *,
@@ -140,7 +143,7 @@ def synth_prove(
     binned: int = 3,
     steps: int = 3000,
     more: int = 600,
-    draws: Draws,
+    draws: Draws = OFTEN_WRONG,
     models: ModelSet = "showroom",
     out: Path = Path("goodeye-synth-proof"),
     device: Device = "cpu",
