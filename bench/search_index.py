@@ -30,6 +30,7 @@ Answer = Callable[[np.ndarray], Any]  # of one query, [D]
 Taste = Callable[[np.ndarray], np.ndarray]  # moves a query, [D]
 
 TOP, TASTE = 10, 0.5
+SHOWN = 20  # pictures of an answer of `goodeye search query`
 BLOCK = 16_384
 OPENING = (
     "import sys, time; from goodeye.search.index import Index; import numpy as np; import faiss; t = time.monotonic(); \
@@ -147,6 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> dict:
                 **stages,
                 "whole query, no taste": lambda query: find(index, query, TOP, plain),
                 "whole query, taste": lambda query: find(index, query, TOP, tasteful, head=head),
+                "as the command asks, no taste": lambda query: find(index, query, SHOWN),
+                "as the command asks, taste": lambda query: find(index, query, SHOWN, Weights(taste=TASTE), head=head),
             },
             queries,
         )

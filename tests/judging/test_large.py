@@ -1,5 +1,7 @@
 """The large-model client against a server that answers well, badly, slowly, too late, or not at all."""
 
+import json
+
 import pytest
 from fake_server import Reply, said, serving
 from PIL import Image
@@ -67,6 +69,10 @@ def test_an_equal_question_is_asked_once_and_another_is_not_mixed_up(tmp_path):
         Reply(""),
         Reply(raw=b"{}"),
         Reply(raw=b'{"choices": []}'),
+        Reply(raw=b'{"choices": "abc"}'),
+        Reply(raw=b'{"choices": {"a": 1}}'),
+        Reply(raw=b'{"choices": [{"message": "hi"}]}'),
+        Reply(raw=b"[1]"),
     ],
 )
 def test_nonsense_is_asked_again_with_what_is_wrong_and_then_is_no_answer(bad, tmp_path):
@@ -77,6 +83,23 @@ def test_nonsense_is_asked_again_with_what_is_wrong_and_then_is_no_answer(bad, t
     with serving([bad]) as fake, pytest.raises(BadAnswer, match="small gave no usable answer in 3 tries"):
         model(fake, tmp_path / "none").ask(Asked("?"), Colour)
     assert len(fake.requests) == 3 and not (tmp_path / "none").exists()  # what is bad is not kept
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"\xff\xfe{"])
+def test_a_body_that_is_no_json_is_a_server_in_trouble(body):
+    """Some proxy's page, or a connection that ended early: another try may do better."""
+    with serving([Reply(raw=body), GOOD]) as fake:
+        assert model(fake).ask(Asked("?"), Colour).name == "red"
+    with serving([Reply(raw=body)]) as fake, pytest.raises(BadInput, match="does not speak the protocol .* 3 times"):
+        model(fake).ask(Asked("?"), Colour)
+
+
+def test_a_count_of_tokens_that_is_none_counts_nothing():
+    choice = {"message": {"role": "assistant", "content": GOOD.text}, "finish_reason": "stop", "index": 0}
+    body = json.dumps({"choices": [choice], "usage": {"prompt_tokens": "x", "completion_tokens": 7}}).encode()
+    with serving([Reply(raw=body)]) as fake:
+        asked = model(fake)
+        assert asked.ask(Asked("?"), Colour).name == "red" and (asked.read, asked.written) == (0, 7)
 
 
 def test_json_in_words_or_fences_is_read():
@@ -180,5 +203,6 @@ def test_settings_come_from_the_line_or_the_environment(monkeypatch):
         with pytest.raises(BadInput, match=f"GOODEYE_MAX_TOKENS is {bad}"):
             server_from()
     monkeypatch.delenv("GOODEYE_MAX_TOKENS")
-    with pytest.raises(BadInput, match="is no URL"):
-        server_from("localhost:8000", "m")
+    for bad in ("localhost:8000", "http://h:notaport/v1", "http://[::1", "http:///v1", "ftp://h/v1"):
+        with pytest.raises(BadInput, match="is no URL"):
+            server_from(bad, "m")

@@ -85,10 +85,10 @@ def test_consistent_is_of_orders_and_not_of_marks():
         pair, alone, rank = (
             summary([compare(model(fake), "q", RED, BLUE, method)]) for method in ("cp-scorer", "scorer", "ranker")
         )
-    assert pair["accuracy"].counts["similar"] == 1 and pair["accuracy"].consistent == 1.0
-    assert pair["diversity"].counts["similar"] == 1 and pair["diversity"].consistent == 0.0
-    assert alone["accuracy"].counts["similar"] == 1 and alone["accuracy"].to_json()["consistent"] is None
-    assert (rank["accuracy"].consistent, rank["aesthetics"].consistent) == (1.0, 0.0)
+    assert pair["accuracy"].counts["similar"] == 1 and pair["accuracy"].consistent.mean == 1.0
+    assert pair["diversity"].counts["similar"] == 1 and pair["diversity"].consistent.mean == 0.0
+    assert alone["accuracy"].counts["similar"] == 1 and alone["accuracy"].to_json()["consistent"] == [None] * 3
+    assert (rank["accuracy"].consistent.mean, rank["aesthetics"].consistent.mean) == (1.0, 0.0)
 
 
 @pytest.mark.parametrize("bad", [ranking(3, 1, 1), ranking("1", 1, 1), Reply("system 1"), ranking(1, 1, None)])

@@ -39,10 +39,11 @@ def vector_of(colour):
 
 
 def test_a_folder_with_bad_pictures(folder, tmp_path):
+    (folder / "gone.png").symlink_to(tmp_path / "was.png")
     built = index_pictures(folder, tmp_path / "i", ColourClip(), "showroom", batch=2)
     assert (built.added, built.known, built.rows) == (5, 0, 5)
-    assert [Path(one.name).name for one in built.skipped] == ["broken.jpg", "empty.png"]
-    assert "2 could not be read" in built.summary()
+    assert [Path(one.name).name for one in built.skipped] == ["broken.jpg", "empty.png", "was.png"]
+    assert "3 could not be read" in built.summary()
     index = Index(tmp_path / "i")
     for row in range(5):
         name, caption = index.row(row)
@@ -235,6 +236,7 @@ def test_stored_embeddings_in_parquet(tmp_path):
         (lambda v: (v * 100).astype(np.int64), "where embeddings are numbers"),
         (lambda v: v[0], "where embeddings are numbers"),
         (lambda v: v[:8], "names 9 rows, and .* holds 8"),
+        (lambda v: v[:0], "holds no embeddings"),
     ],
 )
 def test_stored_embeddings_that_are_not_right_write_nothing(tmp_path, spoil, words):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from places import everywhere
-from tiny_clip import index_of, units
+from tiny_clip import ColourClip, index_of, save_picture, units
 
 from goodeye.errors import BadInput
 from goodeye.search import build
@@ -279,6 +279,33 @@ def test_queries_that_are_none_are_refused(tmp_path, where):
 def test_places_that_are_no_index(tmp_path, where):
     with pytest.raises(BadInput, match="is no index"):
         open_index(tmp_path / where)
+    with pytest.raises(BadInput, match="is no index"):
+        remove(tmp_path / where, ["0"])
+    assert not (tmp_path / where).exists(), "who asks makes nothing"
+
+
+@pytest.mark.parametrize(
+    ("name", "left"), [("removed.npy", 9), ("removed.npy", 0), ("rows.jsonl", 0), ("rows.jsonl", 7)]
+)
+def test_damaged_files_are_named(tmp_path, name, left):
+    folder = index_of(tmp_path / "i", units(5, 4))
+    remove(folder, ["0"])
+    path = folder / name
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(BadInput, match=f"{name} is damaged"):
+        Index(folder).names()
+
+
+@everywhere
+def test_what_a_near_duplicate_is_stays_as_it_was(tmp_path, where):
+    """A later call that says nothing of it keeps the index's own threshold, also where that is none."""
+    save_picture(tmp_path / "a" / "0.png", (200, 0, 0))
+    save_picture(tmp_path / "b" / "1.png", (0, 200, 0))
+    for asked, kept in ((None, 0.97), (0.8, 0.8), (0.0, 0.0)):
+        out = tmp_path / f"{kept}{where}"
+        build.index_pictures(tmp_path / "a", out, ColourClip(), "showroom", duplicates=asked)
+        build.index_pictures(tmp_path / "b", out, ColourClip(), "showroom")
+        assert open_index(out).card.duplicates == kept and len(open_index(out)) == 2
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
     with pytest.raises(BadInput, match="exists and is no index"):

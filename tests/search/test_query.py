@@ -106,8 +106,9 @@ def test_questions_that_cannot_be_answered(index, tmp_path, where):
     for k in (0, 10_001):
         with pytest.raises(BadInput, match=f"{k} pictures"):
             find(index, query, k)
-    with pytest.raises(BadInput, match="not a finite number"):
-        find(index, query, 5, Weights(taste=float("nan")))
+    for taste in (float("nan"), 1e300, -1001):
+        with pytest.raises(BadInput, match="not a number from -1000 to 1000"):
+            find(index, query, 5, Weights(taste=taste), head=query)
     folder = index_of(tmp_path / f"one{where}", units(1, 16))
     remove(folder, ["0"])
     with pytest.raises(BadInput, match="holds no pictures"):

@@ -57,12 +57,25 @@ def test_the_control_repeats_the_query_as_far_as_it_fits():
     assert rephrase("red cup", "repeat", CLIP).text == "red cup, red cup, red cup, red cup, red cup"
 
 
-@pytest.mark.parametrize(
-    "bad", [said({"phrases": []}), said({"phrases": "red"}), said({"words": ["red"]}), Reply("red")]
-)
-def test_nonsense_is_a_failure_and_no_query(bad):
-    with serving([bad]) as fake, pytest.raises(BadAnswer):
-        rephrase("red cup", "k_list", CLIP, model(fake))
+NONSENSE = [
+    ("k_list", said({"phrases": []}), "at least 1 item"),
+    ("k_list", said({"phrases": "red"}), "phrases"),
+    ("k_list", said({"words": ["red"]}), "phrases"),
+    ("k_list", Reply("red"), "no JSON object"),
+    ("k_list", said({"phrases": [" ", ""]}), "say it in words"),
+    ("k_list", said({"phrases": [","]}), "say it in words"),
+    ("detail", said({"description": "   "}), "say it in words"),
+    ("detail", said({"description": "shoe " * 600}), "at most 900 characters"),
+    ("reorg", said({"versions": ["shoe " * 600]}), "at most 900 characters"),
+    ("kw_dict", said({"keywords": [{"word": "-", "description": "red"}] * 2}), "say it in words"),
+]
+
+
+@pytest.mark.parametrize(("method", "bad", "why"), NONSENSE)
+def test_nonsense_is_a_failure_and_no_query(method, bad, why, tmp_path):
+    with serving([bad]) as fake, pytest.raises(BadAnswer, match=why):
+        rephrase("red cup", method, CLIP, LargeModel(model(fake).server, tmp_path / "kept"))
+    assert not (tmp_path / "kept").exists(), "what is bad is asked anew the next time"
 
 
 def test_the_methods_are_those_of_the_answers():

@@ -51,7 +51,7 @@ def search_index(
     models: ModelSet = "showroom",
     embeddings: bool = False,
     names: Annotated[Path | None, optional("FILE")] = None,
-    duplicates: float = 0.97,
+    duplicates: Annotated[float | None, optional("COSINE")] = None,
     batch: int = 64,
     workers: int = 4,
     device: str = "cpu",
@@ -64,7 +64,8 @@ def search_index(
         out: the folder of the index
         embeddings: the source holds embeddings that the model set's CLIP has made: .npy, or Parquet
         names: the pictures of stored embeddings: a text file with one a line, or a table
-        duplicates: cosine from which two pictures are near-duplicates; 0 does not look for them
+        duplicates: cosine from which two pictures are near-duplicates, 0 for none; the index's own, or 0.97 for a new
+            one, if not given
         batch: pictures embedded at once
         workers: threads that open pictures
         device: cpu, cuda, cuda:1, mps
@@ -354,7 +355,7 @@ def search_compare(
     for axis, wins in found.wins.items():
         counts = ", ".join(f"{name} {count}" for name, count in wins.counts.items())
         rates = f"win {wins.win}, win and similar {wins.win_and_similar}"
-        orders = "" if isnan(wins.consistent) else f", consistent {wins.consistent:.3f}"
+        orders = "" if isnan(wins.consistent.mean) else f", consistent {wins.consistent}"
         say(f"{axis}: {counts}; {rates}{orders}")
     write_json(json, found.to_json())
     return BAD_INPUT if found.skipped or found.failures else DONE

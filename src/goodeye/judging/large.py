@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -65,13 +66,21 @@ def server_from(url: str | None = None, model: str | None = None, **settings: An
             "no large model is named. Give --server URL and --model NAME of an OpenAI-compatible server, or set "
             "GOODEYE_SERVER and GOODEYE_MODEL."
         )
-    if not re.match(r"https?://[^/\s]", url):
+    if not _is_url(url):
         raise BadInput(f"{url} is no URL of a server. Give one as http://localhost:8000/v1.")
     if tokens := os.environ.get("GOODEYE_MAX_TOKENS"):
         if not (tokens.isdecimal() and int(tokens)):
             raise BadInput(f"GOODEYE_MAX_TOKENS is {tokens}. Set it to a whole number above 0, or to nothing.")
         settings.setdefault("max_tokens", int(tokens))
     return Server(url=url, model=model, key=os.environ.get("GOODEYE_API_KEY") or "none", **settings)
+
+
+def _is_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # half a bracket, or a port that is no number
+        return False
 
 
 def cache_folder() -> Path:
@@ -184,7 +193,7 @@ class LargeModel:
                 status = error.status_code
                 why = "is too busy (429)" if status == 429 else f"failed with status {status} ({_words(error)})"
                 wait = max(wait, _asked_to_wait(error.response.headers.get("retry-after", "")))
-            except openai.APIError as error:
+            except (openai.APIError, ValueError) as error:  # the latter where a body is no JSON
                 why = f"does not speak the protocol ({_one_line(error)})"
         raise BadInput(
             f"the server {self.server.url} {why}, {self.server.tries} times. Start it, correct its URL, or try later: "
@@ -207,12 +216,13 @@ class LargeModel:
             **form,
         )
         usage = getattr(made, "usage", None)
-        self.read += getattr(usage, "prompt_tokens", None) or 0
-        self.written += getattr(usage, "completion_tokens", None) or 0
-        choices = getattr(made, "choices", None)  # what answers something else than a completion has none
-        said = choices[0].message.content if choices and choices[0].message else None
-        whole = not choices or choices[0].finish_reason != "length"
-        return (said if isinstance(said, str) else f"(no completion: {str(made)[:200]})"), whole
+        self.read += _counted(usage, "prompt_tokens")
+        self.written += _counted(usage, "completion_tokens")
+        try:
+            said, ended = made.choices[0].message.content, made.choices[0].finish_reason
+        except (AttributeError, LookupError, TypeError):  # what answers something else than a completion has no such
+            said, ended = None, None
+        return (said if isinstance(said, str) else f"(no completion: {str(made)[:200]})"), ended != "length"
 
     def _refused(self, error: Any) -> str:
         return (
@@ -229,6 +239,12 @@ def schema(kind: type[Answer]) -> dict[str, Any]:
 def _in_words(kind: type[Answer]) -> str:
     """For servers that do not know response_format, and those that take no notice of it."""
     return f"Answer with JSON alone, of this schema: {json.dumps(schema(kind))}"
+
+
+def _counted(usage: Any, name: str) -> int:
+    """Tokens, where the server counts them."""
+    count = getattr(usage, name, None)
+    return count if isinstance(count, int) else 0
 
 
 def _parse(said: str, kind: type[A]) -> A:

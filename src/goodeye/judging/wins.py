@@ -49,15 +49,14 @@ class Wins:
     missing: int
     win: Interval
     win_and_similar: Interval
-    consistent: float
+    consistent: Interval
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists and numbers; a rate that does not exist is None."""
-        rates = {"win": self.win, "win_and_similar": self.win_and_similar}
+        rates = {"win": self.win, "win_and_similar": self.win_and_similar, "consistent": self.consistent}
         return {
             "counts": {str(name): count for name, count in self.counts.items()},
             "missing": self.missing,
-            "consistent": _plain(self.consistent),
             **{name: [_plain(value) for value in rate] for name, rate in rates.items()},
         }
 
@@ -80,19 +79,24 @@ def count_wins(
     there = np.array([one is not None for one in outcomes], dtype=bool)
     known: list[Outcome] = [one for one in outcomes if one is not None]
     counts: dict[Outcome, int] = {name: known.count(name) for name in OUTCOMES}
+    none = Interval(float("nan"), float("nan"), float("nan"))
     if not known:
-        none = Interval(float("nan"), float("nan"), float("nan"))
-        return Wins(counts, len(outcomes), none, none, float("nan"))
+        return Wins(counts, len(outcomes), none, none, none)
     cell, groups = np.array([OUTCOMES.index(one) for one in known]), None if briefs is None else briefs[there]
     alone = groups is not None and len(np.unique(groups)) == 1
+    orders = [one for one in agreed if one is not None]
     win, similar, lose = resampled_counts(cell, len(OUTCOMES), groups, n=0 if alone else RESAMPLES, seed=seed).T
     return Wins(
         counts,
         len(outcomes) - len(known),
         _interval(win_rate(known), win, win + lose),
         _interval(win_and_similar_rate(known), win + similar, win + similar + lose),
-        float(np.mean(orders)) if (orders := [one for one in agreed if one is not None]) else float("nan"),
+        bootstrap(np.array(orders, float), _mean, seed=seed) if orders else none,
     )
+
+
+def _mean(rows: Array) -> float:
+    return float(rows.mean())
 
 
 def _interval(rate: float, parts: Array, wholes: Array) -> Interval:

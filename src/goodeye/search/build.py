@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 EXACT = 50_000  # up to so many rows are searched one by one
 BLOCK = 16_384  # rows handled together
+DUPLICATES = 0.97  # cosine from which two pictures of a new index are near-duplicates, if not told otherwise
 NEIGHBOURS = 16  # looked at when groups of near-duplicates are found
 TRAIN = 64  # rows a centroid
 WANTED = 0.97  # recall@10 from which no more lists are looked at
@@ -287,6 +288,16 @@ def new_card(models: str, clip: "Clip", duplicates: float) -> Card:
     return Card(models=models, version=clip.version, dimensions=clip.dimensions, duplicates=duplicates)
 
 
+def _threshold(out: str | Path, asked: float | None) -> float:
+    """Of near-duplicates: what was asked for, else the index's own, else that of a new one."""
+    if asked is not None:
+        return asked
+    try:
+        return open_index(out).card.duplicates
+    except BadInput:  # there is none yet, or it cannot be read, which is told where it is opened to be written
+        return DUPLICATES
+
+
 def index_pictures(
     source: str | Path,
     out: str | Path,
@@ -295,10 +306,11 @@ def index_pictures(
     *,
     batch: int = 64,
     workers: int = 4,
-    duplicates: float = 0.97,
+    duplicates: float | None = None,
 ) -> Built:
     """Embeds the pictures of a folder, a table or WebDataset shards into the index `out`, or adds those it lacks.
 
+    duplicates: cosine from which two are near-duplicates, 0 for none; None: the index's own, of a new one DUPLICATES.
     The same call goes on where another was stopped. Pictures that cannot be read are skipped and named.
     """
     from goodeye.search.embed import embed_items, require_batch
@@ -307,7 +319,7 @@ def index_pictures(
     require_batch(batch)
     found = find_items(source)
     begun = list(islice(found, 1))  # a source that is none is told before an index is made
-    with writing(out, new_card(models, clip, duplicates)) as writer:
+    with writing(out, new_card(models, clip, _threshold(out, duplicates))) as writer:
         known = set(open_index(out).names())
         again = added = 0
         skipped: list[Skipped] = []
@@ -338,7 +350,7 @@ def index_stored(
     models: str,
     *,
     names: str | Path | None = None,
-    duplicates: float = 0.97,
+    duplicates: float | None = None,
 ) -> Built:
     """Takes stored embeddings (.npy or .parquet) into the index `out`; what it has already by name is left out.
 
@@ -349,7 +361,7 @@ def index_stored(
 
     stored = read_stored(source, clip.dimensions, names)
     _compare(stored, clip, models)
-    with writing(out, new_card(models, clip, duplicates)) as writer:
+    with writing(out, new_card(models, clip, _threshold(out, duplicates))) as writer:
         known = set(open_index(out).names())
         added = again = 0
         skipped: list[Skipped] = []
@@ -369,7 +381,11 @@ def index_stored(
 
 def _too_long(writer: Writer, name: str, caption: str) -> Skipped | None:
     """What the index has no room for."""
-    if writer.longest is None or max(len(name.encode()), len(caption.encode())) <= writer.longest:
+    if writer.longest is None:
+        return None
+    if not name.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in name):
+        return Skipped(name, f"the name {name!r} is no text, which Milvus needs. Rename it.")
+    if max(len(name.encode()), len(caption.encode(errors="replace"))) <= writer.longest:
         return None
     which = f"the caption of {name}" if len(caption) > len(name) else f"the name {name[:80]}…"
     return Skipped(name, f"{which} is longer than {writer.longest:,} bytes, the most Milvus takes. Shorten it.")

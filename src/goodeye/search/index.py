@@ -93,7 +93,10 @@ class Index:
         self.vectors = self.vectors.reshape(self.card.rows, self.card.dimensions)
         self._ends = _mapped(self.folder / ENDS, np.int64, self.card.rows)
         path = self.folder / REMOVED
-        self.removed: Ints = np.load(path) if path.exists() else np.zeros(0, np.int64)
+        try:
+            self.removed: Ints = np.load(path) if path.exists() else np.zeros(0, np.int64)
+        except (OSError, ValueError, EOFError) as error:
+            raise BadInput(f"{path} is damaged. Make the index again.") from error
 
     def __len__(self) -> int:
         """How many pictures can be found: rows that were not removed."""
@@ -112,7 +115,10 @@ class Index:
     def row(self, number: int) -> tuple[str, str]:
         """Name and caption."""
         start = int(self._ends[number - 1]) if number else 0
-        name, caption = json.loads(self._text[start : int(self._ends[number])])
+        try:
+            name, caption = json.loads(self._text[start : int(self._ends[number])])
+        except (OSError, ValueError) as error:
+            raise BadInput(f"{self.folder / ROWS} is damaged. Make the index again.") from error
         return name, caption
 
     def names(self) -> dict[str, int]:

@@ -91,6 +91,7 @@ class MilvusIndex(Index):
 
     def __init__(self, where: str) -> None:
         self.where, self.folder = whole_url(where), Path(where)
+        _require_there(self.where)
         self.client, self.collection = _client(self.where)
         self.card = _card(self.client, self.collection, self.where)
         self.removed: Ints = np.zeros(0, np.int64)
@@ -172,10 +173,20 @@ class MilvusIndex(Index):
             return int(self.client.query(self.collection, filter=rule, output_fields=["count(*)"])[0]["count(*)"])
 
 
+def _require_there(where: str) -> None:
+    """A file of Milvus Lite must be there to be read: its client would make it."""
+    if not where.startswith("http") and not Path(where).exists():
+        raise _no_index(where)
+
+
+def _no_index(where: str) -> BadInput:
+    return BadInput(f"{where} is no index. Make one by `goodeye search index FOLDER --out {where}`.")
+
+
 def _card(client: Any, collection: str, where: str) -> Card:
     with _served(where):
         if not client.has_collection(f"{collection}_card"):
-            raise BadInput(f"{where} is no index. Make one by `goodeye search index FOLDER --out {where}`.")
+            raise _no_index(where)
         found = client.query(f"{collection}_card", filter="row == 0", output_fields=["card"])
     try:
         return Card(**json.loads(found[0]["card"]))
@@ -273,6 +284,8 @@ def writing(where: str, card: Card | None = None) -> Iterator[MilvusWriter]:
     from pymilvus import DataType
 
     where = whole_url(where)
+    if card is None:
+        _require_there(where)
     client, collection = _client(where)
     with _served(where):
         if card is not None and not client.has_collection(collection):

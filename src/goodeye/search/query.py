@@ -12,6 +12,7 @@ from goodeye.search.shift import Scale, shift
 from goodeye.search.vectors import Vector, Vectors
 
 MOST = 10_000  # pictures of one answer
+LARGEST = 1000  # of a weight
 DEEP = 4096  # rows that are looked at for those that are relevant, if an answer lacks some
 
 
@@ -105,8 +106,8 @@ def _require(index: Index, k: int, weights: Weights) -> None:
         raise BadInput(f"{index.folder} holds no pictures. Add some by `goodeye search index`.")
     if not 1 <= k <= MOST:
         raise BadInput(f"{k} pictures cannot be asked for. Ask for 1 to {MOST}.")
-    if not all(np.isfinite([weights.taste, weights.avoid, weights.cutoff])):
-        raise BadInput("a weight is not a finite number. Give taste, avoid and cutoff as plain numbers.")
+    if not all(abs(one) <= LARGEST for one in (weights.taste, weights.avoid, weights.cutoff)):  # nor where one is NaN
+        raise BadInput(f"a weight is not a number from -{LARGEST} to {LARGEST}. Correct taste, avoid or cutoff.")
 
 
 def _away(scale: Scale, query: Vector, away: Vectors | None, weight: float) -> Vectors | None:

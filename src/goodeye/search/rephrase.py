@@ -5,11 +5,12 @@ wanted in about 50 words; `repeat`, the query said several times, is the control
 `lexicon` chooses phrases by what they do on the very index (`goodeye.search.lexicon`).
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from goodeye.judging.large import Answer, Asked
 from goodeye.search.embed import token_count, token_limit
@@ -21,6 +22,7 @@ Method = Literal["detail", "k_list", "kw_dict", "reorg", "repeat", "lexicon"]
 METHODS: tuple[Method, ...] = get_args(Method)
 BY_MODEL: tuple[Method, ...] = ("detail", "k_list", "kw_dict", "reorg")
 WORDS = 50
+LONGEST = 900  # characters of a phrase, or of a description: 50 words have some 300
 MOST = 25  # phrases: a small model that repeats itself comes to an end
 
 PROMPT = (
@@ -47,17 +49,29 @@ class Asks(Protocol):
     def ask(self, asked: Asked, kind: type[A]) -> A: ...
 
 
+def _in_few_words(text: str) -> str:
+    """What can be searched for. That is not in the schema: servers that hold a model to one know few patterns."""
+    if not re.search(r"\w", text):
+        raise ValueError("say it in words")
+    if len(text) > LONGEST:
+        raise ValueError(f"say it in at most {LONGEST} characters")
+    return text
+
+
+Words = Annotated[str, AfterValidator(_in_few_words)]
+
+
 class Detail(Answer):
-    description: str = Field(min_length=1)
+    description: Words = Field(min_length=1)
 
 
 class KList(Answer):
-    phrases: list[str] = Field(min_length=1, max_length=MOST)
+    phrases: list[Words] = Field(min_length=1, max_length=MOST)
 
 
 class KeyWord(Answer):
-    word: str = Field(min_length=1)
-    description: str
+    word: Words = Field(min_length=1)
+    description: Words
 
 
 class KwDict(Answer):
@@ -65,7 +79,7 @@ class KwDict(Answer):
 
 
 class Reorg(Answer):
-    versions: list[str] = Field(min_length=1, max_length=MOST)
+    versions: list[Words] = Field(min_length=1, max_length=MOST)
 
 
 @dataclass(frozen=True)

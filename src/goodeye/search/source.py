@@ -72,7 +72,7 @@ def _folder(folder: Path) -> Iterator[Item | Skipped]:
         if ending == ".tar" and path.is_file():
             found = True
             yield from _shard(path)
-        elif ending in PICTURES and path.is_file():
+        elif ending in PICTURES and (path.is_file() or (path.is_symlink() and not path.exists())):
             found = True
             yield Item(str(path.resolve()), Cell(str(path), path=path), _beside(path))
     if not found:
@@ -268,6 +268,8 @@ def read_stored(path: str | Path, dimensions: int, names: str | Path | None = No
     else:
         raise BadInput(f"{path} holds no embeddings that can be read. Give a .npy or .parquet file.")
     check_unit(vectors, str(path), dimensions)
+    if not len(vectors):
+        raise BadInput(f"{path} holds no embeddings. Name a file with some.")
     if names is not None:
         own, captions = _names(Path(names))
     folder = Path(names or path).parent

@@ -214,10 +214,10 @@ def load_head(path: str | Path, model: "Card | Clip") -> AestheticHead:
     except SafetensorError as error:
         raise BadInput(f"{path} is not a whole .safetensors file ({error}). Fit or download it again.") from error
     if len(head.weight) != model.dimensions or version not in ("", model.version):
-        raise BadInput(
-            f"the head {path} belongs to another CLIP ({len(head.weight)} numbers, where this one gives "
-            f"{model.dimensions}). Fit one by `goodeye search fit-taste`."
-        )
+        other = f"{len(head.weight)} numbers, where this one gives {model.dimensions}"
+        if len(head.weight) == model.dimensions:
+            other = f"{version}, where this one is {model.version}"
+        raise BadInput(f"the head {path} belongs to another CLIP ({other}). Fit one by `goodeye search fit-taste`.")
     return head
 
 
