@@ -177,7 +177,10 @@ def test_a_searcher_answers_many_questions_with_one_model(index):
     tops = [searcher.ask(text, k=3).found.hits[0] for text in texts]
     assert all(hit.beauty is not None for hit in tops) and searcher.usual_taste == 0.3
     long = searcher.ask("a red shoe on the sand at a beach, " * 5, k=2)
-    assert "the mean of" in long.notes[0]
+    assert "the mean of" in long.notes[-1]
+    assert searcher.ask("a red shoe", k=1).notes == []
+    strange = searcher.ask("a dog and a red shoe 狗", k=1)
+    assert strange.notes == ["The model does not know: dog 狗. What they mean has no part in the answer."]
 
 
 def test_removing_and_what_is_not_there(index, shop, capsys):

@@ -14,7 +14,7 @@ from goodeye.modelset import Models, resolve
 from goodeye.search.build import require_same_model
 from goodeye.search.embed import embed_image, embed_text, usable
 from goodeye.search.index import open_index
-from goodeye.search.lexicon import choose_phrases, read_lexicon
+from goodeye.search.lexicon import choose_phrases, known_phrases, read_lexicon
 from goodeye.search.query import Answer, Found, Weights, find
 from goodeye.search.rephrase import BY_MODEL, METHODS, Method, rephrase
 from goodeye.search.vectors import Vector
@@ -134,6 +134,8 @@ class Searcher:
             return Rewritten(question), embed_image(open_image(question), self.clip)
         made = self.rewrite(question, method, lexicon, notes) if method else Rewritten(usable(question))
         vector, parts = embed_text(made.text, self.clip)
+        if unknown := [word for word in dict.fromkeys(made.text.split()) if not known_phrases([word], self.clip)]:
+            notes.append(f"The model does not know: {' '.join(unknown)}. What they mean has no part in the answer.")
         if parts > 1:
             notes.append(f"The query is longer than the model reads at once; the mean of {parts} parts was taken.")
         return made, vector
