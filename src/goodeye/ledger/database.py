@@ -20,7 +20,7 @@ from goodeye.ledger.schema import REVISION
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK_WAIT = 60  # seconds that a writer waits for the others before it gives up
 POOL = 48  # connections at most, opened as they are needed: more than the 40 threads in which the web app works
-KNOWN = 5.0  # seconds that a connection to PostgreSQL rests before it is tried: trying asks the server once more
+KNOWN = 1.0  # seconds that a connection to PostgreSQL rests before it is tried: trying asks the server once more
 MIGRATION_LOCK = 0x60_0D_E1E  # PostgreSQL advisory lock of this name: one process migrates
 JSON = partial(json.dumps, allow_nan=False)  # what isn't a number is never stored as one
 DENIED = {"42501", "25006"}  # PostgreSQL's codes for lacking a right, and for a database that may only be read
@@ -94,7 +94,12 @@ def postgres_engine(url: str) -> Engine:
     if scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
         raise BadInput(f"{scheme}://… is not a kind of ledger. Name a folder (SQLite) or a postgresql:// URL.")
     try:
-        engine = create_engine(f"postgresql+psycopg://{rest}", pool_size=POOL, json_serializer=JSON)
+        engine = create_engine(
+            f"postgresql+psycopg://{rest}",
+            pool_size=POOL,
+            pool_use_lifo=True,  # the one that rested least, so that it need not be tried
+            json_serializer=JSON,
+        )
     except ModuleNotFoundError as error:
         raise BadInput(
             "A ledger in PostgreSQL needs the psycopg driver. Install it with: pip install 'goodeye[postgres]'"
