@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from goodeye.judging.wins import count_wins, order_accuracy, outcome, win_and_similar_rate, win_rate
@@ -32,6 +33,9 @@ def test_consistent_is_what_both_orders_agree_on_whatever_it_is():
     found = count_wins(["win", "similar", "similar", None], agreed=[True, True, False, None])
     assert found.consistent.mean == pytest.approx(2 / 3) and found.consistent.low < 2 / 3 < found.consistent.high
     assert count_wins(["win", "similar"]).to_json()["consistent"] == [None] * 3
+    briefs = np.array([1, 1, 1, 2])  # of the answered ones all are of one brief, so nothing is known of others
+    alone = count_wins(["win", "similar", "similar", None], agreed=[True, True, False, None], briefs=briefs)
+    assert alone.consistent.mean == pytest.approx(2 / 3) and math.isnan(alone.consistent.low)
 
 
 def test_only_answers_that_agree_count():

@@ -1,5 +1,8 @@
 """What is Milvus's alone; that it answers as an index in a folder does is in test_index.py and test_query.py."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from places import everywhere, lite, quiet
@@ -43,6 +46,9 @@ def test_a_caption_that_is_too_long_is_named_and_the_others_are_taken(tmp_path):
     for number in range(5):
         path = save_picture(tmp_path / "p" / f"{number}.png", (40 * number, 0, 0))
     path.with_suffix(".txt").write_text("x" * 70_000)
+    odd = Path(os.fsdecode(os.fsencode(tmp_path / "p") + b"/z\xff.png"))  # bytes that are no text
+    odd.write_bytes(path.read_bytes())
     built = index_pictures(tmp_path / "p", tmp_path / "i.db", ColourClip(), "showroom", duplicates=0)
     assert built.added == len(open_index(tmp_path / "i.db")) == 4
     assert "longer than 65,535 bytes" in built.skipped[0].message and built.skipped[0].name == str(path)
+    assert "is no text, which Milvus needs" in built.skipped[1].message and len(built.skipped) == 2

@@ -13,6 +13,7 @@ Array = np.ndarray[Any, Any]
 Choice = Literal["first", "second"]
 Outcome = Literal["win", "similar", "lose"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+NONE = Interval(float("nan"), float("nan"), float("nan"))  # a rate that does not exist
 
 
 def outcome(shown_first: Choice | None, shown_second: Choice | None) -> Outcome | None:
@@ -41,8 +42,8 @@ def win_and_similar_rate(outcomes: Sequence[Outcome]) -> float:
 class Wins:
     """Outcomes of one system against another on one axis. missing: comparisons without a usable answer.
 
-    consistent: the share of answered comparisons in which both orders gave the same answer; NaN where there was no
-    order. Not 1 - similar / N: a judge who gives equal marks in both orders is consistent.
+    consistent: the share of answered comparisons in which both orders gave the same answer; its mean is NaN where there
+    was no order. Not 1 - similar / N: a judge who gives equal marks in both orders is consistent.
     """
 
     counts: dict[Outcome, int]
@@ -73,30 +74,40 @@ def count_wins(
 ) -> Wins:
     """Counts, rates with bootstrap intervals, and what is missing.
 
-    agreed: for each comparison that was asked in both orders, whether these gave the same answer; None is not counted.
+    agreed: empty, or for each outcome that was asked in both orders, whether these gave the same answer; None is not
+    counted.
     briefs: [N] any numbers, the same for outcomes on one brief, which are resampled together; one has no interval.
     """
     there = np.array([one is not None for one in outcomes], dtype=bool)
     known: list[Outcome] = [one for one in outcomes if one is not None]
     counts: dict[Outcome, int] = {name: known.count(name) for name in OUTCOMES}
-    none = Interval(float("nan"), float("nan"), float("nan"))
     if not known:
-        return Wins(counts, len(outcomes), none, none, none)
-    cell, groups = np.array([OUTCOMES.index(one) for one in known]), None if briefs is None else briefs[there]
-    alone = groups is not None and len(np.unique(groups)) == 1
-    orders = [one for one in agreed if one is not None]
-    win, similar, lose = resampled_counts(cell, len(OUTCOMES), groups, n=0 if alone else RESAMPLES, seed=seed).T
+        return Wins(counts, len(outcomes), NONE, NONE, NONE)
+    cell = np.array([OUTCOMES.index(one) for one in known])
+    win, similar, lose = _resampled(cell, len(OUTCOMES), briefs, there, seed).T
     return Wins(
         counts,
         len(outcomes) - len(known),
         _interval(win_rate(known), win, win + lose),
         _interval(win_and_similar_rate(known), win + similar, win + similar + lose),
-        bootstrap(np.array(orders, float), _mean, seed=seed) if orders else none,
+        _consistency(agreed, briefs, seed),
     )
 
 
-def _mean(rows: Array) -> float:
-    return float(rows.mean())
+def _resampled(cell: Array, cells: int, briefs: Array | None, there: Array, seed: int) -> Array:
+    """The counts of the resamples, [n, cells]; none where all is of one brief. there: [N], of which there is a cell."""
+    groups = None if briefs is None else briefs[there]
+    alone = groups is not None and len(np.unique(groups)) == 1
+    return resampled_counts(cell, cells, groups, n=0 if alone else RESAMPLES, seed=seed)
+
+
+def _consistency(agreed: Sequence[bool | None], briefs: Array | None, seed: int) -> Interval:
+    there = np.array([one is not None for one in agreed], dtype=bool)
+    if not there.any():
+        return NONE
+    cell = np.array([int(one) for one in agreed if one is not None])
+    counts = _resampled(cell, 2, briefs, there, seed)
+    return _interval(float(cell.mean()), counts[:, 1], counts.sum(1))
 
 
 def _interval(rate: float, parts: Array, wholes: Array) -> Interval:

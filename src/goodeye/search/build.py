@@ -354,6 +354,7 @@ def index_stored(
 ) -> Built:
     """Takes stored embeddings (.npy or .parquet) into the index `out`; what it has already by name is left out.
 
+    duplicates: as `index_pictures` has it.
     Where the names are pictures that can be opened, three of them are embedded and compared, so that embeddings of
     another model of equal size are refused.
     """
@@ -383,9 +384,11 @@ def _too_long(writer: Writer, name: str, caption: str) -> Skipped | None:
     """What the index has no room for."""
     if writer.longest is None:
         return None
-    if not name.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in name):
+    try:
+        size = max(len(name.encode()), len(caption.encode()))
+    except UnicodeEncodeError:  # a file's name may be bytes that are no text
         return Skipped(name, f"the name {name!r} is no text, which Milvus needs. Rename it.")
-    if max(len(name.encode()), len(caption.encode(errors="replace"))) <= writer.longest:
+    if size <= writer.longest:
         return None
     which = f"the caption of {name}" if len(caption) > len(name) else f"the name {name[:80]}…"
     return Skipped(name, f"{which} is longer than {writer.longest:,} bytes, the most Milvus takes. Shorten it.")
