@@ -318,7 +318,7 @@ def _match(one: Side, other: Side, axis: str, mine: Sequence[_Outcome], ordered:
             [*results, *[None] * missing],
             seed,
             np.append(_briefs(mine, [one, other]), [-1] * missing),
-            agreed=[not found.flipped for found in mine] if ordered else (),
+            agreed=[*(not found.flipped for found in mine), *[None] * missing] if ordered else (),
         ),
         flipped=sum(found.flipped for found in mine) / len(mine) if ordered and mine else None,
         coverage=covered / len(keys) if keys else 0.0,

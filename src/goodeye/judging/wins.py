@@ -74,7 +74,7 @@ def count_wins(
 ) -> Wins:
     """Counts, rates with bootstrap intervals, and what is missing.
 
-    agreed: empty, or for each outcome that was asked in both orders, whether these gave the same answer; None is not
+    agreed: empty, or for each outcome whether both orders gave the same answer; None, where not both were asked, is not
     counted.
     briefs: [N] any numbers, the same for outcomes on one brief, which are resampled together; one has no interval.
     """
