@@ -278,7 +278,8 @@ def test_two_runs_are_compared_by_what_each_delivers(ledger: Ledger) -> None:
     first, second = briefs_of(ledger, 8, 5), briefs_of(ledger, 8, 1)
     compare_all(ledger, "Ada", 24)
     across = [pair for pair in sides(ledger) if pair[1] >= second[0]]
-    assert sorted(across) == list(zip(first, second, strict=True)) and sides(ledger)[:5] == across[:5]
+    assert sorted(across) == list(zip(first, second, strict=True))
+    assert sum(map(sides(ledger).index, across)) / 8 < 8  # of 24 places: by chance 11.5
 
 
 def test_the_few_briefs_that_two_runs_share_are_found_among_many_that_stand_alone(ledger: Ledger) -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 from sqlalchemy import Connection, and_, exists, func, insert, or_, select, union_all, update
@@ -26,7 +26,8 @@ Kind = Literal["label", "compare"]
 AXES = {"search": ("accuracy", "aesthetic")}  # a job's axes, asked apart; others are asked which is better
 OVERALL = ("overall",)
 MOST_HELD = 8  # things on one person's desk at once
-NEAREST_OF = 4  # pairs drawn, of which the one with the nearest scores is asked
+NEAREST_OF = 2  # pairs of two runs, of which the one with the nearest scores is asked
+MOST_DRAWN = 4  # attempts, until so many of them have partners in another run
 MOST_PARTNERS = 50  # of an attempt at one brief, among which chance decides
 MOST_PASSED = 10_000  # attempts looked through for one with a partner, where those drawn at random have none
 TURNED = {"left": "right", "right": "left", "similar": "similar"}
@@ -287,7 +288,7 @@ def _pair_by_chance(connection: Connection, given: dict[str, Any], rules: Rules,
     those that were chosen for their near scores chance would tell of the rest alone. What is drawn goes on record as
     such also where it has its people already. Of two runs rather than of one."""
     alone = None
-    for _ in range(NEAREST_OF):
+    for _ in range(MOST_DRAWN):
         if (drawn := _some_pair(connection, None, rules, chance)) is None:
             continue
         if drawn[0].run_id == drawn[1].run_id:
@@ -392,13 +393,19 @@ def _of_runs() -> Any:
 
 
 def _new_pair(connection: Connection, person: str, rules: Rules, chance: random.Random) -> int | None:
-    drawn = [pair for pair in (_some_pair(connection, person, rules, chance) for _ in range(NEAREST_OF)) if pair]
+    within: list[tuple[Any, Any]] = []
+    across: list[tuple[Any, Any]] = []
+    for _ in range(MOST_DRAWN):
+        if (pair := _some_pair(connection, person, rules, chance)) is not None:
+            (within if pair[0].run_id == pair[1].run_id else across).append(pair)
+        if len(across) == NEAREST_OF:
+            break
+    drawn = across or within
     if not drawn and (found := _left_over(connection, person, rules, chance)):
         drawn = [found]
     if not drawn:
         return None
-    drawn = [pair for pair in drawn if pair[0].run_id != pair[1].run_id] or drawn
-    return _on_record(connection, *min(drawn, key=lambda pair: abs(pair[0].score - pair[1].score)))[0]
+    return _on_record(connection, *min(drawn, key=lambda pair: _apart(*pair)))[0]
 
 
 def _some_pair(
@@ -441,8 +448,12 @@ def _pair_of(
     others = [one for one in same if one != first.brief_id]
     for one in [*chance.sample(others, len(others)), first.brief_id]:
         if partners := _partners(connection, person, first, one):
-            return first, chance.choice(partners)
+            return first, chance.choice(partners) if person is None else min(partners, key=partial(_apart, first))
     return None
+
+
+def _apart(one: Any, other: Any) -> float:
+    return float(abs(one.score - other.score))
 
 
 @cache
