@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from tiny_world import thing, two
 
+import goodeye.synth.export
 from goodeye.errors import BadInput
 from goodeye.synth.export import Example, export, pixels
 from goodeye.synth.layout import Layout, Relation
@@ -231,6 +232,31 @@ def test_a_set_is_not_written_over_the_pictures_that_it_is_made_of(tmp_path):
         export(given[1:], tmp_path)
     assert {file.name: file.read_bytes() for file in (tmp_path / "images").iterdir()} == before
     assert not (tmp_path / "coco.json").exists()
+
+
+@pytest.mark.parametrize("name", ["README.md", "coco.json", "data.yaml", "images/000001.png", "labels/000001.txt"])
+def test_what_others_put_into_the_folder_is_not_written_over(examples, tmp_path, name):
+    theirs = tmp_path / "theirs" / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("# Mine")
+    with pytest.raises(BadInput, match="is no part of a set that goodeye wrote"):
+        export(examples, tmp_path / "theirs")
+    assert [file for file in (tmp_path / "theirs").rglob("*") if file.is_file()] == [theirs]
+    assert theirs.read_text() == "# Mine"
+
+
+def test_an_export_that_was_stopped_amid_its_pictures_finds_its_folder_again(examples, tmp_path, monkeypatch):
+    def full(file, to):
+        if to.name == "000003.png":
+            raise OSError("no space is left")
+        return copy(file, to)
+
+    copy = goodeye.synth.export._copy
+    monkeypatch.setattr("goodeye.synth.export._copy", full)
+    with pytest.raises(OSError, match="no space"):
+        export(examples, tmp_path / "set")
+    monkeypatch.setattr("goodeye.synth.export._copy", copy)
+    assert export(examples, tmp_path / "set")["images"] == len(list((tmp_path / "set" / "images").iterdir())) == 12
 
 
 def test_the_area_of_compressed_run_lengths_is_theirs_and_broken_ones_are_left_out_and_named(examples, tmp_path):

@@ -32,6 +32,17 @@ def test_boxes_are_shares_within_the_picture_and_what_has_no_area_is_left_out(tm
     assert np.allclose(one.boxes, [(0.3, 0.2, 0.2, 0.32), (0.1, 0.5, 0.9, 0.4)])
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 0, -5])
+@pytest.mark.parametrize("at", [0, 2])
+def test_a_box_that_is_none_is_left_out_and_said_of_what(tmp_path, at, wrong):
+    box = [10, 20, 30, 40]
+    box[at] = 1000 if at == 0 and wrong in (0, -5) else wrong
+    data = COCO | {"annotations": [*COCO["annotations"], {"image_id": 1, "category_id": 5, "bbox": box}]}
+    flat = {5: "dog"}
+    (before,), (after,) = read_coco(write(tmp_path / "i.json", COCO)), read_coco(write(tmp_path / "j.json", data))
+    assert after.boxes == before.boxes and after.flat == [*before.flat, flat[5]]
+
+
 def test_coco_with_captions(tmp_path):
     said = {"annotations": [{"image_id": 1, "caption": "A dog lying on a bench."}, {"image_id": 9, "caption": "A dog"}]}
     said["annotations"].append({"image_id": 1, "caption": "The dog behind the bench"})
@@ -70,6 +81,9 @@ def test_visual_genome(tmp_path):
     relationships = [
         {"predicate": "ON  top of", "subject": {"name": "Cat", **thing}, "object": {"names": ["mat", "rug"], **thing}},
         {"predicate": "by", "subject": {"name": "cat", **thing}, "object": {"name": "air", **thing, "w": 0}},
+        {"predicate": "by", "subject": {"name": "cat", **thing, "x": float("nan")}, "object": {"name": "air", **thing}},
+        {"predicate": " ", "subject": {"name": "cat", **thing}, "object": {"name": "air", **thing}},
+        {"predicate": "by", "subject": {"name": None, **thing}, "object": {"name": "air", **thing}},
     ]
     file = write(tmp_path / "relationships.json", [{"image_id": 3, "relationships": relationships}])
     with pytest.raises(BadInput, match="image_data.json beside it"):
@@ -102,6 +116,8 @@ def test_every_real_pair_lies_in_its_picture(real_priors):
         (COCO | {"categories": []}, "annotation 1 has the category_id 5, which none of its categories has"),
         (COCO | {"images": []}, "annotation 1 has the image_id 1, which none of its images has"),
         (COCO | {"annotations": [1]}, "is no COCO instances file"),
+        (COCO | {"categories": [{"id": 5, "name": None}]}, "the category 5 has the name None"),
+        (COCO | {"categories": [{"id": 5, "name": " "}]}, "the category 5 has the name ' '"),
         (COCO | {"images": [{"id": 1, "file_name": "a", "width": 1e999, "height": 1}]}, "is no COCO instances file"),
         (COCO | {"images": [{"id": 1, "file_name": "a", "width": 0, "height": 1}]}, "is no COCO instances file"),
         ([{"image_id": 3}], "image_data.json"),

@@ -74,6 +74,13 @@ def test_a_judgement_that_cannot_be_used_is_unknown(told, bad):
     found, _ = told(lambda wanted: bad if wanted == "leaf" else 5)
     assert found.things[0].score == 100 and found.things[1].score is None and found.score is None
     assert found.whole == 100 and "leaf-1 could not be judged" in found.reasons
+    assert any("It said: " in reason for reason in found.reasons)
+
+
+def test_a_picture_whose_whole_cannot_be_judged_says_why(told):
+    found, _ = told(lambda wanted: Reply("Lovely!") if wanted == LAYOUT.caption else 5)
+    assert found.score is None and found.whole is None and [one.score for one in found.things] == [100, 100]
+    assert "the whole could not be judged" in found.reasons[0] and "It said: {" in found.reasons[0]
 
 
 def test_without_a_caption_nothing_is_asked_of_the_whole():

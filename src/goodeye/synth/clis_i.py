@@ -51,16 +51,18 @@ class ThingScore:
 
 @dataclass(frozen=True)
 class ImageScore:
-    """score: 0 to 100; None where any part of it is unknown. whole: of the picture against its caption."""
+    """score: 0 to 100; None where any part of it is unknown. whole: of the picture against its caption. unknown: why
+    that could not be judged."""
 
     score: float | None
     whole: float | None
     things: tuple[ThingScore, ...]
+    unknown: str = ""
 
     @property
     def reasons(self) -> list[str]:
         """What is wrong, in words."""
-        return [reason for thing in self.things for reason in thing.reasons]
+        return [*filter(None, [self.unknown]), *(reason for thing in self.things for reason in thing.reasons)]
 
 
 def joined(whole: float | None, things: Sequence[ThingScore], caption: str, weight: float = WHOLE) -> ImageScore:

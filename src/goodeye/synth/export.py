@@ -20,6 +20,8 @@ Format = Literal["coco", "lvis", "yolo", "qa"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 INFO = {"description": "made by goodeye synth"}
 YAML = "# made by goodeye synth, {} pictures\ntrain: images\nval: images\nnames:\n"  # no path: the file's own folder
+CARD = "# Data card\n\nMade by `goodeye synth`"  # how README.md begins
+OURS = ("README.md", "coco.json", "lvis.json", "data.yaml", "qa.jsonl", "images", "labels")  # what an export writes
 RARE, COMMON = 10, 100  # pictures: LVIS' r is up to 10, c up to 100, f above
 
 
@@ -50,7 +52,7 @@ def export(
     the card says of how the set was made. A label whose box has not a pixel, or whose mask cannot be read, is left out,
     and goes to `skipped`; a picture without any label is, too. What an earlier export wrote into the folder and this
     one does not is removed. Returns the counts. Raises BadInput for nothing to write, an unknown category, a folder
-    whose images/ the set is made of, and where a file cannot be read or written.
+    whose images/ the set is made of or that holds another's files, and where a file cannot be read or written.
     """
     out, about = Path(out), about or {}
     examples = _with_pixels(examples, [] if skipped is None else skipped)
@@ -59,11 +61,13 @@ def export(
     ids = _ids(examples, categories)
     names = [f"{number:06d}{one.file.suffix.lower()}" for number, one in enumerate(examples, start=1)]
     _require_apart(examples, out)
-    earlier = _written(out)
+    require_own(out)
+    earlier, coco = _written(out), _coco(examples, names, ids)
+    counts = _counts(coco)
+    write_bytes(out / "README.md", _card(counts, about).encode())  # first: who is killed finds their own folder again
     for name, one in zip(names, examples, strict=True):
         _copy(one.file, out / "images" / name)
     _remove(out, earlier, names, formats)
-    coco = _coco(examples, names, ids)
     if "coco" in formats:
         _write_json(out / "coco.json", coco)
     if "lvis" in formats:
@@ -76,8 +80,6 @@ def export(
         ]
         lines = (json.dumps({"id": number, **row}, ensure_ascii=False) for number, row in enumerate(rows, start=1))
         write_bytes(out / "qa.jsonl", "".join(f"{line}\n" for line in lines).encode())
-    counts = _counts(coco)
-    write_bytes(out / "README.md", _card(counts, about).encode())
     return counts
 
 
@@ -104,6 +106,19 @@ def _require_apart(examples: Sequence[Example], out: Path) -> None:
     folder = (out / "images").resolve()
     if here := next((one.file for one in examples if one.file.resolve().parent == folder), None):
         raise BadInput(f"{here} is one of the pictures that {out} would be made of. Name another folder for the set.")
+
+
+def require_own(out: str | Path) -> None:
+    """Raises BadInput where a set would be written over files that no export wrote: those beside no card of ours."""
+    out = Path(out)
+    card = out / "README.md"
+    if card.is_file() and card.read_text(errors="replace").startswith(CARD):
+        return
+    for place in (out / name for name in OURS):
+        if place.is_file() or (place.is_dir() and any(place.iterdir())):
+            raise BadInput(
+                f"{place} is there already, and is no part of a set that goodeye wrote. Name another folder."
+            )
 
 
 def _written(out: Path) -> dict[str, set[str]]:
@@ -276,8 +291,8 @@ def _card(counts: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     rows = sorted(counts["categories"].items(), key=lambda one: (-one[1], one[0]))
     made = "".join(f"| {key} | {_told(value)} |\n" for key, value in about.items())
     return (
-        "# Data card\n\nMade by `goodeye synth`: planned layouts, drawn, scored and picked. The labels are what was "
-        "asked for, as far as the scores confirm it; what else a picture shows is not labelled.\n\n"
+        f"{CARD}: scored and picked. The labels are what was asked for, or what the scored set said, as far as the "
+        "scores confirm it; what else a picture shows is not labelled.\n\n"
         f"{counts['images']} images, {counts['annotations']} labelled things.\n\n"
         + (f"| made by | |\n|---|---|\n{made}\n" if made else "")
         + "| category | labelled things |\n|---|---|\n"

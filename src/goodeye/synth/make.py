@@ -18,7 +18,7 @@ from goodeye.synth.book import CLIS_I, CLIS_L, Book, opened
 from goodeye.synth.clis_l import ClisL
 from goodeye.synth.describe import Asks, Failed, Planned, ask_for_all
 from goodeye.synth.draw import Draw, draw_all
-from goodeye.synth.export import FORMATS, Format, export
+from goodeye.synth.export import FORMATS, Format, export, require_own
 from goodeye.synth.layout import Layout, read_layouts, write_layouts
 from goodeye.synth.masks import Masker, segment_run
 from goodeye.synth.pick import Choice, Picking
@@ -110,10 +110,11 @@ def make(
     """Makes the set, or goes on with it where it was stopped. The same arguments give the same set on one machine.
 
     ledger: where all of it is on record, a folder or URL; GOODEYE_LEDGER or ./goodeye-ledger if not given.
-    Raises BadInput for an unknown concept (with the nearest known ones), a folder that holds a set of other arguments,
-    a ledger that has not got the set that goes on, and where after all rounds nothing is kept.
+    Raises BadInput for an unknown concept (with the nearest known ones), a folder that holds a set of other arguments
+    or another's files, a ledger that has not got the set that goes on, and where after all rounds nothing is kept.
     """
     config, run = config or Make(), Path(out) / "run"
+    require_own(out)
     means.priors.require(concepts)
     if means.categories is not None and (unknown := [name for name in concepts if name not in means.categories]):
         raise BadInput(

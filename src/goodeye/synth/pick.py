@@ -3,6 +3,7 @@
 Thresholds and best-of-n are the synth paper's (section 3.4); quotas and the limit on near-duplicates are ours.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,9 @@ class Picking:
         for name in ("best", "quota", "most"):
             if (asked := getattr(self, name)) is not None and asked < 1:
                 raise BadInput(f"{name} is {asked}. Keep 1 or more.")
+        for name in ("thing", "image", "layout", "duplicates"):
+            if (asked := getattr(self, name)) is not None and not math.isfinite(asked):
+                raise BadInput(f"{name} is {asked}. Give a number.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,9 +54,9 @@ def read_set(source: str | Path, images: str | Path | None = None, skipped: list
     """Items of a layouts file (.jsonl) with the folder of their pictures, or of a COCO instances file.
 
     A layout's pictures are those whose stem is its key, or its key and -NUMBER: some tries of one layout. Without a
-    folder layouts are scored alone. COCO's pictures lie in `images`, or beside the file; a speck of a box, and a
-    picture with too many boxes, are left out and go to `skipped`. Raises BadInput for a layout without a picture, and
-    for two pictures of one name.
+    folder layouts are scored alone. COCO's pictures lie in `images`, or beside the file; a box without an area or a
+    speck of one, and a picture with too many boxes, are left out and go to `skipped`. Raises BadInput for a layout
+    without a picture, and for two pictures of one name.
     """
     source = Path(source)
     if source.suffix != ".jsonl":
@@ -94,6 +94,10 @@ def _labelled(source: Path, folder: Path, skipped: list[Skipped]) -> list[Item]:
     items = []
     for one in read_coco(source):
         things, shapes = list[Thing](), []
+        for name in one.flat:
+            skipped.append(
+                Skipped(one.file, f"{one.file}: a box of {name} has no area in the picture. It is left out.")
+            )
         for key, name, box, shape in zip(keys_of(one.names), one.names, one.boxes, one.segmentations, strict=True):
             if wrong := wrong_with(box):
                 skipped.append(Skipped(one.file, f"{one.file}: the box of {key} {wrong}. It is left out."))
@@ -225,7 +229,8 @@ def candidates(rows: Sequence[dict[str, Any]]) -> list[Candidate]:
         else:
             score = image["score"] if image else None
             things = [(one["category"], one["score"]) for one in image["things"]] if image else []
-        reasons = [reason for one in (image["things"] if image else []) for reason in one["reasons"]]
+        reasons = [image["unknown"]] if image and image.get("unknown") else []
+        reasons += [reason for one in (image["things"] if image else []) for reason in one["reasons"]]
         reasons += [pair["reason"] for pair in (layout["pairs"] if layout else []) if pair["reason"]]
         found.append(
             Candidate(

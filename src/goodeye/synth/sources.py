@@ -1,9 +1,10 @@
 """What priors are made of: COCO's boxes and captions, Visual Genome's relationships, and layouts that are at hand."""
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ THINGS = 30  # of a picture that are related to each other: the largest
 class Labelled:
     """A picture of a COCO file: its file, its size in pixels, and category, box and segmentation of each thing.
 
-    Boxes are in shares of the picture, clipped to it; those without an area and crowds are left out.
+    Boxes are in shares of the picture, clipped to it. Crowds are left out, and so is what has no area in the picture:
+    `flat` says of what category that was.
     """
 
     id: Any
@@ -31,6 +33,7 @@ class Labelled:
     names: list[str]
     boxes: list[tuple[float, float, float, float]]
     segmentations: list[Any]
+    flat: list[str] = field(default_factory=list)
 
 
 def read_json(path: Path) -> Any:
@@ -48,7 +51,7 @@ def read_coco(path: str | Path, data: Any = None) -> list[Labelled]:
     path = Path(path)
     data = read_json(path) if data is None else data
     try:
-        categories = {one["id"]: str(one["name"]) for one in data["categories"]}
+        categories = {one["id"]: _name_of(path, one) for one in data["categories"]}
         found = {
             one["id"]: Labelled(one["id"], _file_of(one), (int(one["width"]), int(one["height"])), [], [], [])
             for one in data["images"]
@@ -76,15 +79,31 @@ def _file_of(image: Mapping[str, Any]) -> str:
     return str(image["file_name"] if image.get("file_name") else str(image["coco_url"]).rpartition("/")[2])
 
 
+def _name_of(path: Path, category: Mapping[str, Any]) -> str:
+    if not isinstance(category["name"], str) or not category["name"].strip():
+        raise BadInput(f"{path}: the category {category['id']} has the name {category['name']!r}. Give it a text.")
+    return category["name"]
+
+
 def _add(picture: Labelled, name: str, bbox: Iterable[float], segmentation: Any) -> None:
-    width, height = picture.size
-    x, y, w, h = (float(value) for value in bbox)
+    box = _within(bbox, *picture.size)
+    if box is None:
+        picture.flat.append(name)
+        return
+    picture.names.append(name)
+    picture.boxes.append(box)
+    picture.segmentations.append(segmentation)
+
+
+def _within(box: Iterable[float], width: float, height: float) -> tuple[float, float, float, float] | None:
+    """A box of pixels in shares of the picture, clipped to it; None where no area is left, and where a side is no
+    number."""
+    x, y, w, h = (float(value) for value in box)
+    if not all(map(math.isfinite, (x, y, w, h))):
+        return None
     left, top = max(0.0, x / width), max(0.0, y / height)
     right, bottom = min(1.0, (x + w) / width), min(1.0, (y + h) / height)
-    if right - left > 1e-4 and bottom - top > 1e-4:  # NaN is left out, too
-        picture.names.append(name)
-        picture.boxes.append((left, top, right - left, bottom - top))
-        picture.segmentations.append(segmentation)
+    return (left, top, right - left, bottom - top) if right - left > 1e-4 and bottom - top > 1e-4 else None
 
 
 def read_categories(path: str | Path) -> dict[str, int]:
@@ -188,10 +207,12 @@ def _genome(gather: Gather, file: Path, data: list[Any]) -> None:
             width, height = sizes[picture["image_id"]]
             triplets, boxes = list[Triplet](), []
             for one in picture["relationships"]:
-                pair = [_genome_box(one[whose], width, height) for whose in ("subject", "object")]
-                if all(pair):
-                    names = [_genome_name(one[whose]) for whose in ("subject", "object")]
-                    triplets.append((names[0], " ".join(str(one["predicate"]).lower().split()), names[1]))
+                sides = [one[whose] for whose in ("subject", "object")]
+                pair = [_within([side[name] for name in "xywh"], width, height) for side in sides]
+                subject, thing = (_said(_genome_name(side)) for side in sides)
+                predicate = _said(one["predicate"])
+                if all(pair) and subject and predicate and thing:
+                    triplets.append((subject, predicate, thing))
                     boxes.append(pair)
             gather.add("visual genome", ("genome", picture["image_id"]), triplets, np.array(boxes).reshape(-1, 2, 4))
     except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
@@ -199,12 +220,10 @@ def _genome(gather: Gather, file: Path, data: list[Any]) -> None:
         raise BadInput(f"{file} is no relationships.json of Visual Genome ({what}). Give its file as it is.") from error
 
 
-def _genome_name(thing: Mapping[str, Any]) -> str:
-    return " ".join(str(thing["name"] if "name" in thing else thing["names"][0]).lower().split())
+def _genome_name(thing: Mapping[str, Any]) -> Any:
+    return thing["name"] if "name" in thing else thing["names"][0]
 
 
-def _genome_box(thing: Mapping[str, Any], width: float, height: float) -> tuple[float, float, float, float] | None:
-    """In shares of the picture, clipped to it; None without an area."""
-    left, top = max(0.0, thing["x"] / width), max(0.0, thing["y"] / height)
-    right, bottom = min(1.0, (thing["x"] + thing["w"]) / width), min(1.0, (thing["y"] + thing["h"]) / height)
-    return (left, top, right - left, bottom - top) if right - left > 1e-4 and bottom - top > 1e-4 else None
+def _said(words: Any) -> str:
+    """In small letters with single spaces; nothing where it is no text."""
+    return " ".join(words.lower().split()) if isinstance(words, str) else ""

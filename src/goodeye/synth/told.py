@@ -6,6 +6,7 @@ everything that went in, pictures too), so a run that was stopped goes on where 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from PIL import Image, ImageDraw
@@ -18,6 +19,7 @@ from goodeye.synth.layout import Layout, Thing
 
 A = TypeVar("A", bound=Answer)
 
+LONGEST = 4000  # characters of an answer that cannot be used, as it goes on record
 POINTS = 5  # a judgement is 0 to 5 and counts 20 each
 WHOLE = "Describe what this picture shows in one or two sentences: the things in it, how they look, how they stand."
 REGION = """Describe the one thing inside the red box of this picture in one sentence: what it is, and how it looks.
@@ -49,8 +51,9 @@ def score_told(image: Image.Image, layout: Layout, captioner: Asks, judge: Asks)
 
     Raises BadInput where a server cannot be used.
     """
-    whole, _ = _judged(Asked(WHOLE, [image]), layout.caption, captioner, judge) if layout.caption else (None, "")
-    return joined(whole, [_thing(image, thing, captioner, judge) for thing in layout.things], layout.caption)
+    whole, words = _judged(Asked(WHOLE, [image]), layout.caption, captioner, judge) if layout.caption else (None, "")
+    found = joined(whole, [_thing(image, thing, captioner, judge) for thing in layout.things], layout.caption)
+    return replace(found, unknown=f"the whole could not be judged: {words}") if words and whole is None else found
 
 
 def _thing(image: Image.Image, thing: Thing, captioner: Asks, judge: Asks) -> ThingScore:
@@ -70,12 +73,12 @@ def _thing(image: Image.Image, thing: Thing, captioner: Asks, judge: Asks) -> Th
 
 
 def _judged(asked: Asked, wanted: str, captioner: Asks, judge: Asks) -> tuple[float | None, str]:
-    """0 to 100 and what is wrong; None where either model gave nothing that can be used."""
+    """0 to 100 and what is wrong; None where either model gave nothing that can be used, with what it said instead."""
     try:
         seen = captioner.ask(asked, Seen).description
         judged = judge.ask(Asked(JUDGE.format(wanted=wanted, seen=" ".join(seen.split()))), Judged)
     except BadAnswer as error:
-        return None, str(error)
+        return None, f"{error}. It said: {error.said[:LONGEST]}"
     return 100 / POINTS * judged.points, " ".join(judged.wrong.split())
 
 
