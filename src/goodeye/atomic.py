@@ -1,5 +1,6 @@
 """Files and folders that are whole or not there, whenever the process dies; files of JSON lines, but for the last."""
 
+import fcntl
 import json
 import os
 import secrets
@@ -37,6 +38,26 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(folder: str | Path) -> Iterator[None]:
+    """Holds the folder for this process until the end, or a kill; a missing one is made, and a file `lock` in it.
+
+    Raises BadInput where another process holds it, and where it cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("ab")
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise BadInput(f"{folder} is being written by another process. Wait until that has ended.") from error
+        yield
 
 
 def require_writable(path: str | Path) -> None:

@@ -5,15 +5,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tiny_world import thing, two
 
 import goodeye.synth.export
 from goodeye.errors import BadInput
+from goodeye.synth.detector import new_detector, read_pictures, train_detector
 from goodeye.synth.export import Example, export, pixels
 from goodeye.synth.layout import Layout, Relation
 from goodeye.synth.qa import questions
 from goodeye.synth.sources import build_priors, read_coco
+from goodeye.training.loop import Loop
 
 
 @pytest.fixture
@@ -92,6 +95,39 @@ def test_exported_again_the_folder_holds_this_set_and_what_others_put_there(exam
             "images/000002.png",
             "images/000099.png",
         }
+
+
+@pytest.mark.parametrize("kind", ["gif", "cmyk", "turned", "jpeg"])
+def test_every_trainer_reads_the_pictures_alike(tmp_path, kind):
+    """What is no plain PNG, JPEG or WebP, and what a tag turns, is written anew as the picture that was scored."""
+    picture = Image.new("RGB", (48, 64), "red")
+    picture.paste("blue", (0, 0, 48, 32))
+    file = tmp_path / {"gif": "a.gif", "cmyk": "a.jpg", "turned": "a.jpg", "jpeg": "a.JPG"}[kind]
+    turn = Image.Exif()
+    turn[0x0112] = 6
+    save = {"gif": {}, "cmyk": {}, "turned": {"exif": turn, "quality": 95}, "jpeg": {"quality": 95}}[kind]
+    (picture.convert("CMYK") if kind == "cmyk" else picture).save(file, **save)
+    size = (64, 48) if kind == "turned" else (48, 64)
+    export([Example(file=file, size=size, layout=two(), labels=(0, 1))], tmp_path / "set")
+    (made,) = (tmp_path / "set/images").iterdir()
+    blue, red = ((60, 4), (4, 4)) if kind == "turned" else ((4, 4), (4, 60))  # tag 6: a quarter turn clockwise
+    with Image.open(made) as found:
+        assert found.mode == "RGB" and found.size == size and found.getexif().get(0x0112, 1) == 1
+        assert np.allclose([found.getpixel(blue), found.getpixel(red)], [(0, 0, 255), (255, 0, 0)], atol=12)
+    assert made.name == ("000001.jpg" if kind == "jpeg" else "000001.png")
+    assert (made.read_bytes() == file.read_bytes()) == (kind == "jpeg")
+
+
+@pytest.mark.parametrize("name", ["coco", "lvis"])
+def test_a_detector_trains_on_the_exported_set(examples, tmp_path, name):
+    export(examples, tmp_path / "set")
+    pictures = read_pictures(tmp_path / "set" / f"{name}.json", ["cherry", "leaf", "sky"], 64)
+    assert len(pictures) == 12 and sum(map(len, pictures.boxes)) == 18
+    detector = new_detector(pictures.categories, width=16, queries=8)
+    before = {name: one.clone() for name, one in detector.state_dict().items()}
+    done = train_detector(detector, [pictures], tmp_path / "run", Loop(steps=3, lr=1e-3), batch=4)
+    assert done.steps == 3 and all(torch.isfinite(one).all() for one in detector.state_dict().values())
+    assert any(not torch.equal(one, before[name]) for name, one in detector.state_dict().items())
 
 
 def test_a_box_without_a_pixel_is_left_out_and_named(examples, tmp_path):

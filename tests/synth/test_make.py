@@ -136,9 +136,71 @@ def _stop(*args, **kwargs):
     raise KeyboardInterrupt
 
 
+def test_a_set_that_was_moved_goes_on_where_it_is_now(tmp_path, ledger):
+    """Nothing is taken from where it was, not even where something stands there again."""
+    make(CONCEPTS, tmp_path / "set", means(), config(images=4), ledger=ledger)
+    before = files(tmp_path / "set")
+    (tmp_path / "set").rename(tmp_path / "moved")
+    (tmp_path / "set").mkdir()
+    again = Drawer()
+    made = make(CONCEPTS, tmp_path / "moved", means(draw=again), config(images=4), ledger=ledger)
+    assert made.counts["images"] == 4 and again.made == 0
+    assert {name: data for name, data in files(tmp_path / "moved").items() if not name.startswith("run/picks")} == {
+        name: data for name, data in before.items() if not name.startswith("run/picks")
+    }
+    assert all(row["file"].startswith(str(tmp_path / "moved")) for row in read_scores(tmp_path / "moved/run"))
+
+
+def test_a_set_is_made_by_one_process_at_a_time(tmp_path, ledger):
+    script = f"""
+import sys
+sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parent.parent)]!r}
+from test_make import CONCEPTS, Drawer, config, make, means
+
+class Waiting(Drawer):
+    def __call__(self, layouts, seeds):
+        print("drawing", flush=True)
+        sys.stdin.readline()
+        return super().__call__(layouts, seeds)
+
+make(CONCEPTS, sys.argv[1], means(draw=Waiting()), config(images=2, batch=99))
+"""
+    first = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "set")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert first.stdout.readline() == "drawing\n"
+    with pytest.raises(BadInput, match=r"set/run is being written by another process"):
+        make(CONCEPTS, tmp_path / "set", means(), config(images=2))
+    first.communicate("\n" * 9, timeout=300)
+    assert first.returncode == 0
+    made = make(CONCEPTS, tmp_path / "set", means(draw=Drawer(after=0)), config(images=2))
+    assert made.counts["images"] == 2
+    with Ledger.open(ledger) as book:
+        assert [one.status for one in book.runs("synth")] == ["done"]
+
+
+def test_a_folder_that_cannot_be_written_begins_no_run(tmp_path, ledger):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(BadInput, match="cannot be written"):
+        make(CONCEPTS, tmp_path / "file", means(), config())
+    with Ledger.open(ledger, create=True) as book:
+        assert book.runs("synth") == []
+
+
+def test_a_set_that_falls_short_says_so(tmp_path):
+    """At most 3 things of each of 3 categories, so that 9 pictures cannot be had."""
+    made = make(CONCEPTS, tmp_path / "set", means(), config(picking=Picking(duplicates=None, quota=3), rounds=2))
+    assert made.to_json()["asked"] == 9 > made.counts["images"]
+    card = (tmp_path / "set/README.md").read_text()
+    assert (
+        "| asked for | 9 pictures |" in card and f"| drawn | {made.counts['images']} of {made.drawn} pictures" in card
+    )
+    assert "quota full" in card
+
+
 def test_another_set_is_refused_and_what_is_unknown_is_named(tmp_path):
     make(CONCEPTS, tmp_path / "set", means(), config())
-    with pytest.raises(BadInput, match="holds another set"):
+    with pytest.raises(BadInput, match="holds another set, or one by other models: its seed is not as it was"):
         make(CONCEPTS, tmp_path / "set", means(), config(seed=1))
     with pytest.raises(BadInput, match="cherri is not in the priors. The nearest that are: cherry"):
         make({"cherri": ()}, tmp_path / "other", means(), config())
@@ -147,6 +209,8 @@ def test_another_set_is_refused_and_what_is_unknown_is_named(tmp_path):
     assert not (tmp_path / "other").exists()
     with pytest.raises(BadInput, match="1 image or more"):
         config(images=0)
+    with pytest.raises(BadInput, match="seed is -1"):
+        config(seed=-1)
 
 
 def test_where_nothing_passes_it_is_said_and_no_set_is_written(tmp_path):
@@ -197,6 +261,22 @@ def test_a_large_model_that_cannot_lay_out_is_on_record_and_nothing_is_made_up(t
     rows = [json.loads(line) for line in (tmp_path / "set/run" / FAILED).read_text().splitlines()]
     assert [row["key"] for row in rows] == ["a000000", "a000001"]  # once, though it was asked for twice
     assert all(row["said"].startswith("Sure!") and row["message"] for row in rows)
+
+
+def test_what_a_large_model_could_not_lay_out_is_on_record_though_it_was_stopped(tmp_path):
+    class Stopped(Prose):
+        asked = 0
+
+        def ask(self, asked, kind):
+            Stopped.asked += 1
+            if Stopped.asked > 2:
+                raise KeyboardInterrupt
+            return super().ask(asked, kind)
+
+    with pytest.raises(KeyboardInterrupt):
+        make(CONCEPTS, tmp_path / "set", means(planner=Stopped()), config(images=9, rounds=1))
+    rows = [json.loads(line) for line in (tmp_path / "set/run" / FAILED).read_text().splitlines()]
+    assert [row["key"] for row in rows] == ["a000000", "a000001"]
 
 
 def on_record(ledger, number):

@@ -214,6 +214,57 @@ def test_a_scored_set_with_a_speck_is_exported_without_that_picture(tmp_path):
     assert "below 0.002" in skipped[0].message
 
 
+def test_a_try_is_of_the_layout_that_has_its_whole_name(tmp_path):
+    """a-1.png is the layout a-1's only picture, and a's other one is a-2.png."""
+    write_layouts(tmp_path / "l.jsonl", [two("a"), two("a-1")])
+    for name in ("a-1", "a-2", "a-1-1"):
+        save_png(to_pil(drawn(two())), tmp_path / "images" / f"{name}.png")
+    found = {one.key: one.group for one in S.read_set(tmp_path / "l.jsonl", tmp_path / "images")}
+    assert found == {"a-2": "a", "a-1": "a-1", "a-1-1": "a-1"}
+
+
+@pytest.mark.parametrize("line", ["{", '{"key": "00-1"}', "[1]"])
+def test_a_damaged_run_says_so_and_is_not_added_to(world, line):
+    scored(world)
+    file = world / "run" / S.SCORES
+    rows = file.read_text().splitlines()
+    file.write_text("\n".join([line, *rows[1:]]) + "\n")
+    before = file.read_bytes()
+    for call in (
+        lambda: scored(world),
+        lambda: S.pick_run(world / "run", Picking()),
+        lambda: S.examples(world / "run"),
+    ):
+        with pytest.raises(BadInput, match=r"scores\.jsonl is damaged"):
+            call()
+    assert file.read_bytes() == before
+
+
+def test_damaged_picks_say_so(world):
+    scored(world)
+    (world / "run" / S.PICKS).write_text("{}")
+    for call in (S.examples, write_page):
+        with pytest.raises(BadInput, match=r"picks\.json is damaged"):
+            call(world / "run")
+
+
+def test_a_picture_that_is_gone_is_said_on_the_page_and_by_what_needs_it(world):
+    scored(world)
+    S.pick_run(world / "run", Picking(duplicates=None))
+    assert "is gone" not in write_page(world / "run").read_text()
+    (world / "images" / "00-1.png").unlink()
+    assert write_page(world / "run").read_text().count("Its picture is gone.") == 1
+    with pytest.raises(BadInput, match=r"00-1\.png was scored and cannot be read any more"):
+        S.pick_run(world / "run", Picking(), ColourClip())
+
+
+def test_masks_that_are_not_there_are_no_boxes(world):
+    scored(world)
+    S.pick_run(world / "run", Picking(duplicates=None))
+    with pytest.raises(BadInput, match="holds no masks"):
+        S.examples(world / "run", "mask")
+
+
 def test_pictures_of_one_name_in_two_folders_are_two(tmp_path):
     source = labelled(tmp_path, {"x/0.png": [[10, 10, 100, 100]], "y/0.png": [[10, 10, 100, 100]]})
     S.score_set(S.read_set(source), tmp_path / "run", None, all_dogs, {})

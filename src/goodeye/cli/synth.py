@@ -99,7 +99,7 @@ class Judged:
 
         store, encoder = open_priors(priors), by_clip(models.clip) if self.alike == "clip" else BY_LETTERS
         judge = ClisL.fit(store, encoder)
-        about = {"priors": str(priors.resolve()), "pairs": len(store), "encoder": encoder.name}
+        about = {"priors": priors.name, "pairs": len(store), "encoder": encoder.name}
         return judge, about | {"version": judge.version}
 
     def clis_i(
@@ -177,15 +177,18 @@ class Draws:
         """Calls of the denoiser for a picture, for the ledger."""
         return models.model_set.settings.steps if self.draw == "gligen" else 0
 
-    def masker(self, models: "Models", seed: int) -> "Masker":
-        """Exact masks of what the renderer drew; else the model set's SAM."""
+    def masker(self, models: "Models", seed: int) -> "tuple[Masker, dict[str, Any]]":
+        """Exact masks of what the renderer drew, or else the model set's SAM; and what it is."""
         if self.draw == "renderer":
             from goodeye.showroom.painter import Painter
 
-            return Painter(faults=self.faults).masker(seed)
+            return Painter(faults=self.faults).masker(seed), {"by": "the showroom's renderer"}
+        from goodeye.hub import split_reference
+        from goodeye.judging.licence import licence_of
         from goodeye.synth.masks import sam
 
-        return sam(models)
+        place = models.model_set.roles.get("segmenter", "")
+        return sam(models), {"by": place, "licence": licence_of(split_reference(place)[0])}
 
 
 @command(synth, "synth priors")
@@ -274,6 +277,10 @@ def _by_model(plans: "Sequence[Layout]", out: Path, large: Large, json: Path | N
     beside.unlink(missing_ok=True)
     if failed:
         append(beside, *map(vars, failed))
+    if not made:
+        complain("goodeye synth plan", f"no layout came of it, so {out} is not written; see {beside}")
+        write_json(json, {"layouts": 0, "repaired": 0, "failed": [vars(one) for one in failed]})
+        return BAD_INPUT
     write_layouts(out, [one.layout for one in made])
     repaired = sum(bool(one.repaired) for one in made)
     say(f"{len(made)} layouts are in {out}, {repaired} of them repaired; {len(failed)} failed.")
@@ -406,7 +413,7 @@ def synth_score(
             book.picked(read_scores(out), choices)
     skipped += left_out
     complain_of("goodeye synth score", skipped, "--json FILE names all of them")
-    say(summary(choices))
+    say(summary(choices, "pictures" if drawn else "layouts"))
     found = {"kept": [one.key for one in choices if one.kept], "choices": [vars(one) for one in choices]}
     write_json(json, found | {"skipped": [vars(one) for one in skipped]})
     return BAD_INPUT if skipped else DONE
@@ -459,7 +466,7 @@ def synth_export(
     from goodeye.synth.sources import read_categories
     from goodeye.tables import Skipped
 
-    about = told_of(RunFolder(run)) | {"thresholds": read_picks(run)["picking"]}
+    about = told_of(RunFolder(run)) | {"thresholds": read_picks(run)["picking"], "boxes": boxes}
     skipped: list[Skipped] = []
     ids = read_categories(join) if join else None
     counts = export(examples(run, boxes, skipped), out, formats, categories=ids, about=about, skipped=skipped)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import arg
 
 from goodeye.cli.common import (
+    BAD_INPUT,
     DONE,
     Device,
     Json,
@@ -76,6 +77,7 @@ def synth_make(
     """
     from goodeye.modelset import opened
     from goodeye.synth.make import Make, Means, make
+    from goodeye.synth.pick import summary
     from goodeye.synth.plan import read_concepts
     from goodeye.synth.priors import open_priors
     from goodeye.synth.sources import read_categories
@@ -89,14 +91,17 @@ def synth_make(
     words = [word for one in wanted.values() for word in one]
     scorer, by_image = judged.clis_i(loaded, large, [*wanted, *known.categories], words)
     planner = large.asked() if plans.by_model else None
+    masker, masked_by = draws.masker(loaded, seed) if masks or boxes == "mask" else (None, None)
+    clip = loaded.clip if picks.duplicates else None
     means = Means(
         priors=known, draw=drawer, scorer=scorer, clis_l=clis_l,
-        about={"draw": drawn_by, "clis_l": by_layout, "clis_i": by_image, "masks": masks,
+        about={"draw": drawn_by, "clis_l": by_layout, "clis_i": by_image, "masks": masked_by,
+               "near-duplicates": {"by": loaded.model_set.name, "licence": clip.licence} if clip else None,
                "planner": planner.server.model if planner else "priors",
                "join": str(join.resolve()) if join else None},
-        clip=loaded.clip if picks.duplicates else None,
+        clip=clip,
         planner=planner,
-        masker=draws.masker(loaded, seed) if masks or boxes == "mask" else None,
+        masker=masker,
         categories=read_categories(join) if join else None,
         version=version_of(by_image),
         evals=draws.evals(loaded),
@@ -109,12 +114,14 @@ def synth_make(
     complain_of("goodeye synth make", [*made.unread, *made.left_out], "see the scores in run/")
     if made.failed:
         complain("goodeye synth make", f"{made.failed} combinations could not be laid out; see {out}/run/failed.jsonl")
-    counts = made.counts
-    say(
-        f"{counts['images']} pictures with {counts['annotations']} labelled things are in {out}, of {made.drawn} drawn."
-    )
+    found = made.counts["images"]
+    if found < images:
+        why = "more rounds or tries, or a lower threshold, give more"
+        complain("goodeye synth make", f"only {found} of {images} pictures could be had: {why}")
+    say(f"{found} of {images} pictures asked for are in {out}, with {made.counts['annotations']} labelled things.")
+    say(f"Drawn: {summary(made.choices)}")
     write_json(json, made.to_json())
-    return DONE
+    return BAD_INPUT if made.unread or made.left_out or made.failed else DONE
 
 
 def _showroom_priors(file: Path, count: int = 3000) -> Path:

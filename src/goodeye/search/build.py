@@ -4,7 +4,6 @@ Rows are appended and then made to count by index.json, so a kill loses at most 
 by one process at a time and may be read meanwhile.
 """
 
-import fcntl
 import json
 import os
 import sys
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from goodeye.atomic import whole_file
+from goodeye.atomic import alone, whole_file
 from goodeye.errors import BadInput
 from goodeye.progress import progress
 from goodeye.search.index import (
@@ -255,14 +254,7 @@ def writing(folder: str | Path, card: Card | None = None) -> Iterator[Writer]:
             read_card(folder)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise BadInput(f"{folder} exists and is no index. Name a new folder with --out.")
-    with _writable(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("ab")
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise BadInput(f"{folder} is being written by another process. Wait until that has ended.") from error
+    with alone(folder):
         if card is not None and not (folder / CARD).exists():
             card.write(folder)
         there = read_card(folder)

@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image
 
+from goodeye.atomic import alone
 from goodeye.diffusion.batch import attempt_seed
 from goodeye.images import open_image
 from goodeye.judging.protocol import Verdict, fingerprint
@@ -152,16 +153,17 @@ def opened(
     versions: Mapping[str, str] = MappingProxyType({}),
     evals: int = 0,
 ) -> Iterator[Book]:
-    """The run of this folder on the ledger, begun or gone on with; however it ends, it can be gone on with.
+    """The run of this folder on the ledger, begun or gone on with; however it ends, it can be gone on with. Until then
+    no other process may.
 
     told: what the run is a function of. ledger: a folder or URL; where the run is already, else GOODEYE_LEDGER or
-    ./goodeye-ledger, if not given. Raises BadInput where the folder was begun otherwise, and where the ledger does not
-    have its run.
+    ./goodeye-ledger, if not given. Raises BadInput where the folder was begun otherwise, cannot be written or is worked
+    in by another process, and where the ledger does not have its run.
     """
     folder = RunFolder(run)
     if folder.holds_a_run():
         claim(run, dict(told))
-    with begun(folder, JOB, told, ledger, seed) as (book, number):
+    with alone(run), begun(folder, JOB, told, ledger, seed) as (book, number):
         yield Book(ledger=book, run=number, seed=seed, versions=versions, evals=evals)
 
 

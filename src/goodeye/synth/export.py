@@ -10,8 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from PIL import Image
+
 from goodeye.atomic import whole_file, write_bytes
 from goodeye.errors import BadInput
+from goodeye.images import open_image, save_png
 from goodeye.synth.layout import Layout
 from goodeye.synth.qa import questions
 from goodeye.tables import Skipped
@@ -22,6 +25,7 @@ INFO = {"description": "made by goodeye synth"}
 YAML = "# made by goodeye synth, {} pictures\ntrain: images\nval: images\nnames:\n"  # no path: the file's own folder
 CARD = "# Data card\n\nMade by `goodeye synth`"  # how README.md begins
 OURS = ("README.md", "coco.json", "lvis.json", "data.yaml", "qa.jsonl", "images", "labels")  # what an export writes
+PLAIN, TURN = ("PNG", "JPEG", "WEBP"), 0x0112  # formats, and the EXIF tag that turns a picture
 RARE, COMMON = 10, 100  # pictures: LVIS' r is up to 10, c up to 100, f above
 
 
@@ -59,7 +63,7 @@ def export(
     if not examples:
         raise BadInput("nothing was kept, so there is nothing to export. Lower a threshold.")
     ids = _ids(examples, categories)
-    names = [f"{number:06d}{one.file.suffix.lower()}" for number, one in enumerate(examples, start=1)]
+    names = [f"{number:06d}{_ending(one.file)}" for number, one in enumerate(examples, start=1)]
     _require_apart(examples, out)
     require_own(out)
     earlier, coco = _written(out), _coco(examples, names, ids)
@@ -177,11 +181,29 @@ def _ids(examples: Sequence[Example], categories: Mapping[str, int] | None) -> d
     return dict(categories)
 
 
-def _copy(file: Path, to: Path) -> None:
+def _ending(file: Path) -> str:
+    """What the picture's name is to end in: its own where trainers read it as it is, that of a PNG else."""
+    return file.suffix.lower() if _as_it_is(file) else ".png"
+
+
+def _as_it_is(file: Path) -> bool:
+    """Whether every trainer reads the file alike: a PNG, JPEG or WebP in grey or RGB that no EXIF tag turns."""
     if not file.is_file():
         raise BadInput(f"{file} does not exist any more. Score the set again.")
-    with whole_file(to) as temporary:
-        shutil.copyfile(file, temporary)
+    try:
+        with Image.open(file) as picture:
+            turned = picture.getexif().get(TURN, 1) != 1
+            return picture.format in PLAIN and picture.mode in ("RGB", "L") and not turned
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{file} cannot be read any more: {error}. Score the set again.") from error
+
+
+def _copy(file: Path, to: Path) -> None:
+    if _as_it_is(file):
+        with whole_file(to) as temporary:
+            shutil.copyfile(file, temporary)
+    else:
+        save_png(open_image(file).convert("RGB"), to)
 
 
 def _coco(examples: Sequence[Example], names: Sequence[str], ids: Mapping[str, int]) -> dict[str, Any]:
@@ -303,6 +325,8 @@ def _card(counts: Mapping[str, Any], about: Mapping[str, Any]) -> str:
 def _told(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_told(one)}" for key, one in value.items())
+    if isinstance(value, str) and Path(value).is_absolute():
+        value = Path(value).name  # the card goes out: where a file lay on this machine is nobody's business
     return ("none" if value is None else str(value)).replace("|", "\\|").replace("\n", " ")
 
 

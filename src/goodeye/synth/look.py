@@ -67,6 +67,7 @@ def _shown(choice: Choice, row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "key": choice.key,
         "picture": with_boxes(row, labels),
+        "gone": bool(row["file"]) and not Path(row["file"]).is_file(),
         "caption": row["layout"]["caption"],
         "clis_l": _words(row["clis_l"]["score"] if row["clis_l"] else None),
         "clis_i": _words(row["clis_i"]["score"] if row["clis_i"] else None),

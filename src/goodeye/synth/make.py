@@ -16,12 +16,12 @@ from goodeye.errors import BadInput
 from goodeye.progress import track
 from goodeye.synth.book import CLIS_I, CLIS_L, Book, opened
 from goodeye.synth.clis_l import ClisL
-from goodeye.synth.describe import Asks, Failed, Planned, ask_for_all
+from goodeye.synth.describe import Asks, Failed, ask_for_all
 from goodeye.synth.draw import Draw, draw_all
 from goodeye.synth.export import FORMATS, Format, export, require_own
 from goodeye.synth.layout import Layout, read_layouts, write_layouts
 from goodeye.synth.masks import Masker, segment_run
-from goodeye.synth.pick import Choice, Picking
+from goodeye.synth.pick import Choice, Picking, summary
 from goodeye.synth.plan import Concepts, Planning, plan
 from goodeye.synth.priors import Priors
 from goodeye.synth.score import (
@@ -40,7 +40,7 @@ from goodeye.tables import Skipped
 if TYPE_CHECKING:
     from goodeye.judging.clip import Clip
 
-LAYOUTS, DRAWN, FAILED = "layouts.jsonl", "drawn", "failed.jsonl"
+LAYOUTS, DRAWN, FAILED, REPAIRED = "layouts.jsonl", "drawn", "failed.jsonl", "repaired.jsonl"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"  # a round's layouts begin with its letter
 
 
@@ -65,6 +65,8 @@ class Make:
                 f"a set has 1 image or more, 1 try or more for each, a batch of 1 or more and 1 to {len(LETTERS)} "
                 "rounds. Correct them."
             )
+        if self.seed < 0:
+            raise BadInput(f"seed is {self.seed}. Give 0 or more.")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,9 +90,11 @@ class Means:
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """counts: of the exported set. drawn: pictures of all rounds. unread: drawn pictures that could not be read again.
-    failed: combinations that the large model could not lay out. left_out: labels that have not a pixel."""
+    """asked: how many pictures. counts: of the exported set. drawn: pictures of all rounds. unread: drawn pictures that
+    could not be read again. failed: combinations that the large model could not lay out. left_out: labels that have not
+    a pixel."""
 
+    asked: int
     counts: dict[str, Any]
     choices: list[Choice]
     drawn: int
@@ -100,7 +104,7 @@ class Made:
 
     def to_json(self) -> dict[str, Any]:
         """The numbers."""
-        numbers = {"drawn": self.drawn, "unread": len(self.unread), "failed": self.failed}
+        numbers = {"asked": self.asked, "drawn": self.drawn, "unread": len(self.unread), "failed": self.failed}
         return {**self.counts, **numbers, "left_out": len(self.left_out)}
 
 
@@ -126,11 +130,15 @@ def make(
         choices, unread = _rounds(concepts, run, means, config, told, book)
         if means.masker is not None:
             segment_run(run, kept_rows(run), means.masker, config.batch)
-        left_out, card = list[Skipped](), _card(means, config)
+        left_out, card = list[Skipped](), _card(means, config, choices)
         kept = examples(run, config.boxes, left_out)
         counts = export(kept, out, config.formats, categories=means.categories, about=card, skipped=left_out)
-    failed, drawn = len(read_rows(run / FAILED)), len(choices) + len(unread)
-    return Made(counts=counts, choices=choices, drawn=drawn, unread=unread, failed=failed, left_out=left_out)
+    there = {one.key for some in _known(run).values() for one in some}
+    failed = len({row["key"] for row in read_rows(run / FAILED)} - there)  # what came right in the end did not fail
+    return Made(
+        asked=config.images, counts=counts, choices=choices, drawn=len(choices) + len(unread), unread=unread,
+        failed=failed, left_out=left_out,
+    )  # fmt: skip
 
 
 def _rounds(
@@ -176,8 +184,10 @@ def _told(concepts: Concepts, means: Means, config: Make) -> dict[str, Any]:
     return found
 
 
-def _card(means: Means, config: Make) -> dict[str, Any]:
+def _card(means: Means, config: Make, choices: Sequence[Choice]) -> dict[str, Any]:
     return {
+        "asked for": f"{config.images} pictures",
+        "drawn": summary(choices),
         **means.about,
         "thresholds": asdict(config.picking),
         "plan": asdict(config.planning),
@@ -220,13 +230,19 @@ def _planned(
 
 
 def _asked(run: Path, planner: Asks, plans: Sequence[Layout], book: Book) -> list[Layout]:
-    """The large model's own layouts; what it failed at is on record once, however often the run was stopped."""
-    answers = list(track(ask_for_all(planner, plans), "asking for layouts", len(plans), "layouts"))
-    mend(run / FAILED)
-    recorded = {row["key"] for row in read_rows(run / FAILED)}
-    for one in answers:
+    """The large model's own layouts. What it failed at, and what of an answer was repaired, is on record once and as it
+    comes, however often the run was stopped."""
+    made = list[Layout]()
+    for file in (run / FAILED, run / REPAIRED):
+        mend(file)
+    failed, repaired = ({row["key"] for row in read_rows(run / name)} for name in (FAILED, REPAIRED))
+    for one in track(ask_for_all(planner, plans), "asking for layouts", len(plans), "layouts"):
         if isinstance(one, Failed):
             book.failed(one)
-            if one.key not in recorded:
+            if one.key not in failed:
                 append(run / FAILED, vars(one))
-    return [one.layout for one in answers if isinstance(one, Planned)]
+            continue
+        if one.repaired and one.layout.key not in repaired:
+            append(run / REPAIRED, {"key": one.layout.key, "repaired": one.repaired})
+        made.append(one.layout)
+    return made

@@ -148,12 +148,12 @@ def _shown(score: float | None) -> str:
     return "unknown" if score is None else f"{score:.0f}"
 
 
-def summary(choices: Sequence[Choice]) -> str:
+def summary(choices: Sequence[Choice], unit: str = "pictures") -> str:
     """How many were kept, and the commonest reasons against the others."""
     kept = sum(one.kept for one in choices)
     kinds = Counter(_kind(one.why) for one in choices if not one.kept)
     words = "; ".join(f"{count} {kind}" for kind, count in kinds.most_common(6))
-    return f"{kept} of {len(choices)} pictures kept" + (f" ({words})." if words else ".")
+    return f"{kept} of {len(choices)} {unit} kept" + (f" ({words})." if words else ".")
 
 
 def _kind(why: str) -> str:

@@ -5,7 +5,7 @@ What is kept is chosen anew from the scores at each call (`pick_run`), so thresh
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 Embeddings = dict[str, "np.ndarray[Any, Any]"]  # by a picture's key, [D]
 SCORES, PICKS = "scores.jsonl", "picks.json"
+COLUMNS = {"key", "group", "file", "size", "layout", "segmentations", "clis_l", "clis_i"}  # of a row of scores.jsonl
 # Of pictures as PIL, their layouts, and the run's captions that each one's own competes with.
 Scorer = Callable[[Sequence[Any], Sequence[Layout], Sequence[str]], list[ImageScore]]
 
@@ -72,7 +73,7 @@ def _planned(source: Path, images: str | Path | None) -> list[Item]:
     layouts = read_layouts(source)
     if images is None:
         return [Item(key=one.key, group=one.key, layout=one) for one in layouts]
-    tries = _tries(Path(images))
+    tries = _tries(Path(images), {one.key for one in layouts})
     if missing := [one.key for one in layouts if one.key not in tries]:
         raise BadInput(
             f"{images} has no picture for {len(missing)} of {len(layouts)} layouts, {missing[0]} among them. Name "
@@ -81,12 +82,13 @@ def _planned(source: Path, images: str | Path | None) -> list[Item]:
     return [Item(key=file.stem, group=one.key, layout=one, file=file) for one in layouts for file in tries[one.key]]
 
 
-def _tries(folder: Path) -> dict[str, list[Path]]:
+def _tries(folder: Path, keys: Collection[str]) -> dict[str, list[Path]]:
+    """By the key of their layout; where there are a and a-1, a-1.png is a try of a-1 alone."""
     found: dict[str, list[Path]] = {}
     for file in sorted(folder.glob("*")) if folder.is_dir() else ():
         if file.suffix.lower() in PICTURES:
-            for key in {file.stem, re.sub(r"-\d+$", "", file.stem)}:
-                found.setdefault(key, []).append(file)
+            key = file.stem if file.stem in keys else re.sub(r"-\d+$", "", file.stem)
+            found.setdefault(key, []).append(file)
     return found
 
 
@@ -123,8 +125,12 @@ def claim(out: str | Path, config: dict[str, Any]) -> RunFolder:
     folder = RunFolder(Path(out))
     if not folder.holds_a_run():
         folder.begin(config)
-    elif told_of(folder) != config:
-        raise BadInput(f"{out} holds another set, or one by other models. Name another folder.")
+    elif (told := told_of(folder)) != config:
+        names = [name for name in {**told, **config} if told.get(name) != config.get(name)]
+        raise BadInput(
+            f"{out} holds another set, or one by other models: its {', '.join(names)} is not as it was. Name another "
+            "folder."
+        )
     return folder
 
 
@@ -148,7 +154,7 @@ def score_set(
         raise BadInput(f"batch is {batch}. Give 1 or more.")
     folder = claim(out, config)
     mend(folder.path / SCORES)
-    known = {row["key"] for row in read_rows(folder.path / SCORES)}
+    known = {row["key"] for row in _read(folder)}
     left = [one for one in items if one.key not in known]
     rivals, skipped = rivals_of([one.layout for one in items]), list[Skipped]()
     with progress("scoring", len(items), "pictures") as advance:
@@ -156,7 +162,7 @@ def score_set(
         for at in range(0, len(left), batch):
             some = left[at : at + batch]
             rows = list(_rows(some, clis_l, clis_i, rivals, skipped))
-            append(folder.path / SCORES, *rows)
+            append(folder.path / SCORES, *(_below(row, folder.path) for row in rows))
             for row in rows:
                 on_row(row)
             advance(len(some))
@@ -207,14 +213,31 @@ def _picture(file: Path, size: tuple[int, int] | None) -> Image.Image:
 
 def read_scores(run: str | Path) -> list[dict[str, Any]]:
     """The rows of a run, oldest first. Raises BadInput where there are none."""
-    folder = RunFolder(Path(run))
-    try:
-        rows = read_rows(folder.path / SCORES)
-    except ValueError as error:
-        raise folder.damaged(SCORES) from error
+    rows = _read(RunFolder(Path(run)))
     if not rows:
         raise BadInput(f"{run} holds no scores. Name the folder that `goodeye synth score` wrote.")
     return rows
+
+
+def _read(folder: RunFolder) -> list[dict[str, Any]]:
+    """A row for each key. Pictures of the run's own are found below it, wherever it was moved."""
+    try:
+        rows = {row["key"]: row for row in read_rows(folder.path / SCORES)}
+        if any(not row.keys() >= COLUMNS for row in rows.values()):
+            raise ValueError("a row lacks columns")
+        for row in rows.values():
+            row["file"] = row["file"] and str((folder.path / row["file"]).resolve())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise folder.damaged(SCORES) from error
+    return list(rows.values())
+
+
+def _below(row: Mapping[str, Any], run: Path) -> dict[str, Any]:
+    """The row as it is written: a picture that lies in the run is named from there, so that the run can be moved."""
+    file, home = Path(row["file"]) if row["file"] else None, run.resolve()
+    if file is None or not file.is_relative_to(home):
+        return dict(row)
+    return {**row, "file": str(file.relative_to(home))}
 
 
 def candidates(rows: Sequence[dict[str, Any]]) -> list[Candidate]:
@@ -268,10 +291,20 @@ def _embedded(
         for _, some in groupby(sorted((row for row in rows if row["key"] not in known), key=size), size):
             alike = list(some)
             for part in (alike[at : at + batch] for at in range(0, len(alike), batch)):
-                pictures = torch.stack([to_tensor(open_image(row["file"]).convert("RGB")) for row in part])
+                pictures = torch.stack([to_tensor(_scored(row["file"])) for row in part])
                 found = clip.embed_images(pictures).cpu().numpy()
                 known.update(zip((row["key"] for row in part), found, strict=True))
     return np.stack([known[row["key"]] for row in rows])
+
+
+def _scored(file: str) -> Image.Image:
+    try:
+        return open_image(file).convert("RGB")
+    except BadInput as error:
+        raise BadInput(
+            f"{file} was scored and cannot be read any more. Put it back; a picture that goodeye drew is drawn again "
+            "once it is removed."
+        ) from error
 
 
 def read_picks(run: str | Path) -> dict[str, Any]:
@@ -280,6 +313,8 @@ def read_picks(run: str | Path) -> dict[str, Any]:
     if not (folder.path / PICKS).exists():
         raise BadInput(f"{run} holds no picks. Run `goodeye synth score` to its end first.")
     found: dict[str, Any] = folder.read_json(PICKS)
+    if not isinstance(found, dict) or not {"picking", "choices"} <= found.keys():
+        raise folder.damaged(PICKS)
     return found
 
 
@@ -301,9 +336,11 @@ def examples(
     """The kept pictures of a run, for `export`, with the masks that are at hand.
 
     boxes: the layout's, or those around the masks where there is one. skipped: gets the pictures whose layout cannot be
-    used. Raises BadInput for them without it, and for layouts without pictures.
+    used. Raises BadInput for them without it, for layouts without pictures, and for masks that are not there.
     """
     masks, made = read_masks(run), []
+    if boxes == "mask" and not masks:
+        raise BadInput(f"{run} holds no masks. Make the set with --masks, or take the layouts' boxes.")
     for row in kept_rows(run):
         try:
             layout = layout_of(row["layout"], f"{run} {row['key']}")
