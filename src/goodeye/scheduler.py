@@ -36,11 +36,13 @@ class Outcome(NamedTuple):
 
 
 class Leg(NamedTuple):
-    """A stretch of the sampler that an attempt runs in one go: from `start` steps done to `stop` steps done."""
+    """A stretch of the sampler that an attempt runs in one go: from `start` steps done to `stop` steps done. by: which
+    generator, where a run has two."""
 
     attempt: Try
     start: int
     stop: int
+    by: int = 0
 
 
 def open_slots(briefs: Iterable[str], *, want: int, attempts: int, made: Iterable[Outcome] = ()) -> Iterator[Try]:
@@ -95,7 +97,7 @@ def grouped_batches(legs: Iterable[Leg], *, size: int) -> Generator[list[Leg], S
     fill the later ones. The order depends on `legs` and the answers alone.
     """
     waiting = iter(legs)
-    groups: dict[tuple[int, int], list[Leg]] = {}
+    groups: dict[tuple[int, int, int], list[Leg]] = {}
     while True:
         full = [stretch for stretch, group in groups.items() if len(group) >= size]
         if not full and (new := next(waiting, None)) is not None:

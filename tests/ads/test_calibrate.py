@@ -261,7 +261,7 @@ def test_pictures_by_other_weights_or_another_stride_do_not_count(models, run, t
     result = run()
     with Ledger.open("book") as book:
         book.vote(result.attempts[0].id, "ann", "available")
-    with pytest.raises(BadInput, match="by a stride of 1, not 2. Name the models and the stride that made it"):
+    with pytest.raises(BadInput, match="by a stride of 1, not 2. Name the models, those of its retries and the stride"):
         calibrate("book", models=models, stride=2, **EASY)
     again = run(out="strided", ledger="strided-book", stride=2)
     with Ledger.open("strided-book") as book:

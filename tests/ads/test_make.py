@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import resource
 import signal
 import sqlite3
@@ -323,6 +324,7 @@ def test_a_disk_that_fills_up_stops_plainly_and_the_run_can_go_on(run, products)
         ({"batch": 0}, "batch is 0"),
         ({"threshold": 2.0}, "threshold is 2.0"),
         ({"remover": "magic"}, "magic is not a background remover"),
+        ({"early": "early.json", "retry_models": "showroom"}, "of one generator alone"),
         ({"inputs": ()}, "holds no run to resume"),
         ({"models": "no-such-set.toml", "inspector": None}, "no-such-set"),
     ],
@@ -392,6 +394,36 @@ def test_a_run_is_not_gone_on_with_by_another_generator(run, products, tiny_set)
     with pytest.raises(BadInput, match="begun with the generator's version"):
         run(out="ads", resume=True, models=other)
     assert run(out="ads", resume=True).summary()
+
+
+def test_retries_can_be_made_by_another_model_set(run, products, tiny_set, models):
+    """Each first attempt is the one set's, all others are the other's, picture by picture; a stop changes nothing."""
+    other = Models(resolve(str(tiny_set)))
+    with torch.no_grad():
+        for parameter in other.unet.parameters():
+            parameter.mul_(1.2)
+    none = {"inspector": StandIn(rate=0), "attempts": 3, "want": 2, "batch": 1}
+
+    run([products], out="plain", **none)
+    run([products], out="others", **{**none, "models": other})
+    run([products], out="both", retry_models=other, **none)
+    with Ledger.open() as ledger:
+        plain, others, both = (
+            {(one.brief_key, one.slot, one.number): one.image_sha for one in ledger.attempts(number)}
+            for number in (1, 2, 3)
+        )
+    assert both == {place: (plain if place[2] == 1 else others)[place] for place in plain}
+    assert all(plain[place] != others[place] for place in plain)
+    with pytest.raises(BadInput, match="was begun with retries by"):
+        run(out="both", resume=True, retry_models=models)
+    assert run(out="both", resume=True, retry_models=other).summary()
+
+
+def test_retries_of_another_size_are_refused(run, products, tiny_set):
+    larger = tiny_set.with_name("larger.toml")
+    larger.write_text(re.sub(r"size = \d+", "size = 64", tiny_set.read_text()))
+    with pytest.raises(BadInput, match="which is to make the retries, of 64"):
+        run([products], retry_models=str(larger))
 
 
 def test_resume_without_a_run_begins_one(run, products):

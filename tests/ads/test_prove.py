@@ -64,6 +64,14 @@ def test_recurrent_tries_until_it_passes_and_then_takes_the_best() -> None:
     assert len(luck.asked) == 12
 
 
+def test_retries_may_be_anothers() -> None:
+    first, again = Luck({"a": 1, "b": 3}), Luck({"a": 2, "c": 2, "d": 4})
+    picks = recurrent(first, FIRST, attempts=3, retries=again)
+    assert first.asked == set(FIRST) and all(one.number > 1 and one.brief != "a" for one in again.asked)
+    assert [len(pick.tried) for pick in picks] == [1, 3, 2, 3]
+    assert [pick.chosen.passed for pick in picks] == [True, False, True, False]
+
+
 @pytest.mark.parametrize("budget", [4, 6, 7, 12])
 def test_best_of_n_has_as_many_attempts_in_all(budget: int) -> None:
     picks = best_of(Luck({"c": 2}), FIRST, budget)
@@ -204,7 +212,7 @@ def test_a_proof_from_end_to_end(
                "adapters": {"rfft_cc": same, "mine": other}}  # fmt: skip
     proof = prove(briefs(), **options)
     rows = proof.numbers["rows"]
-    assert list(rows) == ["base", "prompt", "recurrent", "best_of_n", "rfft_cc", "rfft_cc_recurrent", "mine"]
+    assert list(rows) == ["base", "prompt", "recurrent", "best_of_n", "rfft_cc", "rfft_cc_recurrent", "rescued", "mine"]
     wanted = {"available_judge", "available_oracle", "diversity", "prompt_fidelity", "evals_per_available"}
     for name, found in rows.items():
         assert wanted | {"expansion", "seconds_per_available"} <= set(found), name
@@ -215,7 +223,7 @@ def test_a_proof_from_end_to_end(
 
     # the same weights give the same row, other weights another; the models themselves stay as they were
     assert untimed(rows["rfft_cc"]) == untimed(rows["base"]) != untimed(rows["mine"])
-    assert untimed(rows["rfft_cc_recurrent"]) == untimed(rows["recurrent"])
+    assert untimed(rows["rfft_cc_recurrent"]) == untimed(rows["rescued"]) == untimed(rows["recurrent"])
     gone = proof.numbers["minus_base"]["rfft_cc"]["prompt_fidelity"]
     assert gone == {"mean": 0, "low": 0, "high": 0}
     assert all(torch.equal(value, start[name]) for name, value in models.controlnet.state_dict().items())
@@ -226,7 +234,7 @@ def test_a_proof_from_end_to_end(
     # files, and what a person sees
     assert json.loads((out / "results.json").read_text()) == proof.numbers
     page, text = proof.report.read_text(), table(proof.numbers)
-    assert page.count("data:image/webp") == 7 * 2 and "http" not in page and "<script" not in page
+    assert page.count("data:image/webp") == 8 * 2 and "http" not in page and "<script" not in page
     assert re.search(r"<td>\d\.\d+<small>\S+ to \S+</small></td>", page)  # a number, its interval below
     assert all(name in text and name in page for name in rows) and "left out: refl" in text
 

@@ -91,11 +91,11 @@ def test_survivors_of_several_batches_share_the_next_leg():
     plan = Plan(starts=tuple(range(10)), checks=(3,))
     batches = grouped_batches((plan.first(Try(key, 1, 1)) for key in "abcdefgh"), size=4)
     first = next(batches)
-    assert [leg.attempt.brief for leg in first] == list("abcd") and first[0][1:] == (0, 3)
+    assert [leg.attempt.brief for leg in first] == list("abcd") and first[0][1:3] == (0, 3)
     second = send(batches, [plan.onward(leg) if leg.attempt.brief in "ab" else None for leg in first])
     assert [leg.attempt.brief for leg in second] == list("efgh")
     third = send(batches, [plan.onward(leg) if leg.attempt.brief in "gh" else None for leg in second])
-    assert [leg.attempt.brief for leg in third] == list("abgh") and third[0][1:] == (3, 10)
+    assert [leg.attempt.brief for leg in third] == list("abgh") and third[0][1:3] == (3, 10)
     assert send(batches, [None] * 4) is None
 
 
@@ -120,22 +120,19 @@ def test_with_longer_first_steps_it_goes_back_to_the_same_noise_or_more():
     plan = Plan(starts=(0, 3, 6, 9, *range(12, 20)), restart=Restart(strength=0.5))  # of 20 steps, 12 evaluations
     assert plan.evaluations == 12
     failed = [Outcome("a", 1, 1, False, 12)]
-    assert plan.first(Try("a", 1, 2), failed) == (Try("a", 1, 2), 3, 12)  # at step 9, since none begins at step 10
+    assert plan.first(Try("a", 1, 2), failed) == Leg(Try("a", 1, 2), 3, 12)  # at step 9, since none begins at step 10
     again = [*failed, Outcome("a", 1, 2, False, 9)]
-    assert plan.first(Try("a", 1, 3), again) == (Try("a", 1, 3), 0, 12), "new noise after one restart"
+    assert plan.first(Try("a", 1, 3), again) == Leg(Try("a", 1, 3), 0, 12), "new noise after one restart"
 
 
 def test_from_a_stopped_attempt_it_goes_back_at_least_to_the_noise_of_its_prediction():
     before = [Outcome("a", 1, 1, False, 6, True)]
     for strength, start in ((0.5, 6), (0.9, 2)):
         restart = Restart(strength=strength, stopped=True)
-        assert Plan(starts=TWENTY, checks=(6,), restart=restart).first(Try("a", 1, 2), before) == (
-            Try("a", 1, 2),
-            start,
-            20,
-        )
+        plan = Plan(starts=TWENTY, checks=(6,), restart=restart)
+        assert plan.first(Try("a", 1, 2), before) == Leg(Try("a", 1, 2), start, 20)
     new = Plan(starts=TWENTY, checks=(6,), restart=Restart(strength=0.5)).first(Try("a", 1, 2), before)
-    assert new == (Try("a", 1, 2), 0, 6), "new noise, and checked"
+    assert new == Leg(Try("a", 1, 2), 0, 6), "new noise, and checked"
 
 
 @pytest.mark.parametrize("restart", [Restart(strength=0.0), Restart(strength=1.0), Restart(strength=0.5, times=0)])

@@ -20,7 +20,7 @@ import torch
 
 import goodeye
 from goodeye.ads.canvas import place
-from goodeye.ads.maker import OF_JUDGE, Maker, difference, maker_of, strided
+from goodeye.ads.maker import OF_JUDGE, Maker, difference, maker_of, retrying, strided
 from goodeye.ads.results import AVAILABLE, STOPPED
 from goodeye.atomic import write_bytes
 from goodeye.errors import BadInput
@@ -172,6 +172,7 @@ def calibrate(
     images: str | Path | None = None,
     runs: Collection[int] = (),
     stride: int | None = None,
+    retry_models: str | Path | Models | None = None,
     batch: int = 16,
     device: str = "cpu",
 ) -> Calibrated:
@@ -184,7 +185,8 @@ def calibrate(
     samples), but for pictures that were put before people because a judge was in doubt of them
     (`goodeye.ledger.sample`). A label is available, bad, a class or 1 to 6; what most say of a picture counts, a tie as
     bad. images: the folder of the ledger's pictures. runs: only of these runs of the ledger. stride: of the sampler
-    that made the pictures, if not the model set's own.
+    that made the pictures, if not the model set's own. retry_models: what made all but their first attempts, if that
+    was another generator.
 
     The promise is written to `out`; where the votes hold none, nothing is written and `refusal` says why. Raises
     BadInput where there are no votes, or nothing can be scored.
@@ -195,7 +197,8 @@ def calibrate(
     if runs and not is_ledger(votes):
         raise BadInput(f"--run is of a ledger's runs, and {votes} is none. Leave it away.")
     loaded = opened(models, device)
-    maker = maker_of(loaded, strided(loaded.model_set.settings, stride), loaded.rfnet)
+    retry = retrying(loaded, retry_models, device)
+    maker = maker_of(loaded, strided(loaded.model_set.settings, stride), loaded.rfnet, retry)
     if Path(votes).suffix.lower() in TABLES:
         found = _of_table(Path(votes), loaded, batch)
     else:
@@ -412,11 +415,13 @@ def _require_ours(run: RunRow, maker: Maker, name: str) -> None:
     """Raises BadInput where the run's pictures were made by another generator, or sampled otherwise. A run that does
     not say by which weights (one that was imported) is known by its model set's name."""
     ours = {key: value for key, value in asdict(maker).items() if key not in OF_JUDGE}
-    theirs = run.command.get("maker") or {"generator": _set_name(str(run.command.get("models", "")))}
+    said = run.command.get("maker") or {"generator": _set_name(str(run.command.get("models", "")))}
+    theirs = {"retried": "", **said}  # older runs knew of no retries by another
     if other := difference(theirs, ours):
         what, made_by, wanted = other
         raise BadInput(
-            f"{name} is on a picture by {what} {made_by}, not {wanted}. Name the models and the stride that made it."
+            f"{name} is on a picture by {what} {made_by}, not {wanted}. Name the models, those of "
+            "its retries and the stride that made it."
         )
 
 

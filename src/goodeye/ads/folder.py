@@ -43,6 +43,7 @@ class Command:
     stride: int | None = None
     promise: float | None = None
     promise_file: str | None = None
+    retry_models: str | None = None
 
     def check(self) -> None:
         """Raises BadInput for numbers that make no sense."""
@@ -55,6 +56,8 @@ class Command:
             raise BadInput("A promise has a threshold of its own. Give promise or threshold, not both.")
         if self.remover not in ("saliency", "rembg"):
             raise BadInput(f"{self.remover} is not a background remover. Give saliency or rembg.")
+        if self.early is not None and self.retry_models is not None:
+            raise BadInput("A rule for stopping early is of one generator alone. Give early or retry_models, not both.")
         if self.restart is None and (self.restart_times != 1 or self.restart_stopped):
             raise BadInput("restart_times and restart_stopped say how to restart. Give restart a strength, too.")
         if plan := self.restart_plan():

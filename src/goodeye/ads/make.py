@@ -18,7 +18,7 @@ from goodeye.ads.calibrate import PROMISE, Calibration
 from goodeye.ads.cutout import Remover
 from goodeye.ads.early import Rule, Setting
 from goodeye.ads.folder import BRIEFS, Begun, Command
-from goodeye.ads.maker import Maker, difference, maker_of, strided
+from goodeye.ads.maker import Maker, difference, maker_of, retrying, strided
 from goodeye.ads.report import grid, write_contact_sheets, write_report
 from goodeye.ads.results import AttemptResult, BriefResult, Result, SlotResult, slot_results, why
 from goodeye.ads.workshop import Made, Workshop
@@ -63,6 +63,7 @@ def make(
     stride: int | None = None,
     promise: float | None = None,
     promise_file: str | Path = PROMISE,
+    retry_models: str | Path | Models | None = None,
     progress: bool = False,
 ) -> Result:
     """Makes `want` pictures of each product, each with at most `attempts` tries, until the inspector lets them pass.
@@ -79,6 +80,9 @@ def make(
 
     promise: at most this share of the pictures that pass is bad; the threshold is that of `promise_file`, which
     `goodeye.ads.calibrate.calibrate` wrote for the same share, judge and models.
+
+    retry_models: a model set of the same size that makes all but the first attempt of each picture, as one that was
+    aligned: what `models` makes well stays as various as it is, and only what fails is made by the surer generator.
 
     What can't be used is in `Result.problems`, and the others still run. Raises BadInput where nothing can run at all:
     no inputs, a folder that can't be written or holds another run, models that can't be loaded.
@@ -102,13 +106,14 @@ def make(
         stride=stride,
         promise=promise,
         promise_file=None if promise is None else str(Path(promise_file).resolve()),
+        retry_models=None if retry_models is None else reference(retry_models),
     )
     command.check()
     folder = RunFolder(Path(out))
     if resume and folder.holds_a_run():
         begun = Begun.load(folder)
         begun = replace(begun, command=going_on(begun.command, command))
-        studio = _studio(models, begun.command, inspector)
+        studio = _studio(models, begun.command, inspector, retry_models)
         _require_same(folder, studio, begun)
         _require_promise_for(studio, begun.promise, begun.command.promise)
         _require_rule_for(studio, begun.early, begun.threshold)
@@ -126,7 +131,7 @@ def make(
     rule = None if early is None else Rule.load(early)
     made = None if promise is None else Calibration.load(promise_file)
     folder.require_free()
-    studio = _studio(models, command, inspector)
+    studio = _studio(models, command, inspector, retry_models)
     _require_promise_for(studio, made, promise)
     passing = made.threshold if made else studio.settings.threshold if threshold is None else threshold
     _require_rule_for(studio, rule, passing)
@@ -157,14 +162,22 @@ class _Studio:
     settings: Settings
     inspector: Inspector
     maker: Maker
+    retry_models: Models | None = None
 
 
-def _studio(models: str | Path | Models, command: Command, inspector: Inspector | None) -> _Studio:
+def _studio(
+    models: str | Path | Models,
+    command: Command,
+    inspector: Inspector | None,
+    retry_models: str | Path | Models | None,
+) -> _Studio:
     """Loads what the run needs now, so that what cannot be loaded is said before the run begins."""
     loaded = opened(command.models if isinstance(models, str | Path) else models, command.device)
     loaded.require(*GENERATOR)
     settings, judge = strided(loaded.model_set.settings, command.stride), inspector or loaded.rfnet
-    return _Studio(models=loaded, settings=settings, inspector=judge, maker=maker_of(loaded, settings, judge))
+    retry = retrying(loaded, retry_models if isinstance(retry_models, Models) else command.retry_models, command.device)
+    maker = maker_of(loaded, settings, judge, retry)
+    return _Studio(models=loaded, settings=settings, inspector=judge, maker=maker, retry_models=retry)
 
 
 def _require_same(folder: RunFolder, studio: _Studio, begun: Begun) -> None:
@@ -213,6 +226,7 @@ def _run(begun: Begun, studio: _Studio, folder: RunFolder, ledger: Ledger, progr
         remover=begun.command.remover,
         early=begun.early,
         restart=begun.command.restart_plan(),
+        retry_models=studio.retry_models,
     )
     _produce(shop, begun, folder, progress)
     return _conclude(begun, shop.problems, folder, ledger)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from goodeye.modelset import Models
 
 ALIGNED = tuple(TRAINED)  # the rows of adapters that a proof is expected to have
-LOOPED = "rfft_cc"  # the one that is also shown with recurrent generation
+LOOPED = "rfft_cc"  # the one that is also shown with recurrent generation, and as what makes the retries of base
 BASE = "base"
 ABOUT = {
     BASE: "one attempt",
@@ -53,6 +53,8 @@ ABOUT = {
     "rfft_kl": "one attempt after RFFT with a KL regulariser",
     "rfft_cc": "one attempt after RFFT with Consistent Condition",
     "rfft_cc_recurrent": "recurrent generation after RFFT with Consistent Condition",
+    "rescued": "one attempt by the start model; only where it fails, recurrent generation after RFFT with Consistent "
+    "Condition",
     "dpo": "one attempt by a generator trained by DPO on pairs that it made itself",
 }
 STRIP = 8  # briefs in the strip of pictures
@@ -131,9 +133,9 @@ def prove(
     with _progress(total, progress) as advance:
         for name in (BASE, "prompt", *adapters):
             gallery = bench.gallery(name, adapters.get(name), advance)
-            for row in bench.rows(name, gallery):
+            for row, source in bench.rows(name, gallery):
                 rows.append(row)
-                strip[row.name] = bench.strip(row, gallery)
+                strip[row.name] = bench.strip(row, source)
     rows.sort(key=lambda row: list(ABOUT).index(row.name) if row.name in ABOUT else len(ABOUT))
     numbers = {
         "seed": config.seed,
@@ -211,18 +213,22 @@ class _Bench:
             advance=count,
         )
 
-    def rows(self, name: str, gallery: Gallery) -> list[Row]:
-        """The rows that this generator makes."""
+    def rows(self, name: str, gallery: Gallery) -> "list[tuple[Row, Gallery | _Both]]":
+        """The rows that this generator makes, base first of all, and where their pictures are."""
         once = [Pick(chosen=made, tried=(made,)) for made in gallery.make(self.first)]
-        found = {name: once}
+        found: dict[str, tuple[Sequence[Pick], Gallery | _Both]] = {name: (once, gallery)}
         if name == BASE:
-            found["recurrent"] = recurrent(gallery, self.first, self.config.attempts)
-            found["best_of_n"] = best_of(gallery, self.first, sum(len(one.tried) for one in found["recurrent"]))
+            self.base = gallery
+            again = recurrent(gallery, self.first, self.config.attempts)
+            budget = sum(len(one.tried) for one in again)
+            found |= {"recurrent": (again, gallery), "best_of_n": (best_of(gallery, self.first, budget), gallery)}
         if name == LOOPED:
-            found[f"{name}_recurrent"] = recurrent(gallery, self.first, self.config.attempts)
-        return [self._row(row, picks, gallery) for row, picks in found.items()]
+            both = _Both(self.base, gallery)
+            found[f"{name}_recurrent"] = recurrent(gallery, self.first, self.config.attempts), gallery
+            found["rescued"] = recurrent(self.base, self.first, self.config.attempts, gallery), both
+        return [(self._row(row, picks, source), source) for row, (picks, source) in found.items()]
 
-    def _row(self, name: str, picks: Sequence[Pick], gallery: Gallery) -> Row:
+    def _row(self, name: str, picks: Sequence[Pick], gallery: "Gallery | _Both") -> Row:
         by_brief = [list(group) for _, group in groupby(picks, key=lambda one: one.chosen.place.brief)]
         spread = [
             float(self.diversity(torch.stack([gallery.picture(pick.chosen.place) for pick in brief])))
@@ -230,7 +236,7 @@ class _Bench:
         ]
         return Row(name=name, picks=by_brief, spread=np.array(spread))
 
-    def strip(self, row: Row, gallery: Gallery) -> Images:
+    def strip(self, row: Row, gallery: "Gallery | _Both") -> Images:
         """Its first picture of each of the first briefs."""
         shown = row.picks[: min(STRIP, self.spread_briefs)]
         return torch.stack([gallery.picture(picks[0].chosen.place) for picks in shown])
@@ -253,12 +259,24 @@ class _Bench:
         return fingerprint(*networks, repr(parts), pixels.hexdigest())
 
 
-def recurrent(gallery: Gallery, first: Sequence[Try], attempts: int) -> list[Pick]:
-    """Each slot tried again until it passes or has had its attempts; then its best by p(available)."""
+@dataclass(frozen=True)
+class _Both:
+    """Pictures of two generators, of which one makes each slot's first attempt and the other its retries."""
+
+    first: Gallery
+    again: Gallery
+
+    def picture(self, place: Try) -> Tensor:
+        return (self.first if place.number == 1 else self.again).picture(place)
+
+
+def recurrent(gallery: Gallery, first: Sequence[Try], attempts: int, retries: Gallery | None = None) -> list[Pick]:
+    """Each slot tried again until it passes or has had its attempts; then its best by p(available). retries: what makes
+    all attempts but the first ones, if not the same generator."""
     tried = {(one.brief, one.slot): [made] for one, made in zip(first, gallery.make(first), strict=True)}
     for _ in range(1, attempts):
         again = {slot: made[-1].place.again() for slot, made in tried.items() if not made[-1].passed}
-        for slot, made in zip(again, gallery.make(again.values()), strict=True):
+        for slot, made in zip(again, (retries or gallery).make(again.values()), strict=True):
             tried[slot].append(made)
     return [Pick(chosen=_best(made), tried=tuple(made)) for made in tried.values()]
 
@@ -301,7 +319,7 @@ def _diversity(models: "Models", lpips: Lpips | None) -> tuple[str, Callable[[Im
 
 
 def _require_names(adapters: Mapping[str, Path]) -> None:
-    taken = {BASE, "prompt", "recurrent", "best_of_n", f"{LOOPED}_recurrent"} & set(adapters)
+    taken = {BASE, "prompt", "recurrent", "best_of_n", f"{LOOPED}_recurrent", "rescued"} & set(adapters)
     if taken:
         raise BadInput(f"a row cannot be called {min(taken)}, which is one of the proof's own. Give it another name.")
 

@@ -37,12 +37,14 @@ class Plan:
     """Which legs an attempt runs. starts: of the schedule's steps, those at which the denoiser is asked (`Settings`).
     checks: after how many evaluations it is looked at, rising.
 
-    Only attempts that begin from noise are checked: the thresholds were found on such.
+    Only attempts that begin from noise are checked: the thresholds were found on such. retried: all but the first
+    attempt of a slot are another generator's, number 1.
     """
 
     starts: tuple[int, ...]
     checks: tuple[int, ...] = ()
     restart: Restart | None = None
+    retried: bool = False
 
     @property
     def evaluations(self) -> int:
@@ -52,14 +54,18 @@ class Plan:
     def first(self, one: Try, before: Sequence[Outcome] = ()) -> Leg:
         """The leg with which an attempt begins, after those that were made at its slot before, in order."""
         start = self._start(before)
-        return Leg(one, start, self.evaluations) if start else self._next(one, 0)
+        return Leg(one, start, self.evaluations, self._by(one)) if start else self._next(one, 0)
 
     def onward(self, leg: Leg) -> Leg:
         """The leg after one that ended at a check."""
         return self._next(leg.attempt, leg.stop)
 
     def _next(self, one: Try, done: int) -> Leg:
-        return Leg(one, done, min((check for check in self.checks if check > done), default=self.evaluations))
+        stop = min((check for check in self.checks if check > done), default=self.evaluations)
+        return Leg(one, done, stop, self._by(one))
+
+    def _by(self, one: Try) -> int:
+        return int(self.retried and one.number > 1)
 
     def _start(self, before: Sequence[Outcome]) -> int:
         """Steps to leave out: 0 begins from noise."""

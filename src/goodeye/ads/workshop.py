@@ -91,6 +91,7 @@ class Workshop:
     takes no more memory than a batch. One that cannot be used becomes a problem, and its slots are left out.
 
     early: when attempts are looked at and stopped. restart: whether failed ones go back to a middle noise level.
+    retry_models: what makes all but the first attempt of a slot, if not `models`.
     past and last: of each slot that isn't finished, its attempts so far, and the last one's picture or its file.
     """
 
@@ -107,20 +108,24 @@ class Workshop:
     remover: Remover = "saliency"
     early: Rule | None = None
     restart: Restart | None = None
+    retry_models: "Models | None" = None
     problems: dict[str, Skipped] = field(default_factory=dict)
     jobs: OrderedDict[str, Job] = field(default_factory=OrderedDict)
     running: dict[Try, Running] = field(default_factory=dict)
     past: dict[tuple[str, int], list[Outcome]] = field(default_factory=dict)
     last: dict[tuple[str, int], Image.Image | Path] = field(default_factory=dict)
     reading_seconds: float = 0.0
-    embed: Prompts = field(init=False)
+    generators: "list[tuple[Models, Prompts]]" = field(init=False)  # by number, as a leg names them
     plan: Plan = field(init=False)
 
     def __post_init__(self) -> None:
-        self.embed = Prompts(self.models)
+        both = [self.models, *([self.retry_models] if self.retry_models else [])]
+        self.generators = [(one, Prompts(one)) for one in both]
         checks = tuple(check.step for check in self.early.checks) if self.early else ()
-        self.plan = Plan(starts=self.settings.starts, checks=checks, restart=self.restart)
-        lay_out(self.models)
+        retried = self.retry_models is not None
+        self.plan = Plan(starts=self.settings.starts, checks=checks, restart=self.restart, retried=retried)
+        for one in both:
+            lay_out(one)
 
     def ready(self, slots: Iterable[Try]) -> Iterator[Try]:
         """The slots whose brief could be prepared."""
@@ -174,17 +179,17 @@ class Workshop:
         return self.first(made.attempt.again())
 
     def work(self, batch: Sequence[Leg]) -> list[Made | Leg]:
-        """Runs one leg for each place of the batch, all of the same stretch.
+        """Runs one leg for each place of the batch, all of the same stretch and by the same generator.
 
         An attempt that ends there, finished or stopped, is made and on record; of the others, the next leg.
         """
         started = time.monotonic()
-        stop = batch[0].stop
+        stop, (models, embed) = batch[0].stop, self.generators[batch[0].by]
         held = [self.running.pop(leg.attempt) if leg.attempt in self.running else self._begin(leg) for leg in batch]
         drafts = [one.draft for one in held]
-        drafts = advance_on_cores(self.models, drafts, stop, settings=self.settings, embed=self.embed)
+        drafts = advance_on_cores(models, drafts, stop, settings=self.settings, embed=embed)
         sampled = time.monotonic()
-        images = eight_bit(pictures_on_cores(self.models, drafts))
+        images = eight_bit(pictures_on_cores(models, drafts))
         with torch.no_grad():
             verdicts = self.inspector.inspect(images, [one.job.context for one in held])
         if stop < self.plan.evaluations:

@@ -59,6 +59,7 @@ def ads_make(
     threshold: Annotated[float | None, optional("P")] = None,
     promise: Annotated[float | None, optional("SHARE")] = None,
     promise_file: Annotated[Path, arg(metavar="FILE")] = Path("goodeye-promise.json"),
+    retry_models: Annotated[str | None, optional("SET")] = None,
     batch: int = 16,
     device: Device = "cpu",
     resume: bool = False,
@@ -74,6 +75,7 @@ def ads_make(
         threshold: p(available) from which a picture passes; the model set's own if not given
         promise: at most this share of passed pictures is bad; the threshold is that of the promise's file
         promise_file: what `goodeye ads calibrate` made
+        retry_models: makes all but the first attempt of each picture, as showroom+rfft_cc, which was aligned
         batch: attempts made at once
         resume: go on with the run in --out
     """
@@ -90,6 +92,7 @@ def ads_make(
         threshold=threshold,
         promise=promise,
         promise_file=promise_file,
+        retry_models=retry_models,
         batch=batch,
         device=device,
         **vars(early),
@@ -245,6 +248,7 @@ def ads_calibrate(
     images: Images = None,
     run: Annotated[tuple[int, ...], arg(metavar="RUN...")] = (),
     stride: Annotated[int | None, optional("STEPS")] = None,
+    retry_models: Annotated[str | None, optional("SET")] = None,
     batch: int = 16,
     device: Device = "cpu",
     json: Json = None,
@@ -258,6 +262,7 @@ def ads_calibrate(
         out: the promise's file, which `ads make --promise` reads
         run: of a ledger, only votes on these runs
         stride: of the sampler that made the pictures; the model set's own if not given
+        retry_models: what made all but their first attempts, if that was another set
         batch: pictures scored at once
     """
     from goodeye.ads.calibrate import calibrate
@@ -271,6 +276,7 @@ def ads_calibrate(
         images=images,
         runs=run,
         stride=stride,
+        retry_models=retry_models,
         batch=batch,
         device=device,
     )
