@@ -159,8 +159,7 @@ def _begin(
     priors: Priors, name: str, triplets: Sequence[int], planning: Planning, random: np.random.Generator
 ) -> Corner:
     """The box of the first thing: a real one's, moved and scaled a little and kept in the frame."""
-    known = triplets or [t for t in range(len(priors.triplets)) if name in (priors.names(t)[0], priors.names(t)[2])]
-    t, pair = _drawn(priors, known, random)
+    t, pair = _drawn(priors, triplets or priors.of_category(name).tolist(), random)
     box = pair[0] if priors.names(t)[0] == name else pair[1]
     scale = 1 + planning.jitter * float(random.uniform(-1, 1))
     width, height = (min(1.0, max(SMALLEST, float(side) * scale)) for side in box[2:])
