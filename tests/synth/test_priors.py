@@ -209,6 +209,10 @@ def test_a_store_by_other_programs_is_looked_at_before_it_is_used(small, tmp_pat
         pq.write_table(pa.table(rows | changed), tmp_path / "x.parquet")
         with pytest.raises(BadInput, match=words):
             open_priors(tmp_path / "x.parquet")
+    for about in ("[1]", "{", '{"sources": [1]}', '{"sources": {"boxes": "many"}}', 50_000 * "["):
+        pq.write_table(pa.table(rows).replace_schema_metadata({"goodeye": about}), tmp_path / "x.parquet")
+        with pytest.raises(BadInput, match="is no store of priors"):
+            open_priors(tmp_path / "x.parquet")
     pq.write_table(pa.table(rows | {"subject": [*range(len(small))]}), tmp_path / "x.parquet")
     assert "0" in open_priors(tmp_path / "x.parquet").categories  # numbers as names, which are texts
     with pytest.raises(BadInput, match="0 pairs of each triplet"):

@@ -36,7 +36,8 @@ BOX = tuple(f"{whose}_{side}" for whose in ("subject", "object") for side in ("x
 class Priors:
     """Pairs sorted by triplet: those of triplet t are rows starts[t] to starts[t + 1].
 
-    triplets: codes of subject, relation and object. sources: what they were made of, with the number of pairs.
+    triplets: codes of subject, relation and object. sources: what they were made of, with the number of pairs that each
+    gave, before the cut to at most so many of a triplet; 0 for captions that gave none.
     """
 
     categories: tuple[str, ...]
@@ -174,13 +175,21 @@ class Priors:
         }
 
     def summary(self) -> str:
-        """A line for a terminal."""
+        """For a terminal: a line of what there is, one of where it comes from, and one for each source of nothing."""
         many = sorted(self.to_json()["relations"].items(), key=lambda one: -one[1])[:8]
         words = ", ".join(f"{name} {count}" for name, count in many)
-        return (
+        lines = [
             f"{len(self)} pairs of {len(self.categories)} categories in {len(self.relations)} relations ({words}), "
             f"{len(self.triplets)} triplets."
-        )
+        ]
+        if given := ", ".join(f"{name} {count}" for name, count in self.sources.items() if count):
+            cut = sum(self.sources.values()) > len(self)
+            lines.append(f"They come from: {given}{', before the cut to the most of each triplet' if cut else ''}.")
+        for name, count in self.sources.items():
+            if not count:
+                why = " None of them is of a picture that is given and says how two of its things stand."
+                lines.append(f"{name}: 0 pairs.{why if name.startswith('captions') else ''}")
+        return "\n".join(lines)
 
     def save(self, path: str | Path) -> None:
         """Writes the store, whole or not at all."""
@@ -282,13 +291,16 @@ def open_priors(path: str | Path) -> Priors:
         boxes = np.stack([table.column(name).to_numpy() for name in BOX], 1).astype(np.float32).reshape(-1, 2, 4)
         pictures = table.column("picture").to_numpy().astype(np.int64)
         about = json.loads((table.schema.metadata or {}).get(b"goodeye", b"{}"))
-    except (pa.ArrowException, OSError, KeyError, ValueError, IndexError) as error:
+        sources = about.get("sources", {}) if isinstance(about, dict) else None
+        if not isinstance(sources, dict) or not all(isinstance(count, int) for count in sources.values()):
+            raise ValueError("what it was made of is no count by source")
+    except (pa.ArrowException, OSError, KeyError, ValueError, IndexError, RecursionError) as error:
         raise BadInput(f"{path} is no store of priors. Make one by `goodeye synth priors`.") from error
     if not np.isfinite(boxes).all() or boxes[..., 2:].min() <= 0:
         raise BadInput(f"{path} has boxes without an area. Make it again by `goodeye synth priors`.")
     if boxes[..., :2].min() < -OUTSIDE or (boxes[..., :2] + boxes[..., 2:]).max() > 1 + OUTSIDE:
         raise BadInput(f"{path} has boxes outside of the picture. Write them in shares of its sides, from 0 to 1.")
-    return _arranged(words, codes, boxes, pictures, about.get("sources", {}), most=len(boxes))
+    return _arranged(words, codes, boxes, pictures, sources, most=len(boxes))
 
 
 @dataclass(frozen=True, eq=False)
