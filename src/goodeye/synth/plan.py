@@ -36,6 +36,8 @@ class Planning:
     def __post_init__(self) -> None:
         if not (1 <= self.things[0] <= self.things[1] <= 20 and 0 <= self.tail <= 1 and 0 <= self.jitter < 1):
             raise BadInput("a plan has 1 to 20 things, a tail from 0 to 1 and a jitter below 1. Correct them.")
+        if self.rare < 0 or self.seed < 0:
+            raise BadInput(f"rare is {self.rare} and the seed {self.seed}. Give 0 or more.")
 
 
 Concepts = Mapping[str, Sequence[str]]  # a category and the attributes that it may have
