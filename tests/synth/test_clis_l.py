@@ -230,6 +230,45 @@ def test_real_pairs_score_above_random_boxes_and_above_themselves_swapped(judge)
     assert plain == pytest.approx(sum(terms(features(boxes[:3]), features(boxes[3:40]), False)).mean(1), abs=1e-5)
 
 
+def test_the_swap_tests_intervals_are_over_pictures(judge):
+    """The same pairs twice tell nothing new; taken for others, they would make the intervals narrower."""
+    (triplets, boxes), pictures = judge.held, judge.pictures
+    assert len(pictures) == len(boxes) and not set(pictures) & set(judge.look_up.priors.pictures)
+    alone = np.arange(len(boxes))
+    once, twice, wrong = (
+        swap_test(judge, [*triplets] * times, np.concatenate([boxes] * times), of)
+        for times, of in ((1, alone), (2, np.tile(alone, 2)), (2, None))
+    )
+    for name in ("clis_l", "average", "average_exact", "clis_l_minus_average"):
+        wide, same, narrow = (one[name].high - one[name].low for one in (once, twice, wrong))
+        assert twice[name].mean == pytest.approx(once[name].mean)
+        assert same == pytest.approx(wide, rel=0.15) and narrow == pytest.approx(wide / 2**0.5, rel=0.15)
+    honest = swap_test(judge, triplets, boxes, pictures)["average_exact"]
+    assert honest.high - honest.low > 1.5 * (once["average_exact"].high - once["average_exact"].low)
+    with pytest.raises(ValueError, match="no pair can be swapped"):
+        swap_test(judge, [("cup", "near", "cup")], boxes[:1])
+
+
+def test_averaging_in_the_sizes_asked_for_differs_from_the_other_by_the_sizes_alone():
+    """A cat is small beside whales, which is all that is known of "cat beside", and large beside a mouse."""
+    gather, random, side = Gather(), np.random.default_rng(0), {"whale": 0.4, "cat": 0.15, "mouse": 0.05}
+
+    def two(first, second, x=0.1, y=0.1):
+        return [(x, y, side[first], side[first]), (x + side[first] + 0.02, y, side[second], side[second])]
+
+    for number in range(800):
+        first, relation, second = (
+            ("cat", "beside", "whale"), ("whale", "beside", "cat"), ("mouse", "by", "whale"), ("whale", "by", "mouse")
+        )[number % 4]  # fmt: skip
+        pair = two(first, second, *random.uniform(0.05, 0.2, 2))
+        gather.add("test", number, [(first, relation, second)], np.array([pair]))
+    judge = ClisL.fit(gather.priors())
+    found = swap_test(judge, [("cat", "beside", "mouse")], np.array([two("cat", "mouse")]), np.array([0]))
+    assert found["clis_l"].mean == found["average_as_asked"].mean == 1
+    assert found["average"].mean == 0 and found["average_exact"].mean == 0.5  # there are none of the very triplet
+    assert found["clis_l_minus_average"].mean == 1 and found["clis_l_minus_average_as_asked"].mean == 0
+
+
 def test_sizes_count_where_the_very_categories_never_met():
     """Whales and mice are each near cats; a whale by a mouse is judged by how large both are beside a cat."""
     gather, random = Gather(), np.random.default_rng(0)

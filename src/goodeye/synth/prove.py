@@ -114,7 +114,7 @@ def prove(ground: Ground, out: str | Path, config: Prove | None = None) -> dict[
     _claim(out, {**told, "about": json.loads(json.dumps(dict(ground.about)))})
     rows = [row for number in range(config.seeds) for row in _seed(ground, config, out, number)]
     judge = ClisL.fit(build_priors([], [], ground.layouts(config.references, 7_000 + config.seed)), seed=config.seed)
-    swap = swap_test(judge, *judge.held)
+    swap = swap_test(judge, *judge.held, judge.pictures)
     numbers = {
         **summary(rows),
         "swap": {name: round(one.mean, 4) for name, one in swap.items()},
