@@ -73,6 +73,22 @@ def test_the_page_says_what_the_interval_says(tmp_path, gain, seeds, said, headi
     assert "Spearman of score and gain over" in R.table(found)
 
 
+@pytest.mark.parametrize("missing", [(1,), (0, 1, 2)])
+def test_what_no_rare_category_tells_is_a_dash_and_no_ring(tmp_path, missing):
+    found = numbers({"clis": 0.02})
+    rows = [P.Row(**(one | ({"ap_rare": None} if one["seed"] in missing else {}))) for one in found["trained"]]
+    found |= P.summary(rows)
+    rings = {one["name"]: one["values"].keys() for one in R._paired(found)}
+    assert rings["clis"] == {0, 1, 2} - {*missing}
+    page = " ".join(R.write_report(found, tmp_path).read_text().split())
+    clis = re.search(r'<tr class="ours">.*?</tr>', page)[0]
+    everywhere = len(missing) == 3
+    assert (clis.count("<td>-") == 2) is everywhere and "nan" not in page.lower().partition("<body")[2]
+    assert ("no rare category is in the test pictures." in page) is everywhere and "one seed has" not in page
+    assert ("clis minus random, AP rare: -" in R.table(found).splitlines()) is everywhere
+    assert "and where none is, the rarest third" in page
+
+
 def test_every_way_to_average_stands_beside_clis_l_in_the_table_and_on_the_page(tmp_path):
     found = numbers({"clis": 0.02})
     means = {"clis_l": 0.98, "average": 0.955, "average_exact": 0.898, "average_as_asked": 0.987,

@@ -17,7 +17,7 @@ from goodeye.synth.look import with_boxes
 REAL, RANDOM, CLIS = "real", "random", "clis"
 COLUMNS = (
     ("ap", "AP", "COCO's average precision over all categories, IoU .5 to .95"),
-    ("ap_rare", "AP rare", "that of the rare categories"),
+    ("ap_rare", "AP rare", "that of the rare categories; a dash where none of them is in the test pictures"),
 )
 WAYS = {  # what each row of the table is
     REAL: "the real pictures alone",
@@ -64,7 +64,7 @@ def _spearman(numbers: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def answer(gained: Mapping[str, float | None]) -> str:
-    """What a difference with its interval says, in a word: yes, no, open, or unknown of one seed."""
+    """What a difference with its interval says, in a word: yes, no, open, or unknown of one seed and of none."""
     low, high = gained["low"], gained["high"]
     if low is None or high is None:
         return "unknown"
@@ -134,14 +134,14 @@ def scatter(bins: Sequence[Mapping[str, float]], width: float = 720, height: flo
 
 
 def _paired(numbers: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Of each way what it has more than random in AP rare, seed by seed."""
-    each = {(row["seed"], row["name"]): row["ap_rare"] for row in numbers["trained"]}
+    """Of each way what it has more than random in AP rare, seed by seed; of those seeds that have one."""
+    each = {(row["seed"], row["name"]): row["ap_rare"] for row in numbers["trained"] if row["ap_rare"] is not None}
     seeds = sorted({seed for seed, _ in each})
     return [
         {
             "name": name,
             "found": found["ap_rare"],
-            "values": {seed: each[seed, name] - each[seed, RANDOM] for seed in seeds},
+            "values": {seed: each[seed, name] - each[seed, RANDOM] for seed in seeds if (seed, name) in each},
         }
         for name, found in numbers["minus_random"].items()
     ]
