@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     }
     if options.priors:
         judge = ClisL.fit(open_priors(options.priors), seed=options.seed)
-        result["swap"] = {name: one.to_json() for name, one in swap_test(judge, *judge.held).items()}
+        result["swap"] = {name: one.to_json() for name, one in swap_test(judge, *judge.held, judge.pictures).items()}
         result["swap_pairs"] = len(judge.held[0])
     return finish(result, options)
 

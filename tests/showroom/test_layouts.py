@@ -108,6 +108,10 @@ def test_layouts_are_those_of_synth(drawn):
         assert one.caption == MANY[n].caption
     assert [one.key for one in L.layouts(3, seed=11)] == ["000000", "000001", "000002"]
     assert L.layouts(3, seed=11)[2].things[0].box == MANY[2].items[0].whole()
+    assert L.layouts(0) == []
+    for wrong in ({"count": -3}, {"count": 3, "seed": -1}):
+        with pytest.raises(BadInput, match="Give 0 or more"):
+            L.layouts(**wrong)
 
 
 def test_a_folder_that_other_programs_read(tmp_path):

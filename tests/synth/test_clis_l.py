@@ -32,6 +32,14 @@ def pair(first, second):
     return features(np.array([[first, second]]))
 
 
+TALL, WIDE = (0.1, 0.3), (0.3, 0.1)  # of one diagonal and one area
+
+
+def beside(width, height, step=0.1):
+    """Two boxes of one size, one to the right of the other."""
+    return (0.2, 0.4, width, height), (0.2 + step, 0.4, width, height)
+
+
 def held_against(layout, reference, symmetric=False):
     return [float(one[0, 0]) for one in terms(pair(*layout), pair(*reference), symmetric)]
 
@@ -104,36 +112,38 @@ def test_near_and_far_pairs_do_not_score_alike():
 
 def test_every_term_holds_the_layout_against_the_reference():
     def faulty(layout, reference):  # the predicted boxes stand on both sides of the IoU term
-        return float(alike(pair(*layout).iou, pair(*layout).iou, 0.05)[0, 0])
+        apart = penalised(alike(pair(*layout).apart, pair(*reference).apart), 0.03)
+        return float((penalised(alike(pair(*layout).iou, pair(*layout).iou, 0.05), 0.03) + apart)[0, 0])
 
     def ours(layout, reference):
-        return float(alike(pair(*layout).iou, pair(*reference).iou, 0.05)[0, 0])
+        return held_against(layout, reference)[1]
 
-    half_over = ((0.1, 0.4, 0.2, 0.3), (0.2, 0.4, 0.2, 0.3))
-
-    def claim(score):
-        return score((A, RIGHT), half_over) < 0.5 < 0.99 < score(half_over, half_over)
+    def claim(score):  # both stand .1 apart, but only wide ones overlap, by a third
+        return score(beside(*WIDE), beside(*TALL)) < 1.2 < 1.99 < score(beside(*TALL), beside(*TALL))
 
     assert claim(ours) and not claim(faulty)
-    swapped = [held_against(half_over, (A, RIGHT)), held_against((A, RIGHT), half_over)]
-    assert swapped[0] == pytest.approx(swapped[1], abs=1e-6)  # eq 4 is the same both ways
+    assert ours(beside(*WIDE), beside(*TALL)) == pytest.approx(ours(beside(*TALL), beside(*WIDE)))  # eq 4: both ways
 
 
 def test_the_penalty_is_given_once_and_is_bounded():
-    similarity = np.linspace(0, 1, 200, dtype=np.float32)
+    bare = Rules(smooth=0.0)  # with it IoUs are never so unlike that they are penalised
 
-    def faulty(values):
-        return penalised(penalised(values, 0.03), 0.03)
+    def faulty(layout, reference):  # the penalty of the IoU is given twice
+        once = penalised(alike(pair(*layout).iou, pair(*reference).iou), bare.floor)
+        apart = penalised(alike(pair(*layout).apart, pair(*reference).apart), bare.floor)
+        return float((penalised(once, bare.floor) + apart)[0, 0])
 
-    def ours(values):
-        return penalised(values, 0.03)
+    def ours(layout, reference):
+        return float(terms(pair(*layout), pair(*reference), False, bare)[1][0, 0])
 
-    def claim(score):
-        return score(similarity).min() >= -1
+    def claim(score):  # never together against all but in one place: both parts are as unlike as can be
+        return score((A, FAR), (A, A)) >= -2
 
     assert claim(ours) and not claim(faulty)
-    for found in (terms(features(random_pairs(50)), features(random_pairs(60, 1)), False)[at] for at in range(3)):
-        assert found.min() >= -2 - 1e-5 and found.max() <= 2 + 1e-5
+    for rules in (Rules(), bare):
+        size, distance, direction = terms(features(random_pairs(50)), features(random_pairs(60, 1)), False, rules)
+        assert size.min() >= -1 and distance.min() >= -2 and abs(direction).max() <= 1 + 1e-5
+        assert size.max() <= 1 + 1e-5 and distance.max() <= 2 + 1e-5
 
 
 def test_left_of_is_not_right_of():
@@ -152,13 +162,19 @@ def test_left_of_is_not_right_of():
 
 
 def test_no_overlap_and_hardly_any_are_nearly_alike():
-    none, hardly = np.zeros(1, dtype=np.float32), np.full(1, 0.001, dtype=np.float32)
+    def faulty(layout, reference):  # equation 4 as it stands
+        return float(terms(pair(*layout), pair(*reference), False, Rules(smooth=0.0))[1][0, 0])
+
+    def ours(layout, reference):
+        return held_against(layout, reference)[1]
+
+    hardly = beside(*TALL, 0.0998)
+    assert pair(*beside(*TALL)).iou[0] < 1e-6 and pair(*hardly).iou[0] == pytest.approx(0.001, abs=1e-5)
 
     def claim(score):
-        return score(none, hardly) > 0.9 > 0.2 > score(none, np.full(1, 0.5, dtype=np.float32))
+        return score(beside(*TALL), hardly) > 1.9 > 1.2 > score(beside(*TALL), beside(*WIDE))
 
-    assert claim(lambda a, b: float(alike(a, b, 0.05)[0, 0]))
-    assert not claim(lambda a, b: float(alike(a, b)[0, 0]))  # equation 4 as it stands
+    assert claim(ours) and not claim(faulty)
 
 
 def test_a_relation_without_a_reference_is_judged_by_the_nearest_and_says_so():
@@ -212,6 +228,45 @@ def test_real_pairs_score_above_random_boxes_and_above_themselves_swapped(judge)
     assert swap["clis_l"].mean <= 1
     plain = averaged(features(boxes[:3]), features(boxes[3:40]), False)
     assert plain == pytest.approx(sum(terms(features(boxes[:3]), features(boxes[3:40]), False)).mean(1), abs=1e-5)
+
+
+def test_the_swap_tests_intervals_are_over_pictures(judge):
+    """The same pairs twice tell nothing new; taken for others, they would make the intervals narrower."""
+    (triplets, boxes), pictures = judge.held, judge.pictures
+    assert len(pictures) == len(boxes) and not set(pictures) & set(judge.look_up.priors.pictures)
+    alone = np.arange(len(boxes))
+    once, twice, wrong = (
+        swap_test(judge, [*triplets] * times, np.concatenate([boxes] * times), of)
+        for times, of in ((1, alone), (2, np.tile(alone, 2)), (2, None))
+    )
+    for name in ("clis_l", "average", "average_exact", "clis_l_minus_average"):
+        wide, same, narrow = (one[name].high - one[name].low for one in (once, twice, wrong))
+        assert twice[name].mean == pytest.approx(once[name].mean)
+        assert same == pytest.approx(wide, rel=0.15) and narrow == pytest.approx(wide / 2**0.5, rel=0.15)
+    honest = swap_test(judge, triplets, boxes, pictures)["average_exact"]
+    assert honest.high - honest.low > 1.5 * (once["average_exact"].high - once["average_exact"].low)
+    with pytest.raises(ValueError, match="no pair can be swapped"):
+        swap_test(judge, [("cup", "near", "cup")], boxes[:1])
+
+
+def test_averaging_in_the_sizes_asked_for_differs_from_the_other_by_the_sizes_alone():
+    """A cat is small beside whales, which is all that is known of "cat beside", and large beside a mouse."""
+    gather, random, side = Gather(), np.random.default_rng(0), {"whale": 0.4, "cat": 0.15, "mouse": 0.05}
+
+    def two(first, second, x=0.1, y=0.1):
+        return [(x, y, side[first], side[first]), (x + side[first] + 0.02, y, side[second], side[second])]
+
+    for number in range(800):
+        first, relation, second = (
+            ("cat", "beside", "whale"), ("whale", "beside", "cat"), ("mouse", "by", "whale"), ("whale", "by", "mouse")
+        )[number % 4]  # fmt: skip
+        pair = two(first, second, *random.uniform(0.05, 0.2, 2))
+        gather.add("test", number, [(first, relation, second)], np.array([pair]))
+    judge = ClisL.fit(gather.priors())
+    found = swap_test(judge, [("cat", "beside", "mouse")], np.array([two("cat", "mouse")]), np.array([0]))
+    assert found["clis_l"].mean == found["average_as_asked"].mean == 1
+    assert found["average"].mean == 0 and found["average_exact"].mean == 0.5  # there are none of the very triplet
+    assert found["clis_l_minus_average"].mean == 1 and found["clis_l_minus_average_as_asked"].mean == 0
 
 
 def test_sizes_count_where_the_very_categories_never_met():

@@ -59,6 +59,9 @@ def test_a_repeated_key_half_a_line_and_nothing_are_told(tmp_path):
     file.write_text(json.dumps(GOOD)[:40])
     with pytest.raises(BadInput, match="line 1 is not JSON"):
         read_layouts(file)
+    file.write_text(json.dumps(GOOD).replace("0.1", "1" * 5000, 1))
+    with pytest.raises(BadInput, match="line 1 has a number of thousands of digits"):
+        read_layouts(file)
     file.write_text("\n")
     with pytest.raises(BadInput, match="holds no layouts"):
         read_layouts(file)

@@ -119,6 +119,16 @@ def test_concepts_are_read_and_unknown_ones_told(tmp_path, real_priors):
         Planning(things=(3, 2))
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"things": (0, 2)}, {"things": (-3, 2)}, {"tail": float("nan")}, {"tail": -0.1}, {"jitter": float("nan")},
+     {"rare": -1}, {"seed": -1}],
+)  # fmt: skip
+def test_what_no_plan_can_be_is_refused(wrong):
+    with pytest.raises(BadInput, match=r"Correct them|Give 0 or more"):
+        Planning(**wrong)
+
+
 def test_a_byte_order_mark_is_no_part_of_a_concept(tmp_path):
     (tmp_path / "c.txt").write_bytes("mug: red\n".encode("utf-8-sig"))
     assert read_concepts(tmp_path / "c.txt") == {"mug": ("red",)}

@@ -51,6 +51,21 @@ def test_rare_is_counted_in_pictures():
     assert P.rare_of(pool, 1) == ["c"] and P.rare_of(pool, 3) == ["b", "c"] and P.rare_of(pool, 0) == ["c"]
 
 
+def test_no_rare_category_to_measure_is_no_number_and_not_zero():
+    assert P.ap_rare_of({"a": 0.4, "b": 0.2, "c": 0.9}, ["a", "b", "z"]) == pytest.approx(0.3)
+    assert P.ap_rare_of({"c": 0.9}, ["a", "b"]) is None
+    rows = [row(seed, name, 0.3, None if seed == 1 else 0.1 * seed + 0.02 * at) for seed in (0, 1, 2, 3)
+            for at, name in enumerate(["real", *P.METHODS])]  # fmt: skip
+    some = P.summary([*rows, *(row(0, f"bin-{n}", 0.3 + 0.01 * n, score=n) for n in range(8))])
+    assert some["selection"]["clis"]["ap_rare"] == pytest.approx(0.5 / 3 + 0.08, abs=1e-4)  # of three seeds, not four
+    assert some["minus_random"]["clis"]["ap_rare"]["mean"] == pytest.approx(0.06)
+    none = P.summary([replace(one, ap_rare=None) for one in [*rows, row(0, "bin-0", 0.3, score=1.0)]])
+    nothing = {"mean": None, "low": None, "high": None}
+    assert none["minus_random"]["clis"]["ap_rare"] == none["rows"]["real"]["ap_rare"] == nothing
+    assert none["selection"]["clis"] == {"ap": 0.3, "ap_rare": None} and none["trained"][0]["ap_rare"] is None
+    assert "NaN" not in json.dumps(none, allow_nan=False)
+
+
 def test_the_interval_over_seeds_is_students():
     found = P.over_seeds(np.array([0.1, 0.2, 0.3]))
     reach = 4.302653 * 0.1 / 3**0.5  # t(.975, 2) by the tables
@@ -151,3 +166,5 @@ def test_a_whole_proof_that_was_stopped_goes_on(tmp_path, monkeypatch):
         P.prove(ground, tmp_path / "proof", P.Prove(bins=4))
     with pytest.raises(BadInput, match="Ask for more"):
         P.Prove(bins=1)
+    with pytest.raises(BadInput, match="Give 0 or more"):
+        P.Prove(seed=-1)

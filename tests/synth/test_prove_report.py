@@ -23,8 +23,7 @@ def numbers(gains, seeds=(0, 1, 2)):
     ]
     swap = {"mean": 0.75, "low": 0.7, "high": 0.8}
     about = dict.fromkeys(("real", "test", "layouts", "tries", "steps", "more", "rare"), 5) | {"seed": 0}
-    names = ("clis_l", "average", "clis_l_minus_average")
-    return {**P.summary(rows), "swap": {}, "swap_intervals": dict.fromkeys(names, swap), "about": about}
+    return {**P.summary(rows), "swap": {}, "swap_intervals": dict.fromkeys((*R.SWAPS, *R.LESS), swap), "about": about}
 
 
 @pytest.mark.parametrize(
@@ -72,6 +71,36 @@ def test_the_page_says_what_the_interval_says(tmp_path, gain, seeds, said, headi
     assert not re.search(r"<script|https?://|src=\"(?!data:)", page) and "Kept and rejected" not in page
     assert ('class="span"' in page.partition("Boxes swapped")[0]) is (len(seeds) > 1)
     assert "Spearman of score and gain over" in R.table(found)
+
+
+@pytest.mark.parametrize("missing", [(1,), (0, 1, 2)])
+def test_what_no_rare_category_tells_is_a_dash_and_no_ring(tmp_path, missing):
+    found = numbers({"clis": 0.02})
+    rows = [P.Row(**(one | ({"ap_rare": None} if one["seed"] in missing else {}))) for one in found["trained"]]
+    found |= P.summary(rows)
+    rings = {one["name"]: one["values"].keys() for one in R._paired(found)}
+    assert rings["clis"] == {0, 1, 2} - {*missing}
+    page = " ".join(R.write_report(found, tmp_path).read_text().split())
+    clis = re.search(r'<tr class="ours">.*?</tr>', page)[0]
+    everywhere = len(missing) == 3
+    assert (clis.count("<td>-") == 2) is everywhere and "nan" not in page.lower().partition("<body")[2]
+    assert ("no rare category is in the test pictures." in page) is everywhere and "one seed has" not in page
+    assert ("clis minus random, AP rare: -" in R.table(found).splitlines()) is everywhere
+    assert "and where none is, the rarest third" in page
+
+
+def test_every_way_to_average_stands_beside_clis_l_in_the_table_and_on_the_page(tmp_path):
+    found = numbers({"clis": 0.02})
+    means = {"clis_l": 0.98, "average": 0.955, "average_exact": 0.898, "average_as_asked": 0.987,
+             "clis_l_minus_average": 0.025, "clis_l_minus_average_as_asked": -0.007}  # fmt: skip
+    found["swap_intervals"] = {name: {"mean": m, "low": m - 0.01, "high": m + 0.01} for name, m in means.items()}
+    table, page = R.table(found), " ".join(R.write_report(found, tmp_path).read_text().split())
+    for name, words in R.SWAPS.items():
+        said = f"{means[name]:.3f} ({means[name] - 0.01:.3f} to {means[name] + 0.01:.3f})"
+        assert f"box swap, {words}: {said}" in table
+        assert f"<title>{words}: {said}</title>".replace("'", "&#39;") in page
+    assert "box swap, CLIS-L minus averaging, sizes asked for: -0.007 (-0.017 to +0.003)" in table
+    assert "<dt>CLIS-L minus averaging, sizes asked for</dt><dd>-0.007 (-0.017 to +0.003)</dd>" in page
 
 
 def test_the_strip_shows_the_best_and_the_worst_try_and_says_which_is_kept(tmp_path, monkeypatch):

@@ -7,7 +7,8 @@ import pytest
 
 from goodeye.errors import BadInput
 from goodeye.synth.layout import Layout, Relation, Thing, write_layouts
-from goodeye.synth.sources import build_priors, read_coco
+from goodeye.synth.priors import open_priors
+from goodeye.synth.sources import build_priors, read_categories, read_coco
 
 COCO = {
     "images": [{"id": 1, "file_name": "a.jpg", "width": 200, "height": 100}],
@@ -62,7 +63,41 @@ def test_captions_of_an_id_that_two_files_share_are_refused(tmp_path):
     with pytest.raises(BadInput, match=r"different pictures, b\.jpg and a\.jpg, of the id 1"):
         build_priors(files, [said])
     assert set(build_priors(files).pictures.tolist()) == {0, 1}  # boxes alone: two pictures
-    assert set(build_priors([files[0]] * 2, [said]).pictures.tolist()) == {0}
+
+
+@pytest.mark.parametrize("other", ["a.json", "down/../a.json", "link.json"])
+def test_a_file_that_is_named_twice_is_refused_by_whatever_path(tmp_path, other):
+    (tmp_path / "down").mkdir()
+    file = write(tmp_path / "a.json", COCO)
+    (tmp_path / "link.json").symlink_to(file)
+    said = write(tmp_path / "c.json", {"annotations": [{"image_id": 1, "caption": "The dog behind the bench"}]})
+    with pytest.raises(BadInput, match=f"{other.split('/')[-1]} is named twice"):
+        build_priors([file, tmp_path / other])
+    with pytest.raises(BadInput, match=r"c\.json is named twice. Name it once"):
+        build_priors([file], [said, said])
+
+
+def test_captions_that_give_nothing_are_among_the_sources_and_told(tmp_path):
+    """Of a caption file's pictures none is given; the other one's say something."""
+    file = write(tmp_path / "a.json", COCO)
+    fits = write(tmp_path / "c.json", {"annotations": [{"image_id": 1, "caption": "The dog behind the bench"}]})
+    other = write(tmp_path / "val.json", {"annotations": [{"image_id": 7, "caption": "The dog behind the bench"}]})
+    both = build_priors([file], [fits, other])
+    assert both.sources == {"boxes": 1, "captions": 1, "captions of val.json": 0} == both.to_json()["sources"]
+    lines = both.summary().splitlines()
+    assert lines[1] == "They come from: boxes 1, captions 1." and lines[2].startswith("captions of val.json: 0 pairs. ")
+    assert "0 pairs" not in build_priors([file], [fits]).summary()
+    both.save(tmp_path / "p.parquet")
+    assert open_priors(tmp_path / "p.parquet").sources == both.sources
+
+
+def test_pairs_by_source_are_those_before_the_cut(tmp_path):
+    cat, dog = (Thing(key=k, category=k, box=(x, 0.4, 0.2, 0.3)) for k, x in (("cat", 0.1), ("dog", 0.6)))
+    many = [Layout(key=str(at), things=(cat, dog), relations=(Relation("cat", "near", "dog"),)) for at in range(5)]
+    assert "They come from: layouts 5, before the cut to the most of each triplet." in build_priors(
+        [], [], many, most=3
+    ).summary()  # fmt: skip
+    assert build_priors([], [], many).summary().endswith("They come from: layouts 5.")
 
 
 def test_lvis_own_files_name_their_pictures_by_address(tmp_path):
@@ -120,6 +155,10 @@ def test_every_real_pair_lies_in_its_picture(real_priors):
         (COCO | {"categories": [{"id": 5, "name": " "}]}, "the category 5 has the name ' '"),
         (COCO | {"images": [{"id": 1, "file_name": "a", "width": 1e999, "height": 1}]}, "is no COCO instances file"),
         (COCO | {"images": [{"id": 1, "file_name": "a", "width": 0, "height": 1}]}, "is no COCO instances file"),
+        (COCO | {"images": COCO["images"] * 2}, "x.json has two images of the id 1"),
+        (COCO | {"categories": [*COCO["categories"], {"id": 5, "name": "cat"}]}, "has two categories of the id 5"),
+        (COCO | {"categories": [{"id": 5, "name": "\ud83d"}]}, "the name of the category 5 has half of a character"),
+        (COCO | {"images": [{**COCO["images"][0], "file_name": "\ud83d"}]}, "of the image 1 has half of a character"),
         ([{"image_id": 3}], "image_data.json"),
         ("text", "is no COCO"),
     ],
@@ -137,3 +176,37 @@ def test_files_that_are_none_are_told(tmp_path):
         build_priors([tmp_path / "none.json"])
     with pytest.raises(BadInput, match="holds no COCO captions"):
         build_priors([write(tmp_path / "i.json", COCO)], [write(tmp_path / "c.json", COCO)])
+    (tmp_path / "x.json").write_text(50_000 * "[" + 50_000 * "]")
+    with pytest.raises(BadInput, match="x.json is nested too deep"):
+        build_priors([tmp_path / "x.json"])
+
+
+@pytest.mark.parametrize("image", [[9], {}, None])
+def test_a_caption_without_an_image_is_refused(tmp_path, image):
+    said = {"annotations": [{"image_id": 1, "caption": "A dog"}, {"image_id": image, "caption": "A dog"}]}
+    with pytest.raises(BadInput, match=r"c\.json: caption 2 has the image_id"):
+        build_priors([write(tmp_path / "i.json", COCO)], [write(tmp_path / "c.json", said)])
+
+
+def test_half_a_character_in_visual_genome_is_told(tmp_path):
+    thing = {"name": "cat", "x": 10, "y": 20, "w": 30, "h": 40}
+    one = {"predicate": "on \ud83d", "subject": thing, "object": thing}
+    write(tmp_path / "image_data.json", [{"image_id": 3, "width": 100, "height": 200}])
+    file = write(tmp_path / "relationships.json", [{"image_id": 3, "relationships": [one]}])
+    with pytest.raises(BadInput, match=r"relationships\.json: a word of the picture 3 has half of a character"):
+        build_priors([file])
+
+
+@pytest.mark.parametrize(
+    ("categories", "words"),
+    [
+        ([{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}], "has two categories of the id 1"),
+        ([{"id": 1, "name": "cat"}, {"id": 2, "name": "cat"}], "names the categories 1 and 2 cat"),
+        ([{"id": 1, "name": None}], "the category 1 has the name None"),
+        ([{"name": "cat"}], "has no categories with id and name"),
+    ],
+)
+def test_categories_to_join_have_one_id_and_one_name_each(tmp_path, categories, words):
+    assert read_categories(write(tmp_path / "i.json", COCO)) == {"dog": 5, "bench": 6}
+    with pytest.raises(BadInput, match=words):
+        read_categories(write(tmp_path / "j.json", {"categories": categories}))

@@ -353,7 +353,12 @@ def render_many(arrangements: Sequence[Arrangement], size: int = 128, batch: int
 
 
 def layouts(count: int, seed: int = 0, weights: Mapping[str, float] | None = None) -> list[Layout]:
-    """`count` layouts without their pictures, for priors: boxes whole, what hides a thing left aside."""
+    """`count` layouts without their pictures, for priors: boxes whole, what hides a thing left aside.
+
+    Raises BadInput for a negative count or seed.
+    """
+    if count < 0 or seed < 0:
+        raise BadInput(f"{count} layouts of the showroom are asked for, with the seed {seed}. Give 0 or more.")
     return [sample(seed, index, weights).layout(f"{index:06d}") for index in range(count)]
 
 
@@ -363,8 +368,10 @@ def render_folder(
     """Layouts 0 to count - 1 of the world `seed`: images/, layouts.jsonl (a layout's key is its picture's stem), and
     instances.json, COCO with exact boxes and masks. Files of earlier ones do not change with `count`.
 
-    Raises BadInput for a count below 1, and for a size that makes no sense.
+    Raises BadInput for a count below 1, a negative seed, and for a size that makes no sense.
     """
+    if seed < 0:
+        raise BadInput(f"the seed is {seed}. Give 0 or more.")
     if count < 1 or not SMALLEST <= size <= LARGEST:
         raise BadInput(
             f"count is {count} and size {size}. Give 1 picture or more, of {SMALLEST} to {LARGEST} pixels a side."

@@ -6,14 +6,14 @@ median real pair. Six faults of the published code are mended here; docs/synth.m
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from goodeye.errors import BadInput
-from goodeye.judging.metrics import Interval, bootstrap, paired_bootstrap
+from goodeye.judging.metrics import Interval, resampled_counts
 from goodeye.synth.layout import Layout
 from goodeye.synth.nearness import BY_LETTERS, Encoder
 from goodeye.synth.priors import Level, LookUp, Priors, References
@@ -186,12 +186,16 @@ class LayoutScore:
 
 @dataclass(frozen=True, eq=False)
 class ClisL:
-    """Fitted on priors: references of most pictures; Z statistics and ranks of the others, which are held out."""
+    """Fitted on priors: references of most pictures; Z statistics and ranks of the others, which are held out.
+
+    held: pairs of those pictures. pictures: the number of each one's picture.
+    """
 
     look_up: LookUp
     standard: Standard
     ranks: dict[Level, Float[Array, " n"]]  # what real pairs get at each level, sorted
     held: tuple[list[Triplet], Pairs]
+    pictures: Int[Array, " N"]
     rules: Rules = RULES
 
     @classmethod
@@ -208,13 +212,13 @@ class ClisL:
         each = priors.triplet_of_rows()
         held = [priors.names(int(each[row])) for row in rows], priors.boxes[rows]
         look_up = LookUp(priors.part(~out), encoder)
-        judge = cls(look_up, _standard(look_up, *held, rules), {}, held, rules)
+        judge = cls(look_up, _standard(look_up, *held, rules), {}, held, priors.pictures[rows], rules)
         levels, raw = judge.raw(*held)
         near = raw[[level in ("exact", "similar") for level in levels]]
         starts: tuple[Level, ...] = ("side", "relation", "all")
         ranks = {level: np.sort(judge.raw(*held, start=level)[1]) for level in starts}
         close = np.sort(near) if len(near) >= FEWEST else ranks["side"]
-        return cls(look_up, judge.standard, {"exact": close, "similar": close, **ranks}, held, rules)
+        return replace(judge, ranks={"exact": close, "similar": close, **ranks})
 
     @property
     def version(self) -> str:
@@ -327,13 +331,22 @@ def can_be_swapped(triplet: Triplet) -> bool:
     return triplet[0] != triplet[2] or triplet[1] not in SYMMETRIC
 
 
-def swap_test(judge: ClisL, triplets: Sequence[Triplet], pairs: Pairs) -> dict[str, Interval]:
+def swap_test(
+    judge: ClisL, triplets: Sequence[Triplet], pairs: Pairs, pictures: Int[Array, " N"] | None = None
+) -> dict[str, Interval]:
     """How often a real pair scores higher than with its boxes swapped, a draw being a half; of pairs that can be
-    swapped. Paper: 61.0 % by CLIS-L and 58.8 % by averaging, chance 50 %. Intervals are 95 %.
+    swapped. Paper: 61.0 % by CLIS-L and 58.8 % by averaging, chance 50 %.
 
-    clis_l; average: the plain mean over the same references; average_exact: as published, over references of the same
-    categories and relation alone, a draw where there are none; average_as_asked: the plain mean with the references'
-    sizes as CLIS-L takes them, which tells what that alone does; clis_l_minus_average: the paired difference.
+    clis_l: against references as CLIS-L takes them: by back-off, and in the sizes that are asked for. The others are
+    plain averages over references (`averaged`). average: over those same references as they were found, in their own
+    sizes. average_exact: as published, over references of the same categories and relation alone, a draw where there
+    are none. average_as_asked: over the very references of clis_l, in the sizes asked for: what is between it and
+    clis_l is the scoring alone, and what is between it and average the sizes alone. clis_l_minus_average and
+    clis_l_minus_average_as_asked: the paired differences.
+
+    pictures: [N] the number of each pair's picture. Intervals are 95 %, of a bootstrap over pictures, since the pairs
+    of one tell of each other (left of and right of are the same two boxes); without them, over pairs. Raises ValueError
+    where no pair can be swapped.
     """
     rows_ = [row for row, one in enumerate(triplets) if can_be_swapped(one)]
     triplets, pairs = [triplets[row] for row in rows_], np.asarray(pairs)[rows_]
@@ -350,9 +363,16 @@ def swap_test(judge: ClisL, triplets: Sequence[Triplet], pairs: Pairs) -> dict[s
                 if len(against.area):
                     out[rows] = averaged(features(some[rows]), against, triplet[1] in SYMMETRIC, judge.rules)
     right = {name: (first > second) + 0.5 * (first == second) for name, (first, second) in ways.items()}
-    found = {name: bootstrap(values, _mean) for name, values in right.items()}
-    return found | {"clis_l_minus_average": paired_bootstrap(right["clis_l"], right["average"], _mean)}
+    right |= {f"clis_l_minus_{name}": right["clis_l"] - right[name] for name in ("average", "average_as_asked")}
+    of = None if pictures is None else np.asarray(pictures)[rows_]
+    return {name: _over_pictures(values, of) for name, values in right.items()}
 
 
-def _mean(rows: Array) -> float:
-    return float(rows.mean())
+def _over_pictures(values: Float[Array, " N"], pictures: Int[Array, " N"] | None) -> Interval:
+    """The mean with its bootstrap interval, pictures resampled whole."""
+    if not len(values):
+        raise ValueError("no pair can be swapped")
+    each, cell = np.unique(values, return_inverse=True)
+    counts = resampled_counts(cell, len(each), pictures)
+    low, high = np.percentile(counts @ each / counts.sum(1), [2.5, 97.5])
+    return Interval(float(values.mean()), float(low), float(high))

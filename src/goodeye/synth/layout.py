@@ -151,10 +151,14 @@ def read_layouts(path: str | Path) -> list[Layout]:
         try:
             one = layout_of(json.loads(line), where)
             json.dumps(one.to_json(), ensure_ascii=False).encode()
+        except BadInput:
+            raise
         except json.JSONDecodeError as error:
             raise BadInput(f"{where} is not JSON ({error.msg}). Correct it.") from error
         except UnicodeEncodeError as error:
             raise BadInput(f"{where} has half of a character (\\ud83d, for one). Correct it.") from error
+        except ValueError as error:  # of what is JSON only a number can still be wrong
+            raise BadInput(f"{where} has a number of thousands of digits. Correct it.") from error
         except RecursionError as error:
             raise BadInput(f"{where} is nested too deep for a layout. Correct it.") from error
         if one.key in found:

@@ -36,6 +36,8 @@ class Planning:
     def __post_init__(self) -> None:
         if not (1 <= self.things[0] <= self.things[1] <= 20 and 0 <= self.tail <= 1 and 0 <= self.jitter < 1):
             raise BadInput("a plan has 1 to 20 things, a tail from 0 to 1 and a jitter below 1. Correct them.")
+        if self.rare < 0 or self.seed < 0:
+            raise BadInput(f"rare is {self.rare} and the seed {self.seed}. Give 0 or more.")
 
 
 Concepts = Mapping[str, Sequence[str]]  # a category and the attributes that it may have
@@ -159,8 +161,7 @@ def _begin(
     priors: Priors, name: str, triplets: Sequence[int], planning: Planning, random: np.random.Generator
 ) -> Corner:
     """The box of the first thing: a real one's, moved and scaled a little and kept in the frame."""
-    known = triplets or [t for t in range(len(priors.triplets)) if name in (priors.names(t)[0], priors.names(t)[2])]
-    t, pair = _drawn(priors, known, random)
+    t, pair = _drawn(priors, triplets or priors.of_category(name).tolist(), random)
     box = pair[0] if priors.names(t)[0] == name else pair[1]
     scale = 1 + planning.jitter * float(random.uniform(-1, 1))
     width, height = (min(1.0, max(SMALLEST, float(side) * scale)) for side in box[2:])

@@ -36,7 +36,8 @@ BOX = tuple(f"{whose}_{side}" for whose in ("subject", "object") for side in ("x
 class Priors:
     """Pairs sorted by triplet: those of triplet t are rows starts[t] to starts[t + 1].
 
-    triplets: codes of subject, relation and object. sources: what they were made of, with the number of pairs.
+    triplets: codes of subject, relation and object. sources: what they were made of, with the number of pairs that each
+    gave, before the cut to at most so many of a triplet; 0 for captions that gave none.
     """
 
     categories: tuple[str, ...]
@@ -109,13 +110,34 @@ class Priors:
         """The logarithm of the areas' ratio that `sizes` says of a triplet; what is unknown counts as 0."""
         size, more = self.sizes
         subject, relation, other = triplet
-        found = self._place.get(subject), self._place.get(other)
-        known = [0.0 if at is None else float(size[at]) for at in found]
-        return known[0] - known[1] + (float(more[self.relations.index(relation)]) if relation in self.relations else 0)
+        found = (
+            (size, self._category.get(subject)), (size, self._category.get(other)), (more, self._relation.get(relation))
+        )  # fmt: skip
+        first, second, third = (0.0 if at is None else float(values[at]) for values, at in found)
+        return first - second + third
 
     @cached_property
-    def _place(self) -> dict[str, int]:
+    def typical_ratios(self) -> Float[Array, " T"]:
+        """`typical_ratio` of each triplet of the store."""
+        size, more = self.sizes
+        subject, relation, other = self.triplets.T
+        return np.asarray(size[subject] - size[other] + more[relation])
+
+    def of_relation(self, relation: str) -> Int[Array, " t"]:
+        """The rows in `triplets` that a relation has."""
+        return np.flatnonzero(self.triplets[:, 1] == self._relation.get(relation, -1))
+
+    def of_category(self, name: str) -> Int[Array, " t"]:
+        """The rows in `triplets` of which a category is subject or object."""
+        return np.flatnonzero((self.triplets[:, ::2] == self._category.get(name, -1)).any(1))
+
+    @cached_property
+    def _category(self) -> dict[str, int]:
         return {name: at for at, name in enumerate(self.categories)}
+
+    @cached_property
+    def _relation(self) -> dict[str, int]:
+        return {name: at for at, name in enumerate(self.relations)}
 
     def triplet_of_rows(self) -> Int[Array, " N"]:
         """For each pair the row in `triplets`."""
@@ -153,13 +175,21 @@ class Priors:
         }
 
     def summary(self) -> str:
-        """A line for a terminal."""
+        """For a terminal: a line of what there is, one of where it comes from, and one for each source of nothing."""
         many = sorted(self.to_json()["relations"].items(), key=lambda one: -one[1])[:8]
         words = ", ".join(f"{name} {count}" for name, count in many)
-        return (
+        lines = [
             f"{len(self)} pairs of {len(self.categories)} categories in {len(self.relations)} relations ({words}), "
             f"{len(self.triplets)} triplets."
-        )
+        ]
+        if given := ", ".join(f"{name} {count}" for name, count in self.sources.items() if count):
+            cut = sum(self.sources.values()) > len(self)
+            lines.append(f"They come from: {given}{', before the cut to the most of each triplet' if cut else ''}.")
+        for name, count in self.sources.items():
+            if not count:
+                why = " None of them is of a picture that is given and says how two of its things stand."
+                lines.append(f"{name}: 0 pairs.{why if name.startswith('captions') else ''}")
+        return "\n".join(lines)
 
     def save(self, path: str | Path) -> None:
         """Writes the store, whole or not at all."""
@@ -225,7 +255,8 @@ def _arranged(
     categories, relations = tuple(sorted({*words[0], *words[2]})), tuple(sorted(set(words[1])))
     place = {name: at for at, name in enumerate(categories)}
     subjects, others = (np.array([place[name] for name in words[part]])[codes[:, part]] for part in (0, 2))
-    related = np.array([relations.index(name) for name in words[1]])[codes[:, 1]]
+    number = {name: at for at, name in enumerate(relations)}
+    related = np.array([number[name] for name in words[1]])[codes[:, 1]]
     each = (subjects * len(relations) + related) * len(categories) + others
     chosen = _at_most(each, most, seed)
     found, first = np.unique(each[chosen], return_index=True)
@@ -260,13 +291,16 @@ def open_priors(path: str | Path) -> Priors:
         boxes = np.stack([table.column(name).to_numpy() for name in BOX], 1).astype(np.float32).reshape(-1, 2, 4)
         pictures = table.column("picture").to_numpy().astype(np.int64)
         about = json.loads((table.schema.metadata or {}).get(b"goodeye", b"{}"))
-    except (pa.ArrowException, OSError, KeyError, ValueError, IndexError) as error:
+        sources = about.get("sources", {}) if isinstance(about, dict) else None
+        if not isinstance(sources, dict) or not all(isinstance(count, int) for count in sources.values()):
+            raise ValueError("what it was made of is no count by source")
+    except (pa.ArrowException, OSError, KeyError, ValueError, IndexError, RecursionError) as error:
         raise BadInput(f"{path} is no store of priors. Make one by `goodeye synth priors`.") from error
     if not np.isfinite(boxes).all() or boxes[..., 2:].min() <= 0:
         raise BadInput(f"{path} has boxes without an area. Make it again by `goodeye synth priors`.")
     if boxes[..., :2].min() < -OUTSIDE or (boxes[..., :2] + boxes[..., 2:]).max() > 1 + OUTSIDE:
         raise BadInput(f"{path} has boxes outside of the picture. Write them in shares of its sides, from 0 to 1.")
-    return _arranged(words, codes, boxes, pictures, about.get("sources", {}), most=len(boxes))
+    return _arranged(words, codes, boxes, pictures, sources, most=len(boxes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -296,7 +330,7 @@ class LookUp:
     ) -> None:
         self.priors, self.encoder, self.least, self.most, self.seed = priors, encoder, least, most, seed
         self._known: dict[tuple[Triplet, Level], References] = {}
-        self._pools: dict[str, _Pool] = {}
+        self._pools: dict[str | None, _Pool] = {}
         self._alike: dict[str, dict[str, float]] = {}
 
     def __call__(self, triplet: Triplet, start: Level = "exact") -> References:
@@ -323,7 +357,7 @@ class LookUp:
         same = self._broad(relation)
         if start != "all" and same.enough:
             return self._sized(same, "relation", triplet)
-        return self._sized(self._broad(""), "all", triplet)
+        return self._sized(self._broad(None), "all", triplet)
 
     def _sides(self, triplet: Triplet) -> list[Triplet]:
         """The triplets of its relation with its subject or its object."""
@@ -338,10 +372,11 @@ class LookUp:
                 found.setdefault((part, one[part], one[1]), []).append(one)
         return found
 
-    def _broad(self, relation: str) -> "_Pool":
-        """The pairs of a relation, of whatever categories; of all relations for ""."""
+    def _broad(self, relation: str | None) -> "_Pool":
+        """The pairs of a relation, of whatever categories; of all relations for None."""
         if relation not in self._pools:
-            self._pools[relation] = self._pool([one for one in self.priors.codes if relation in ("", one[1])])
+            every = np.arange(len(self.priors.triplets))
+            self._pools[relation] = self._pool(every if relation is None else self.priors.of_relation(relation))
         return self._pools[relation]
 
     def _like(self, triplet: Triplet) -> list[Triplet]:
@@ -370,17 +405,18 @@ class LookUp:
         return self.encoder.embed(self.priors.categories)
 
     def _drawn(self, triplets: list[Triplet], level: Level, asked: Triplet) -> References:
-        return self._sized(self._pool(triplets), level, asked)
+        return self._sized(self._pool(np.array([self.priors.codes[one] for one in triplets])), level, asked)
 
-    def _pool(self, triplets: list[Triplet]) -> "_Pool":
-        counts = [self.priors.count(one) for one in triplets]
-        boxes = [self.priors.boxes[self.priors.rows(one)] for one in triplets] or [np.zeros((0, 2, 4), np.float32)]
-        typical = np.repeat([self.priors.typical_ratio(one) for one in triplets], counts)
-        rows = np.arange(sum(counts))
+    def _pool(self, at: Int[Array, " t"]) -> "_Pool":
+        """The pairs of the triplets in these rows, in their order. All at once: a store may have 100,000 triplets."""
+        priors, counts = self.priors, self.priors.counts[at]
+        enough, rows = int(counts.sum()) >= self.least, np.arange(counts.sum())
         if len(rows) > self.most:
             rows = np.sort(np.random.default_rng(self.seed).choice(len(rows), self.most, replace=False))
-        found = tuple(triplets[:10])
-        return _Pool(np.concatenate(boxes)[rows], typical[rows], found, sum(counts) >= self.least)
+        of = np.repeat(np.arange(len(at)), counts)[rows]  # for each pair its triplet
+        pairs = priors.starts[at][of] + rows - (np.cumsum(counts) - counts)[of]
+        found = tuple(priors.names(int(one)) for one in at[:10])
+        return _Pool(priors.boxes[pairs], priors.typical_ratios[at][of], found, enough)
 
     def _sized(self, pool: "_Pool", level: Level, asked: Triplet) -> References:
         ratio = np.exp(self.priors.typical_ratio(asked) - pool.typical).astype(np.float32)

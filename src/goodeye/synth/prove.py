@@ -69,6 +69,8 @@ class Prove:
     references: int = 3000  # layouts for the box-swap test
 
     def __post_init__(self) -> None:
+        if min(self.seed, self.rare) < 0:
+            raise BadInput(f"the seed is {self.seed} and rare {self.rare}. Give 0 or more.")
         if min(self.seeds, self.binned, self.real, self.test) < 1 or min(self.bins, self.layouts, self.tries) < 2:
             raise BadInput("a proof takes 1 seed, 2 bins, 2 layouts of 2 tries, real and test pictures. Ask for more.")
 
@@ -90,12 +92,13 @@ class Ground:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One trained detector. name: a method, `real`, or bin-0 and so on. score: the mean CLIS of its pictures."""
+    """One trained detector. name: a method, `real`, or bin-0 and so on. score: the mean CLIS of its pictures. ap_rare:
+    None where no rare category is in the test pictures."""
 
     seed: int
     name: str
     ap: float
-    ap_rare: float
+    ap_rare: float | None
     pictures: int
     score: float | None
 
@@ -114,7 +117,7 @@ def prove(ground: Ground, out: str | Path, config: Prove | None = None) -> dict[
     _claim(out, {**told, "about": json.loads(json.dumps(dict(ground.about)))})
     rows = [row for number in range(config.seeds) for row in _seed(ground, config, out, number)]
     judge = ClisL.fit(build_priors([], [], ground.layouts(config.references, 7_000 + config.seed)), seed=config.seed)
-    swap = swap_test(judge, *judge.held)
+    swap = swap_test(judge, *judge.held, judge.pictures)
     numbers = {
         **summary(rows),
         "swap": {name: round(one.mean, 4) for name, one in swap.items()},
@@ -169,7 +172,7 @@ def _seed(ground: Ground, config: Prove, out: Path, number: int) -> list[Row]:
         ap = average_precision(detect(detector, test.images), test)
         mean = None if name == REAL else float(scores["clis"][chosen[name]].mean())
         known[name] = Row(
-            seed=seed, name=name, ap=_mean(ap.values()), ap_rare=_mean(ap[one] for one in rare if one in ap),
+            seed=seed, name=name, ap=sum(ap.values()) / len(ap), ap_rare=ap_rare_of(ap, rare),
             pictures=0 if name == REAL else len(chosen[name]), score=mean,
         )  # fmt: skip
         append(folder / "rows.jsonl", asdict(known[name]))
@@ -207,6 +210,12 @@ def rare_of(real: Pictures, most: int) -> list[str]:
             counts[real.categories[at]] += 1
     rare = [name for name, count in counts.items() if count <= most]
     return rare or sorted(counts, key=lambda name: counts[name])[: max(1, len(counts) // 3)]
+
+
+def ap_rare_of(ap: Mapping[str, float], rare: Sequence[str]) -> float | None:
+    """The mean over the rare categories that are in the test pictures; None where none is."""
+    found = [ap[one] for one in rare if one in ap]
+    return sum(found) / len(found) if found else None
 
 
 def _candidates(ground: Ground, config: Prove, folder: Path, seed: int) -> list[dict[str, Any]]:
@@ -293,14 +302,15 @@ def pick_half(scores: Float[Array, " N"], rows: Sequence[Mapping[str, Any]]) -> 
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
-    """`selection`, what each has more than random, and `correlation`. Intervals over seeds are Student's."""
+    """`selection`, what each has more than random, and `correlation`. Intervals over seeds are Student's; a seed
+    without an AP of rare categories has no part in theirs, and they are None where no seed has one."""
     found = {name: sorted((row for row in rows if row.name == name), key=_seed_of) for name in (REAL, *METHODS)}
     values = {
-        name: {measure: np.array([getattr(row, measure) for row in some]) for measure in ("ap", "ap_rare")}
+        name: {measure: np.array([getattr(row, measure) for row in some], dtype=float) for measure in ("ap", "ap_rare")}
         for name, some in found.items()
     }
     return {
-        "selection": {name: {measure: round(float(one.mean()), 4) for measure, one in both.items()}
+        "selection": {name: {measure: over_seeds(one)["mean"] for measure, one in both.items()}
                       for name, both in values.items()},
         "rows": {name: {measure: over_seeds(one) for measure, one in both.items()} for name, both in values.items()},
         "minus_random": {
@@ -317,9 +327,12 @@ def _seed_of(row: Row) -> int:
 
 
 def over_seeds(values: Float[Array, " S"]) -> dict[str, float | None]:
-    """Mean and Student's 95 % interval; none of one seed."""
+    """Mean and Student's 95 % interval; none of one seed, and no mean of none. NaN: a seed that has no value."""
     from scipy.stats import t
 
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return {"mean": None, "low": None, "high": None}
     mean, low, high = float(values.mean()), None, None
     if len(values) > 1:
         reach = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
@@ -352,8 +365,3 @@ def correlation(rows: Sequence[Row]) -> dict[str, Any]:
     low, high = np.percentile(replicates, [2.5, 97.5])
     found = float(spearmanr(score, gain).statistic)
     return {"spearman": round(found, 4), "low": round(float(low), 4), "high": round(float(high), 4), "bins": told}
-
-
-def _mean(values: Any) -> float:
-    found = list(values)
-    return sum(found) / len(found) if found else 0.0

@@ -17,7 +17,7 @@ from goodeye.synth.look import with_boxes
 REAL, RANDOM, CLIS = "real", "random", "clis"
 COLUMNS = (
     ("ap", "AP", "COCO's average precision over all categories, IoU .5 to .95"),
-    ("ap_rare", "AP rare", "that of the rare categories"),
+    ("ap_rare", "AP rare", "that of the rare categories; a dash where none of them is in the test pictures"),
 )
 WAYS = {  # what each row of the table is
     REAL: "the real pictures alone",
@@ -28,9 +28,13 @@ WAYS = {  # what each row of the table is
 }
 SWAPS = {
     "clis_l": "CLIS-L",
-    "average": "plain averaging",
-    "average_exact": "averaging as published: this triplet's pairs alone",
-    "average_as_asked": "averaging, in sizes as CLIS-L takes them",
+    "average": "averaging, references as found",
+    "average_exact": "averaging, this triplet's alone (as published)",
+    "average_as_asked": "averaging, references in the sizes asked for",
+}
+LESS = {  # what CLIS-L has more than these, pair by pair
+    "clis_l_minus_average": "CLIS-L minus averaging, references as found",
+    "clis_l_minus_average_as_asked": "CLIS-L minus averaging, sizes asked for",
 }
 FINE = 2.0  # numbers below it are shown to three decimals
 SHOWN = 8  # layouts in the strip
@@ -44,7 +48,8 @@ def table(numbers: Mapping[str, Any]) -> str:
         *proof_table.lines(numbers, COLUMNS, FINE),
         f"clis minus random, AP rare: {told(gained)}",
         f"Spearman of score and gain over {len(related['bins'])} bins: {told(_spearman(numbers))}",
-        *(f"box swap, {name}: {told(swap[name])}" for name in ("clis_l", "average", "clis_l_minus_average")),
+        *(f"box swap, {words}: {told(swap[name])}" for name, words in SWAPS.items()),
+        *(f"box swap, {words}: {told(swap[name], signed=True)}" for name, words in LESS.items()),
     ])  # fmt: skip
 
 
@@ -59,7 +64,7 @@ def _spearman(numbers: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def answer(gained: Mapping[str, float | None]) -> str:
-    """What a difference with its interval says, in a word: yes, no, open, or unknown of one seed."""
+    """What a difference with its interval says, in a word: yes, no, open, or unknown of one seed and of none."""
     low, high = gained["low"], gained["high"]
     if low is None or high is None:
         return "unknown"
@@ -129,14 +134,14 @@ def scatter(bins: Sequence[Mapping[str, float]], width: float = 720, height: flo
 
 
 def _paired(numbers: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Of each way what it has more than random in AP rare, seed by seed."""
-    each = {(row["seed"], row["name"]): row["ap_rare"] for row in numbers["trained"]}
+    """Of each way what it has more than random in AP rare, seed by seed; of those seeds that have one."""
+    each = {(row["seed"], row["name"]): row["ap_rare"] for row in numbers["trained"] if row["ap_rare"] is not None}
     seeds = sorted({seed for seed, _ in each})
     return [
         {
             "name": name,
             "found": found["ap_rare"],
-            "values": {seed: each[seed, name] - each[seed, RANDOM] for seed in seeds},
+            "values": {seed: each[seed, name] - each[seed, RANDOM] for seed in seeds if (seed, name) in each},
         }
         for name, found in numbers["minus_random"].items()
     ]
@@ -149,7 +154,7 @@ def write_report(numbers: Mapping[str, Any], out: Path) -> Path:
     """Writes out/report.html: self-contained, light and dark, without JavaScript. out: the proof's folder, with its
     pictures; without them there is no strip."""
     swap = numbers["swap_intervals"]
-    swaps = [{"name": words, "found": swap[name], "values": {}} for name, words in SWAPS.items() if name in swap]
+    swaps = [{"name": words, "found": swap[name], "values": {}} for name, words in SWAPS.items()]
     bins = numbers["correlation"]["bins"]
     filled = page(
         "goodeye.synth",
@@ -171,6 +176,7 @@ def write_report(numbers: Mapping[str, Any], out: Path) -> Path:
         spearman=_spearman(numbers),
         bins=scatter(bins),
         swaps=forest(swaps, 0.5, start=360),
+        less={words: swap[name] for name, words in LESS.items()},
         strip=strip(out / f"seed-{numbers['about']['seed']}"),
     )
     write_bytes(out / "report.html", filled)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from goodeye.synth.layout import Layout, read_layouts
 from goodeye.synth.priors import Gather, Priors
 from goodeye.synth.relations import Triplet, nearest_pair, related, said_in
 
+Named = TypeVar("Named")
 THINGS = 30  # of a picture that are related to each other: the largest
 
 
@@ -44,18 +45,30 @@ def read_json(path: Path) -> Any:
         raise BadInput(f"{path} cannot be read: {error.strerror}. Check the path.") from error
     except ValueError as error:
         raise BadInput(f"{path} is not JSON. Give COCO's or Visual Genome's file, or layouts as .jsonl.") from error
+    except RecursionError as error:
+        raise BadInput(
+            f"{path} is nested too deep. Give COCO's or Visual Genome's file, or layouts as .jsonl."
+        ) from error
 
 
 def read_coco(path: str | Path, data: Any = None) -> list[Labelled]:
-    """The pictures of a COCO instances file. Raises BadInput for a category, image or box that cannot be used."""
+    """The pictures of a COCO instances file. Raises BadInput for a category, image or box that cannot be used, and for
+    two images or categories of one id."""
     path = Path(path)
     data = read_json(path) if data is None else data
     try:
-        categories = {one["id"]: _name_of(path, one) for one in data["categories"]}
-        found = {
-            one["id"]: Labelled(one["id"], _file_of(one), (int(one["width"]), int(one["height"])), [], [], [])
-            for one in data["images"]
-        }
+        categories = _by_id(path, "categories", ((one["id"], _name_of(path, one)) for one in data["categories"]))
+        found = _by_id(
+            path,
+            "images",
+            (
+                (
+                    one["id"],
+                    Labelled(one["id"], _file_of(path, one), (int(one["width"]), int(one["height"])), [], [], []),
+                )
+                for one in data["images"]
+            ),
+        )
         for number, one in enumerate(data["annotations"], start=1):
             if one.get("iscrowd"):
                 continue
@@ -74,15 +87,34 @@ def read_coco(path: str | Path, data: Any = None) -> list[Labelled]:
     return list(found.values())
 
 
-def _file_of(image: Mapping[str, Any]) -> str:
+def _by_id(path: Path, kind: str, rows: Iterable[tuple[Any, Named]]) -> dict[Any, Named]:
+    found: dict[Any, Named] = {}
+    for key, one in rows:
+        if key in found:
+            raise BadInput(f"{path} has two {kind} of the id {key}. Give each its own.")
+        found[key] = one
+    return found
+
+
+def _file_of(path: Path, image: Mapping[str, Any]) -> str:
     """LVIS' own files name no file_name, but an address that ends in the file."""
-    return str(image["file_name"] if image.get("file_name") else str(image["coco_url"]).rpartition("/")[2])
+    name = str(image["file_name"] if image.get("file_name") else str(image["coco_url"]).rpartition("/")[2])
+    return _whole(path, f"the file of the image {image['id']}", name)
 
 
 def _name_of(path: Path, category: Mapping[str, Any]) -> str:
     if not isinstance(category["name"], str) or not category["name"].strip():
         raise BadInput(f"{path}: the category {category['id']} has the name {category['name']!r}. Give it a text.")
-    return category["name"]
+    return _whole(path, f"the name of the category {category['id']}", category["name"])
+
+
+def _whole(path: Path, what: str, words: str) -> str:
+    """The words. Raises BadInput for half of a character, which JSON can hold and no file of ours."""
+    try:
+        words.encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(f"{path}: {what} has half of a character (\\ud83d, for one). Correct it.") from error
+    return words
 
 
 def _add(picture: Labelled, name: str, bbox: Iterable[float], segmentation: Any) -> None:
@@ -107,12 +139,21 @@ def _within(box: Iterable[float], width: float, height: float) -> tuple[float, f
 
 
 def read_categories(path: str | Path) -> dict[str, int]:
-    """Names and ids of the categories of a COCO or LVIS file. Raises BadInput where it has none."""
-    data = read_json(Path(path))
+    """Names and ids of the categories of a COCO or LVIS file. Raises BadInput where it has none, and where two have one
+    id or one name."""
+    path = Path(path)
+    data = read_json(path)
     try:
-        return {str(one["name"]): int(one["id"]) for one in data["categories"]}
+        names = _by_id(path, "categories", ((int(one["id"]), _name_of(path, one)) for one in data["categories"]))
+    except BadInput:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{path} has no categories with id and name. Give a COCO or LVIS file.") from error
+    ids: dict[str, int] = {}
+    for number, name in names.items():
+        if ids.setdefault(name, number) != number:
+            raise BadInput(f"{path} names the categories {ids[name]} and {number} {name}. Give each its own name.")
+    return ids
 
 
 def build_priors(
@@ -126,13 +167,15 @@ def build_priors(
     layouts (.jsonl). captions: COCO captions of the same images, by their ids. layouts: others that are at hand. most:
     pairs of a triplet.
 
-    Raises BadInput for a file that is none of these, for captions of an id that two files have for different pictures,
-    and where nothing is related to anything.
+    Raises BadInput for a file that is none of these or is named twice, for captions of an id that two files have for
+    different pictures, and where nothing is related to anything. Captions that give no pair are among the priors'
+    `sources` with 0.
     """
+    sources, captions = _once(sources), _once(captions)
     gather, pictures = Gather(), dict[Any, Labelled]()
     twice = dict[Any, str]()  # ids that two files have for different pictures, with what to say
     add_layouts(gather, layouts)
-    for source in map(Path, sources):
+    for source in sources:
         if source.suffix == ".jsonl":
             add_layouts(gather, read_layouts(source))
             continue
@@ -149,9 +192,18 @@ def build_priors(
                 pictures[one.id] = one
             for one in track(read, "relating boxes", unit="pictures"):
                 _boxes(gather, one)
-    for file in map(Path, captions):
+    for file in captions:
         _captions(gather, file, pictures, twice)
     return gather.priors(most)
+
+
+def _once(files: Iterable[str | Path]) -> list[Path]:
+    """The files. Raises BadInput where one is named twice, by whatever path: each of its pairs would count twice."""
+    found: dict[Path, Path] = {}
+    for file in map(Path, files):
+        if (before := found.setdefault(file.resolve(), file)) is not file:
+            raise BadInput(f"{file} is named twice{'' if file == before else f', as {before}, too'}. Name it once.")
+    return list(found.values())
 
 
 def _boxes(gather: Gather, one: Labelled) -> None:
@@ -180,13 +232,16 @@ def _captions(gather: Gather, file: Path, pictures: Mapping[Any, Labelled], twic
     if not isinstance(rows, list) or not all(isinstance(row, dict) and "caption" in row for row in rows):
         raise BadInput(f"{file} holds no COCO captions. Give captions_….json, whose annotations have a caption.")
     said: dict[Any, dict[Triplet, None]] = defaultdict(dict)
-    for row in rows:
-        if (shared := row.get("image_id")) in twice:
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(shared := row.get("image_id"), int | float | str):
+            raise BadInput(f"{file}: caption {number} has the image_id {shared!r}. Give it the id of its image.")
+        if shared in twice:
             raise BadInput(
                 f"{twice[shared]}, of the id {shared}, so {file} cannot be read. Give each file ids of its own."
             )
-        if (one := pictures.get(row.get("image_id"))) is not None:
+        if (one := pictures.get(shared)) is not None:
             said[one.id].update(dict.fromkeys(said_in(str(row["caption"]), sorted(set(one.names)))))
+    any_pair = False
     for key, triplets in said.items():
         boxes = defaultdict(list)
         for name, box in zip(pictures[key].names, pictures[key].boxes, strict=True):
@@ -195,6 +250,9 @@ def _captions(gather: Gather, file: Path, pictures: Mapping[Any, Labelled], twic
         there = {one: pair for one, pair in pairs.items() if pair is not None}
         if there:
             gather.add("captions", ("coco", key, pictures[key].file), list(there), np.stack(list(there.values())))
+            any_pair = True
+    if not any_pair:
+        gather.sources[f"captions of {file.name}"] = 0
 
 
 def _genome(gather: Gather, file: Path, data: list[Any]) -> None:
@@ -209,12 +267,14 @@ def _genome(gather: Gather, file: Path, data: list[Any]) -> None:
             for one in picture["relationships"]:
                 sides = [one[whose] for whose in ("subject", "object")]
                 pair = [_within([side[name] for name in "xywh"], width, height) for side in sides]
-                subject, thing = (_said(_genome_name(side)) for side in sides)
-                predicate = _said(one["predicate"])
+                words = (_genome_name(sides[0]), one["predicate"], _genome_name(sides[1]))
+                subject, predicate, thing = (_said(file, picture["image_id"], word) for word in words)
                 if all(pair) and subject and predicate and thing:
                     triplets.append((subject, predicate, thing))
                     boxes.append(pair)
             gather.add("visual genome", ("genome", picture["image_id"]), triplets, np.array(boxes).reshape(-1, 2, 4))
+    except BadInput:
+        raise
     except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
         what = f"{type(error).__name__}: {error}"
         raise BadInput(f"{file} is no relationships.json of Visual Genome ({what}). Give its file as it is.") from error
@@ -224,6 +284,8 @@ def _genome_name(thing: Mapping[str, Any]) -> Any:
     return thing["name"] if "name" in thing else thing["names"][0]
 
 
-def _said(words: Any) -> str:
+def _said(file: Path, picture: Any, words: Any) -> str:
     """In small letters with single spaces; nothing where it is no text."""
-    return " ".join(words.lower().split()) if isinstance(words, str) else ""
+    if not isinstance(words, str):
+        return ""
+    return _whole(file, f"a word of the picture {picture}", " ".join(words.lower().split()))
