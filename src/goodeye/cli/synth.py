@@ -86,18 +86,21 @@ class Plans:
 class Judged:
     """How layouts and pictures are scored."""
 
-    alike: Literal["letters", "clip"] = "letters"
-    """which categories of the priors may stand in for others: by spelling, or by the model set's CLIP"""
+    alike: Annotated[str, arg(metavar="letters|clip|MODEL")] = "letters"
+    """which categories of the priors may stand in for others: by spelling, by the model set's CLIP, or by a sentence
+    encoder, a folder or hub id"""
     by: Literal["region", "model"] = "region"
     """CLIS-I by the model set's CLIP, region by region, or by a large model that describes and judges"""
 
     def clis_l(self, priors: Path, models: "Models") -> "tuple[ClisL, dict[str, Any]]":
         """CLIS-L by these priors, and what it is, for the run's config."""
         from goodeye.synth.clis_l import ClisL
-        from goodeye.synth.nearness import BY_LETTERS, by_clip
+        from goodeye.synth.nearness import BY_LETTERS, by_clip, sentences_of
         from goodeye.synth.priors import open_priors
 
-        store, encoder = open_priors(priors), by_clip(models.clip) if self.alike == "clip" else BY_LETTERS
+        store, encoder = open_priors(priors), BY_LETTERS
+        if self.alike != "letters":
+            encoder = by_clip(models.clip) if self.alike == "clip" else sentences_of(self.alike)
         judge = ClisL.fit(store, encoder)
         about = {"priors": priors.name, "pairs": len(store), "encoder": encoder.name}
         return judge, about | {"version": judge.version}

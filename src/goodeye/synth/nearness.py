@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import numpy as np
 from jaxtyping import Float
+
+from goodeye.errors import BadInput
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -65,6 +68,27 @@ def by_sentences(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase",
         return np.asarray(F.normalize(mean.float(), dim=-1).cpu().numpy())
 
     return Encoder(name, embed, 0.5)
+
+
+def sentences_of(place: str) -> Encoder:
+    """`by_sentences` of a sentence encoder in a folder or on the hub, safetensors alone.
+
+    Raises BadInput where there is none, or it lacks weights.
+    """
+    from transformers import AutoModel, AutoTokenizer
+
+    from goodeye.hub import no_bars
+    from goodeye.judging.loading import identity, load_model
+
+    try:
+        with no_bars(Path(place).is_dir()):
+            model, tokenizer = load_model(AutoModel, place).eval(), AutoTokenizer.from_pretrained(place)
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"{place} is no sentence encoder that can be loaded ({str(error).splitlines()[0]}). Give letters, clip, or "
+            "a folder or hub id like sentence-transformers/all-MiniLM-L6-v2."
+        ) from error
+    return by_sentences(model, tokenizer, f"sentences {identity(model, tokenizer)}")
 
 
 def nearest(name: str, known: Sequence[str], encoder: Encoder, most: int = 3) -> list[tuple[str, float]]:
