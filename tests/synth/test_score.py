@@ -1,6 +1,7 @@
 """Sets scored as a run that goes on after a kill, picked from anew, looked at, and exported; the commands around it."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,8 @@ def test_the_page_shows_kept_and_rejected_with_reasons(world):
     page = write_page(world / "run", most=5).read_text()
     assert "Kept (12, 5 shown)" in page and "Rejected (12, 5 shown)" in page
     assert page.count("data:image/webp") == 10 and "every thing is below 60" in page
+    assert page.count("What the scores are made of") == 10
+    assert len(re.findall(r"<li>(cherry|leaf|sky)-1 \d+: category [\d.e-]+", page)) == 20
     assert "http" not in page.replace("http://www.w3.org", "") and "<script" not in page
 
 

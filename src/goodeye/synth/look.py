@@ -15,6 +15,13 @@ from goodeye.synth.score import read_picks, read_scores
 
 SIDE = 320  # pixels of a picture's longer side on the page
 LINE = 13  # and of a name's height
+BY = {  # where CLIS-L found its references
+    "exact": "real ones of the same",
+    "similar": "real ones of the like",
+    "side": "real ones with one of the two",
+    "relation": "all real ones so related",
+    "all": "all real ones",
+}
 KEPT, DROPPED, PAPER = "#1a7f4b", "#c2410c", "#e7e5e4"
 
 
@@ -61,9 +68,8 @@ def _score(row: Mapping[str, Any], which: str, otherwise: float) -> float:
 
 def _shown(choice: Choice, row: Mapping[str, Any]) -> dict[str, Any]:
     labels = set(choice.things)
-    scores = (
-        [one["score"] for one in row["clis_i"]["things"]] if row["clis_i"] else [None] * len(row["layout"]["things"])
-    )
+    unknown: dict[str, Any] = {"score": None, "parts": {}}
+    seen = row["clis_i"]["things"] if row["clis_i"] else [unknown] * len(row["layout"]["things"])
     return {
         "key": choice.key,
         "picture": with_boxes(row, labels),
@@ -72,12 +78,20 @@ def _shown(choice: Choice, row: Mapping[str, Any]) -> dict[str, Any]:
         "clis_l": _words(row["clis_l"]["score"] if row["clis_l"] else None),
         "clis_i": _words(row["clis_i"]["score"] if row["clis_i"] else None),
         "things": [
-            (one["key"], " ".join(one["attributes"]), _words(score), at in labels)
-            for at, (one, score) in enumerate(zip(row["layout"]["things"], scores, strict=True))
+            (one["key"], " ".join(one["attributes"]), _words(found["score"]), _parts(found["parts"]), at in labels)
+            for at, (one, found) in enumerate(zip(row["layout"]["things"], seen, strict=True))
+        ],
+        "pairs": [
+            (" ".join((one["subject"], one["relation"], one["object"])), _words(one["score"]), BY[one["level"]])
+            for one in (row["clis_l"]["pairs"] if row["clis_l"] else [])
         ],
         "why": choice.why,
         "notes": list(dict.fromkeys(choice.notes))[:4],
     }
+
+
+def _parts(parts: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {score:.2g}" for name, score in parts.items())
 
 
 def _words(score: float | None) -> str:
