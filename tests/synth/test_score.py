@@ -189,6 +189,20 @@ def all_dogs(pictures, layouts, rivals):
     return [ImageScore(90.0, None, things) for things in found]
 
 
+def test_the_card_of_a_labelled_set_names_its_licences(tmp_path):
+    source = labelled(tmp_path, {"a.png": [[10, 10, 300, 300], [320, 10, 300, 300]]})
+    data = json.loads(source.read_text())
+    data["categories"].append({"id": 2, "name": "cat"})
+    data["annotations"][1]["category_id"] = 2
+    data["licenses"] = [{"id": 1, "name": "CC BY 2.0"}, {"id": 2, "name": "CC BY 2.0"}, {"id": 3}, "x"]
+    source.write_text(json.dumps(data))
+    run, out = str(tmp_path / "run"), tmp_path / "set"
+    assert main(["synth", "score", str(source), "--out", run, "--thing", "0"]) == 0
+    assert main(["synth", "export", run, "--out", str(out)]) == 0
+    card = (out / "README.md").read_text()
+    assert "| licences | CC BY 2.0 |" in card and str(tmp_path) not in card
+
+
 def test_specks_and_crowded_pictures_are_left_out_and_named_and_the_others_exported(tmp_path):
     good = [10, 10, 100, 100]
     source = labelled(tmp_path, {"a.png": [good, [10, 10, 1, 30]], "b.png": [good], "c.png": [good] * 101})

@@ -390,6 +390,7 @@ def synth_score(
     from goodeye.synth.book import CLIS_I, CLIS_L, drawn_by_us
     from goodeye.synth.pick import summary
     from goodeye.synth.score import pick_run, read_scores, read_set, score_set
+    from goodeye.synth.sources import licences_of
     from goodeye.tables import Skipped
 
     picking, left_out = picks.picking(most), list[Skipped]()
@@ -398,6 +399,8 @@ def synth_score(
     if not (priors or drawn):
         raise BadInput("there are layouts alone, so there is only CLIS-L to score. Give --priors, or --images.")
     config: dict[str, Any] = {"source": mark_of(source), "images": str(images.resolve()) if images else None}
+    if source.suffix != ".jsonl" and (licences := licences_of(source)):
+        config["licences"] = ", ".join(licences)  # for the data card
     clis_l, scorer, known = None, None, list[str]()
     if priors:
         clis_l, config["clis_l"] = judged.clis_l(priors, loaded)

@@ -156,6 +156,15 @@ def read_categories(path: str | Path) -> dict[str, int]:
     return ids
 
 
+def licences_of(path: str | Path) -> list[str]:
+    """The names of the licences that a COCO file gives its pictures; none where it gives none. Raises BadInput for a
+    file that is none."""
+    data = read_json(Path(path))
+    given = data.get("licenses") if isinstance(data, dict) else None
+    found = (one.get("name") for one in given if isinstance(one, dict)) if isinstance(given, list) else ()
+    return list(dict.fromkeys(name for name in found if isinstance(name, str) and name))
+
+
 def build_priors(
     sources: Iterable[str | Path],
     captions: Iterable[str | Path] = (),
