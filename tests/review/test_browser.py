@@ -105,6 +105,15 @@ def test_an_answer_that_waits_is_stored_in_the_ledger_that_asked_and_in_no_other
     complaints.clear()  # of connections that failed, and of sessions that another ledger does not know
 
 
+def cut_off(page: Any, path: str, **answer: Any) -> None:
+    """Requests to it fail from now on, or get this answer. A busy browser lets one or two through at first."""
+    page.route(f"**{path}", lambda route: route.fulfill(**answer) if answer else route.abort())
+    probe = (
+        f"fetch('{path}', {{method: 'POST'}}).then((found) => found.status === {answer.get('status', 0)}, () => true)"
+    )
+    page.wait_for_function(probe, polling=50)
+
+
 def test_what_was_taken_back_while_the_server_was_away_stays_taken_back(
     page: Any, ledger: Ledger, complaints: list[str]
 ) -> None:
@@ -112,7 +121,7 @@ def test_what_was_taken_back_while_the_server_was_away_stays_taken_back(
     closed before the server is there again, and only what is said then is stored."""
     page.wait_for_selector(".frame img")
     first = page.locator(".frame img").get_attribute("src")
-    page.route("**/api/answers", lambda route: route.abort())
+    cut_off(page, "/api/answers")
     for number in (1, 2, 3):
         page.keyboard.press("3")
         page.wait_for_selector(f"#tally:text-is('{number} today')")
@@ -140,7 +149,7 @@ def test_an_answer_given_anew_before_the_undo_arrived_is_the_one_that_counts(
     page.keyboard.press("1")
     page.wait_for_selector("#tally:text-is('1 today')")
     page.wait_for_selector("#desk[data-unsent='0']")
-    page.route("**/api/undo", lambda route: route.abort())
+    cut_off(page, "/api/undo")
     page.keyboard.press("z")
     page.wait_for_selector("#sync:text('Taken back.'), #sync.problem")
     page.keyboard.press("3")
@@ -153,7 +162,7 @@ def test_an_answer_given_anew_before_the_undo_arrived_is_the_one_that_counts(
 
 def test_a_desk_that_was_refused_is_asked_for_again(page: Any, complaints: list[str]) -> None:
     page.wait_for_selector(".frame img")
-    page.route("**/api/desk", lambda route: route.fulfill(status=503, json={"detail": "away"}))
+    cut_off(page, "/api/desk", status=503, json={"detail": "away"})
     page.reload()
     page.wait_for_selector("#sync.problem:text('Trying again')")
     assert not page.locator(".frame img").count()
@@ -169,7 +178,7 @@ def test_a_refused_decision_is_said_and_can_be_sent_again(page: Any, ledger: Led
     page.wait_for_selector("#tally:text-is('1 today')")
     page.wait_for_selector("#desk[data-unsent='0']")
     page.goto("/standing")
-    page.route("**/api/aside", lambda route: route.fulfill(status=503, json={"detail": "Away for lunch."}))
+    cut_off(page, "/api/aside", status=503, json={"detail": "Away for lunch."})
     page.click("[data-person=Ada]")
     page.click("dialog [value=yes]")
     page.wait_for_selector("#problem:text('Nothing was changed for Ada. Away for lunch.')")
