@@ -191,9 +191,17 @@ class Reviewer:
     stored: list[tuple[float, float]] = field(default_factory=list)
     confirmed: dict[int, str] = field(default_factory=dict)  # ask -> what was said of it
     repeated: int = 0  # answers sent again, since nobody had confirmed them
+    connection: http.client.HTTPConnection | None = None  # kept open, as browsers do
 
     def work(self, answers: int) -> None:
         """Answers so many, or until there is nothing left."""
+        try:
+            self._work(answers)
+        finally:
+            if self.connection is not None:
+                self.connection.close()
+
+    def _work(self, answers: int) -> None:
         seen: set[int] = set()
         time.sleep(self.chance.uniform(0, 10 * self.think))
         while len(self.confirmed) < answers:
@@ -229,15 +237,22 @@ class Reviewer:
             return found
 
     def _send(self, path: str, body: dict[str, Any]) -> bytes:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            headers = {"content-type": "application/json", "x-form-token": form_token(self.token)}
-            headers["cookie"] = f"{COOKIE}={self.token}"
-            connection.request("POST" if body else "GET", path, json.dumps(body) if body else None, headers)
-            answer = connection.getresponse()
-            said = answer.read()
-        finally:
-            connection.close()
+        headers = {"content-type": "application/json", "x-form-token": form_token(self.token)}
+        headers["cookie"] = f"{COOKIE}={self.token}"
+        while True:
+            kept, connection = self.connection is not None, self.connection
+            connection = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+            try:
+                connection.request("POST" if body else "GET", path, json.dumps(body) if body else None, headers)
+                answer = connection.getresponse()
+                said = answer.read()
+                self.connection = connection
+                break
+            except (OSError, http.client.HTTPException):
+                connection.close()
+                self.connection = None
+                if not kept:  # one that was idle for long is closed by the server: a browser opens another
+                    raise
         if answer.status != 200:
             raise SystemExit(f"{path}: {answer.status} {said[:200]!r}")
         return said

@@ -1,5 +1,6 @@
 """The real server in a process of its own: killed in the middle, no vote is lost and none is doubled."""
 
+import http.client
 import http.cookiejar
 import json
 import os
@@ -8,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.parse
 import urllib.request
 from collections import Counter
@@ -101,6 +103,21 @@ def test_a_killed_server_loses_and_doubles_no_vote(ledger: Ledger) -> None:
     assert Counter(vote.attempt_id for vote in votes) == dict.fromkeys(attempts, 1)
     assert {vote.label for vote in votes} == {"available"}
     assert check(ledger).clean
+
+
+def test_answers_on_a_connection_that_is_kept_open_do_not_wait_for_each_other(ledger: Ledger) -> None:
+    """Without TCP_NODELAY the second part of every answer waits 40 ms for the first to be acknowledged."""
+    server = Server(ledger.where)
+    kept = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
+    took = []
+    for _answer in range(20):
+        began = time.monotonic()
+        kept.request("GET", "/static/desk.js")
+        assert kept.getresponse().read()
+        took.append(time.monotonic() - began)
+    kept.close()
+    assert server.stop(signal.SIGINT) == 0
+    assert sorted(took)[10] < 0.03, took
 
 
 def test_others_cannot_be_served_without_a_password(

@@ -65,7 +65,9 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with ExitStack() as unless_it_listens:
-            listener = unless_it_listens.enter_context(socket.socket(family))
+            # By its protocol asyncio knows that it may send small parts at once: else each answer on a kept connection
+            # waits 40 ms for the last one to be acknowledged.
+            listener = unless_it_listens.enter_context(socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP))
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
             listener.listen(128)
