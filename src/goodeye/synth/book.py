@@ -24,7 +24,7 @@ from goodeye.runfolder import RunFolder
 from goodeye.synth.describe import Failed
 from goodeye.synth.layout import Layout, layout_of
 from goodeye.synth.pick import Choice
-from goodeye.synth.score import claim
+from goodeye.synth.score import claim, reasons_of
 
 JOB, DRAW = "synth", "synth draw"
 CLIS_I, CLIS_L = "clis_i", "clis_l"
@@ -127,8 +127,7 @@ def _verdicts(row: Mapping[str, Any], versions: Mapping[str, str]) -> list[Verdi
     if image:
         things = image["things"]
         parts = {"whole": image["whole"], **{one["key"]: one["score"] for one in things}}
-        reasons = [reason for one in things for reason in one["reasons"]]
-        found.append(_verdict(CLIS_I, versions, image["score"], parts, reasons))
+        found.append(_verdict(CLIS_I, versions, image["score"], parts, reasons_of(image)))
     if layout and layout["pairs"]:
         parts = {f"{one['subject']} {one['relation']} {one['object']}": one["score"] for one in layout["pairs"]}
         reasons = [one["reason"] for one in layout["pairs"] if one["reason"]]

@@ -240,6 +240,12 @@ def _below(row: Mapping[str, Any], run: Path) -> dict[str, Any]:
     return {**row, "file": str(file.relative_to(home))}
 
 
+def reasons_of(image: Mapping[str, Any]) -> list[str]:
+    """What is wrong with a picture, in words, of its CLIS-I as a row has it; older rows do not say why the whole could
+    not be judged."""
+    return [*filter(None, [image.get("unknown")]), *(reason for one in image["things"] for reason in one["reasons"])]
+
+
 def candidates(rows: Sequence[dict[str, Any]]) -> list[Candidate]:
     """Rows as pick takes them. A picture without CLIS-I is unknown; a layout alone counts by CLIS-L, its things as
     confirmed."""
@@ -252,8 +258,7 @@ def candidates(rows: Sequence[dict[str, Any]]) -> list[Candidate]:
         else:
             score = image["score"] if image else None
             things = [(one["category"], one["score"]) for one in image["things"]] if image else []
-        reasons = [image["unknown"]] if image and image.get("unknown") else []
-        reasons += [reason for one in (image["things"] if image else []) for reason in one["reasons"]]
+        reasons = reasons_of(image) if image else []
         reasons += [pair["reason"] for pair in (layout["pairs"] if layout else []) if pair["reason"]]
         found.append(
             Candidate(
