@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from PIL import Image
 
+from goodeye.judging.protocol import Verdict
 from goodeye.ledger.ledger import Ledger
 from goodeye.ledger.rows import VerdictRow
 from goodeye.review.items import catch_up
@@ -78,3 +79,16 @@ def test_the_page_shows_it(ledger: Ledger, browser: Callable[..., Browser]) -> N
     voted(ledger, 20, 20)
     page = browser("Ada").client.get("/standing").text
     assert "about 78" in page and "not yet" in page
+
+
+def test_pictures_whose_retries_another_set_made_have_a_promise_of_their_own(ledger: Ledger) -> None:
+    """As `goodeye ads calibrate` tells them apart."""
+    for retries in (None, "sets/aligned.toml"):
+        run = ledger.start_run("ads", {"models": "showroom", "retry_models": retries}, 0)
+        brief = ledger.add_brief(run, "cup", {})
+        said = Verdict("rfnet", "1", "available", {"available": 0.9}, [])
+        colour = (200, 0, 0) if retries else (0, 200, 0)
+        attempt = ledger.record_attempt(brief, 1, 1, 0, Image.new("RGB", (4, 4), colour), [said])
+        ledger.vote(attempt, "Ada", "available")
+    catch_up(ledger)
+    assert [one.models for one in standing(ledger).promised] == ["showroom", "showroom, retries by aligned"]

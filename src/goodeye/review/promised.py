@@ -67,7 +67,9 @@ def promised(connection: Connection, votes: Sequence[Any]) -> list[Promised]:
 
 
 def _set_name(command: dict[str, Any]) -> str:
-    return PurePath(str(command.get("models", ""))).stem
+    """Of what made the pictures; where another set made the retries, of both: their promise is one of its own."""
+    both = (command.get("models", ""), command.get("retry_models"))
+    return ", retries by ".join(PurePath(str(one)).stem for one in both if one is not None)
 
 
 def _promised(judge: str, version: str, models: str, voted: Sequence[tuple[float, bool]]) -> Promised:
