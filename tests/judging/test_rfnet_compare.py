@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from tiny_judges import tiny_training, toy_samples
 
+from goodeye.errors import BadInput
 from goodeye.judging.baseline import SingleImage
 from goodeye.judging.metrics import average_precision
-from goodeye.judging.rfnet_compare import VARIANTS, build_variant, compare, lost_ap
+from goodeye.judging.rfnet_compare import VARIANTS, build_variant, compare, lost_ap, named
 from goodeye.judging.rfnet_fit import predict
 
 
@@ -23,6 +24,13 @@ def test_each_variant_looks_away_from_what_it_leaves_out():
         untitled = type(samples)(**{**vars(samples), "titles": ["a chair"] * 6})
         same = np.allclose(before, predict(model, tokenizer, untitled), atol=1e-9)
         assert same is (variant in ("without title", "ResNet, image only"))
+
+
+def test_variants_have_short_names():
+    assert named(()) == VARIANTS
+    assert named(["title", "image"]) == ("without title", "ResNet, image only")
+    with pytest.raises(BadInput, match="smell is no variant.*image, product, depth, saliency, title"):
+        named(["smell"])
 
 
 def test_the_table(tmp_path):

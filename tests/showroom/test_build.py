@@ -9,7 +9,8 @@ import pytest
 from transformers import GLPNForDepthEstimation, PreTrainedTokenizerFast
 
 from goodeye.errors import BadInput
-from goodeye.showroom.build import Build, build
+from goodeye.judging.rfnet_fit import RFNetTraining
+from goodeye.showroom.build import Build, build, compare_rfnet
 from goodeye.training.loop import Loop
 
 TINY = Build(scenes=16, held=8, depth=Loop(steps=2, lr=2e-3, warmup=0, seed=4, log_every=1))
@@ -48,6 +49,22 @@ def test_a_role_that_was_stopped_goes_on(made: Path, tmp_path: Path) -> None:
     (out / "weights/depth/README.md").unlink()
     build(out, only=["depth"], config=TINY)
     assert losses(out) == [1, 2] and (out / "weights/depth/README.md").exists()
+
+
+def test_judges_are_compared_on_unusual_products(tmp_path: Path) -> None:
+    """By the shipped models' eyes, where nothing was built; and again from what is there."""
+    small = {"width": 32, "heads": 2, "feature_stride": 16, "image_size": 96, "classes": 5}
+    config = Build(borderline=40, held=24, rfnet=RFNetTraining(epochs=1, batch_size=8, rfnet=small))
+    first = compare_rfnet(tmp_path, config, own=0.5, variants=["without title"])
+    assert [row.variant for row in first] == ["RFNet", "without title"]
+    assert first[0].agreement.count == 24 and first[1].lost is not None
+    pictures = sorted(tmp_path.glob("pictures/*/*.npy"))
+    made = [file.stat().st_mtime_ns for file in pictures]
+    again = compare_rfnet(tmp_path, config, own=0.5, variants=["without title"])
+    assert made and [file.stat().st_mtime_ns for file in pictures] == made
+    assert again[1].lost == first[1].lost
+    with pytest.raises(BadInput, match=r"own is 1\.5"):
+        compare_rfnet(tmp_path, config, own=1.5)
 
 
 def test_a_role_needs_those_before_it(made: Path) -> None:

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from goodeye.showroom.parts import Layers, paint, table
-from goodeye.showroom.products import COLOURS, DRAW, REAL, VARIANTS, Product, fitted, sample_product
+from goodeye.showroom.products import COLOURS, DRAW, OWN_PARTS, REAL, VARIANTS, Product, fitted, sample_product
 
 EVERY = [Product(kind=kind, colour="teal", variant=variant) for kind in DRAW for variant in VARIANTS]
+UNUSUAL = [Product(kind=kind, colour="teal", own=1 + 3 * n) for n, kind in enumerate(DRAW)]
 
 
 def test_there_are_enough_of_them():
@@ -16,13 +17,21 @@ def test_there_are_enough_of_them():
 
 @pytest.mark.parametrize("scale", [0.46, 0.56])
 def test_each_fills_its_box_in_the_middle_of_the_canvas(scale):
-    bodies = [fitted(product, scale) for product in EVERY]
-    solid = paint(Layers.blank(len(EVERY), 128), table([rows for rows, _, _ in bodies]), 0.66).cover > 0.5
-    for product, (_, hw, hh), mask in zip(EVERY, bodies, solid, strict=True):
+    bodies = [fitted(product, scale) for product in EVERY + UNUSUAL]
+    solid = paint(Layers.blank(len(bodies), 128), table([rows for rows, _, _ in bodies]), 0.66).cover > 0.5
+    for product, (_, hw, hh), mask in zip(EVERY + UNUSUAL, bodies, solid, strict=True):
         ys, xs = mask.any(1).nonzero()[:, 0] / 128, mask.any(0).nonzero()[:, 0] / 128
         found = [float(e) for e in (xs[0], ys[0], xs[-1] + 1 / 128, ys[-1] + 1 / 128)]
         assert found == pytest.approx([0.5 - hw, 0.5 - hh, 0.5 + hw, 0.5 + hh], abs=0.016), product.title
         assert 2 * max(hw, hh) == pytest.approx(scale)
+
+
+def test_a_part_of_its_own_shows_and_is_not_spoken_of():
+    for product in UNUSUAL:
+        assert product.own <= OWN_PARTS and str(product.own) not in product.title
+        plain = Product(kind=product.kind, colour=product.colour)
+        drawn = [paint(Layers.blank(1, 128), table([fitted(one, 0.5)[0]])).cover > 0.5 for one in (product, plain)]
+        assert int((drawn[0] != drawn[1]).sum()) > 100, product
 
 
 def test_a_colour_is_what_most_of_a_product_shows():

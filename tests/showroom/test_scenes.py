@@ -123,6 +123,19 @@ def test_an_extension_is_to_be_seen_exactly_where_that_is_the_defect(made):
     assert (area[~grown] == 0).all() and (area[grown] > 0.01).all()
 
 
+def test_a_part_of_the_products_own_is_the_products_and_no_fault():
+    plain = [S.sample(78, i, S.CLASSES[:1]) for i in range(24)]
+    own = [S.sample(78, i, S.CLASSES[:1], own=0.5) for i in range(24)]
+    unusual = [i for i, scene in enumerate(own) if scene.product.own]
+    assert 6 <= len(unusual) <= 18
+    assert [own[i] for i in range(24) if i not in unusual] == [plain[i] for i in range(24) if i not in unusual]
+    made = S.render([own[i] for i in unusual])
+    assert not (made.obj == S.EXTENSION).any() and not made.label.any()
+    drawn = made.product[:, 3] > 0.5
+    assert torch.equal(drawn, made.obj == S.PRODUCT)
+    assert (drawn != (S.render([plain[i] for i in unusual]).product[:, 3] > 0.5)).flatten(1).any(1).all()
+
+
 def test_the_horizon_lies_under_the_base_exactly_where_space_is_wrong(made):
     for n, scene in enumerate(made.scenes):
         assert (scene.horizon > base_of(made, n)) == (scene.defect == "space_mismatch")

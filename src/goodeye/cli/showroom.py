@@ -54,6 +54,35 @@ def showroom_build(
     return DONE
 
 
+@command(showroom, "showroom compare", resume=" ")
+def showroom_compare(
+    out: Annotated[Positional[Path], arg(metavar="FOLDER")],
+    /,
+    *,
+    own: float = 0.5,
+    variants: Annotated[tuple[str, ...], optional("VARIANT...")] = (),
+    json: Json = None,
+) -> int:
+    """Trains RFNet, a ResNet of like size that sees the image alone, and RFNet with each modality left out, on the same
+    pictures of the showroom for as long; hours on a CPU. Goes on where an earlier call was stopped.
+
+    Args:
+        out: folder for pictures and runs, or of a build
+        own: share of products that have an unusual part of their own, which only their own picture tells from something
+            grown; with 0 the pictures that the shipped RFNet learned from
+        variants: RFNet and only these: image (the ResNet), product, depth, saliency, title (what is left out)
+    """
+    from goodeye.judging.rfnet_compare import named
+    from goodeye.judging.rfnet_report import text_table
+    from goodeye.showroom.build import compare_rfnet
+
+    told = partial(print, file=sys.stderr, flush=True)
+    rows = compare_rfnet(out, say=told, own=own, variants=named(variants))
+    say(text_table(rows))
+    write_json(json, {"own": own, "rows": [row.to_json() for row in rows]})
+    return DONE
+
+
 @command(showroom, "showroom align", resume=" ")
 def showroom_align(
     out: Annotated[Positional[Path], arg(metavar="FOLDER")],

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from goodeye.errors import BadInput
 from goodeye.judging.baseline import SingleImage, baseline_for
 from goodeye.judging.metrics import Agreement, Array, Interval, agreement, average_precision, paired_bootstrap
 from goodeye.judging.rfnet import CLASSES, RFNet
@@ -20,6 +21,15 @@ Variant = Literal[
     "RFNet", "ResNet, image only", "without product", "without depth", "without saliency", "without title"
 ]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
+
+
+def named(shorts: Sequence[str]) -> tuple[Variant, ...]:
+    """Variants by short names: image for the ResNet, else what is left out; all of them if none is named. Raises
+    BadInput for another name."""
+    known = dict(zip(("image", "product", "depth", "saliency", "title"), VARIANTS[1:], strict=True))
+    if unknown := [name for name in shorts if name not in known]:
+        raise BadInput(f"{unknown[0]} is no variant. Name some of: {', '.join(known)}.")
+    return tuple(known[name] for name in shorts) or VARIANTS
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,16 @@ class Row:
     parameters: int
     seconds: float
     lost: Interval | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists and numbers."""
+        return {
+            "variant": self.variant,
+            "parameters": self.parameters,
+            "seconds": round(self.seconds, 1),
+            "lost_ap": self.lost.to_json() if self.lost else None,
+            **self.agreement.to_json(),
+        }
 
 
 def compare(

@@ -39,16 +39,7 @@ class TrainedJudge:
             "report": str(self.report),
             "trained_on": self.trained_on,
             "skipped": [asdict(one) for one in self.skipped],
-            "rows": [
-                {
-                    "variant": row.variant,
-                    "parameters": row.parameters,
-                    "seconds": round(row.seconds, 1),
-                    "lost_ap": row.lost.to_json() if row.lost else None,
-                    **row.agreement.to_json(),
-                }
-                for row in self.rows
-            ],
+            "rows": [row.to_json() for row in self.rows],
         }
 
     def summary(self) -> str:

@@ -3,8 +3,8 @@
 `build(out)` makes out/weights/<role> in fp16 safetensors with a model card each, which marks it as finished. Rendered
 scenes stay in out/worlds, a role's run and checkpoints in out/<role>, so that a killed build goes on where it was.
 Roles are trained in the order of ROLES, since later ones need earlier ones. Everything is a function of the seeds
-below. World 11 trains, world 12 measures, world 13 is RFNet's, world 14 measures RFNet, world 15 is the generator's;
-the oracle has worlds of its own and is no part of this.
+below. World 11 trains, world 12 measures, world 13 is RFNet's, world 14 measures RFNet, world 15 is the generator's, 18
+and 19 are of unusual products; the oracle has worlds of its own and is no part of this.
 """
 
 from __future__ import annotations
@@ -419,7 +419,7 @@ def _region(shop: Shop) -> dict[str, Any]:
 
 def _inspected(shop: Shop) -> tuple[Samples, Samples]:
     """RFNet's pictures: remade by the generator, and near the guideline's lines; the held-out ones are all remade."""
-    models, pictures = shop.models(), shop.out / "pictures"  # kept by the weights that they were made with
+    models, pictures = _models(shop), shop.out / "pictures"  # kept by the weights that they were made with
     seen = fingerprint(models.depth.version, models.saliency.version)
     by = fingerprint(models.vae, models.text_encoder, models.unet, models.controlnet, seen, repr(STRENGTHS))
     made = remade_world(models, shop.world("rfnet"), pictures / f"remade-{by}", 13, say=shop.say)
@@ -428,15 +428,53 @@ def _inspected(shop: Shop) -> tuple[Samples, Samples]:
     return joined(made, near), held
 
 
-def compare_rfnet(out: str | Path, config: Build | None = None, say: Say = print) -> list[rfnet_compare.Row]:
+def compare_rfnet(
+    out: str | Path,
+    config: Build | None = None,
+    say: Say = print,
+    *,
+    own: float = 0.0,
+    variants: Sequence[rfnet_compare.Variant] = rfnet_compare.VARIANTS,
+) -> list[rfnet_compare.Row]:
     """The table of the ads paper on the showroom: RFNet, the single-image baseline, and each modality left out, all
-    trained with the same budget on the same pictures."""
+    trained with the same budget on the same pictures, the scene's facts learned beside.
+
+    own: the share of products that have an unusual part of their own. With 0, the pictures are those that the shipped
+    RFNet learned from: every product is of one of 21 known shapes, so that its picture tells what it should look like.
+    With more, they are rendered ones near the guideline's lines, most of them degraded, in training and held out, and
+    only the product's own picture tells such a part from something grown. Raises BadInput for no share.
+    """
+    if not 0 <= own <= 1:
+        raise BadInput(f"own is {own:g}. Give a share, 0 to 1.")
     shop = Shop(Path(out), config or Build(), say)
-    samples, held = _inspected(shop)
+    samples, held = _unusual(shop, own) if own else _inspected(shop)
     rows, _, _ = rfnet_compare.compare(
-        samples, held, shop.config.rfnet, run_dir=shop.out / "rfnet_compare", resume=True, beside=side_tasks
+        samples,
+        held,
+        shop.config.rfnet,
+        variants,
+        run_dir=shop.out / (f"rfnet_compare-own-{own:g}" if own else "rfnet_compare"),
+        resume=True,
+        beside=side_tasks,
     )
     return rows
+
+
+def _models(shop: Shop) -> Models:
+    """What was built there, or where nothing was, the shipped models."""
+    return shop.models() if (shop.out / "weights").is_dir() else Models(showroom())
+
+
+def _unusual(shop: Shop, own: float) -> tuple[Samples, Samples]:
+    """Pictures near the guideline's lines of products that may have a part of their own; the held-out ones of another
+    world."""
+    models = _models(shop)
+    by = f"own-{own:g}-{fingerprint(models.depth.version, models.saliency.version)}"
+    learnt, held = (
+        borderline_world(models, shop.out / "pictures" / f"{name}-{by}", seed, count, say=shop.say, own=own)
+        for name, seed, count in (("unusual", 18, shop.config.borderline), ("unusual-held", 19, shop.config.held))
+    )
+    return learnt, held
 
 
 def _save(model: Any, folder: Path) -> None:

@@ -95,13 +95,13 @@ def _cells(mask: Tensor) -> Tensor:
     return (F.adaptive_avg_pool2d(mask[:, None], CELLS) * 255).round().byte()
 
 
-def borderline(seed: int, count: int) -> list[S.Scene]:
+def borderline(seed: int, count: int, own: float = 0.0) -> list[S.Scene]:
     """Scenes whose horizon and thing beside the product are often drawn without regard to any fault, so that they lie
-    near the guideline's lines as often as far from them."""
+    near the guideline's lines as often as far from them. own: see `scenes.sample`."""
     out = []
     for i in range(count):
         rng = np.random.default_rng((seed, i, 11))
-        scene = S.sample(seed, i, S.CLASSES[:1] if rng.random() < 0.5 else S.CLASSES[1:])
+        scene = S.sample(seed, i, S.CLASSES[:1] if rng.random() < 0.5 else S.CLASSES[1:], own=own)
         base = 0.5 + fitted(scene.product, scene.scale)[2]
         if rng.random() < 0.4:
             scene = replace(scene, horizon=float(np.clip(base + rng.uniform(-0.25, 0.2), 0.3, 0.94)))

@@ -107,12 +107,18 @@ def remade_world(
 
 
 def borderline_world(
-    models: Models, folder: Path, seed: int, count: int, batch: int = 64, say: Callable[[str], None] = print
+    models: Models,
+    folder: Path,
+    seed: int,
+    count: int,
+    batch: int = 64,
+    say: Callable[[str], None] = print,
+    own: float = 0.0,
 ) -> Samples:
     """`guideline.borderline` scenes with the guideline's labels, most of them degraded by plain arithmetic, and some
     without their place, with estimated depth and saliency. Kept in `folder` batch by batch: a killed run goes on."""
     folder.mkdir(parents=True, exist_ok=True)
-    scenes, planes, products, facts = borderline(seed, count), [], [], []
+    scenes, planes, products, facts = borderline(seed, count, own), [], [], []
     for at, made in enumerate(S.render_many(scenes, batch=batch)):
         first = at * batch
         path = folder / f"{first:06d}.npy"

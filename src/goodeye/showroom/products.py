@@ -6,7 +6,7 @@ the product's base. `REAL` gives its size in life, which is what makes a size mi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -23,6 +23,9 @@ METAL: RGB = (0.72, 0.73, 0.75)
 GOLD: RGB = (0.85, 0.68, 0.32)
 DARK: RGB = (0.16, 0.16, 0.18)
 PALE: RGB = (0.95, 0.94, 0.90)
+
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 def tone(colour: RGB, by: float) -> RGB:
@@ -198,6 +201,7 @@ REAL: dict[str, float] = {
     "camera": 13, "guitar": 100, "soap": 9, "backpack": 45,
 }  # fmt: skip
 VARIANTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+OWN_PARTS, OWN_SCALE = 64, 0.5  # how many there are; the product's share of a canvas that they are sized for
 MINIATURE, GIANT = 0.1, 8.0  # "miniature chair" is 9 cm tall; "giant lipstick" 64 cm
 
 
@@ -209,6 +213,7 @@ class Product:
     colour: str
     size: str = ""  # "", "miniature" or "giant"
     variant: float = 0.5
+    own: int = 0  # number of an unusual part of its own, 0: none; title and caption do not speak of it
 
     @property
     def title(self) -> str:
@@ -229,26 +234,69 @@ def sample_product(rng: np.random.Generator, plain: float = 0.6) -> Product:
 
 
 def draw(product: Product) -> list[Row]:
-    """The product's parts around the origin, longer side about 1."""
-    return DRAW[product.kind](COLOURS[product.colour], product.variant)
+    """The product's parts around the origin, longer side about 1; a part of its own lies behind the others."""
+    rows = DRAW[product.kind](COLOURS[product.colour], product.variant)
+    return [*_own_part(product), *rows] if product.own else rows
+
+
+def _own_part(product: Product) -> list[Row]:
+    """What else would be something that grew out of it."""
+    left, top, right, bottom = boxes()[product.kind, product.variant]
+    rng, half = np.random.default_rng((product.own, 14)), OWN_SCALE / 2
+    rows = grown(rng, (right - left) * half, (bottom - top) * half, COLOURS[product.colour])
+    return move(rows, (left + right) / 2, (top + bottom) / 2, 1 / OWN_SCALE, 1.0, 1.0)
+
+
+def grown(rng: np.random.Generator, hw: float, hh: float, colour: RGB) -> list[Row]:
+    """Something that grows out from behind a body of this half width and height around the origin, in its colour; the
+    body is about half of a canvas long."""
+    kind, side = rng.integers(4), float(rng.choice([-1, 1]))
+    reach, colour = float(rng.uniform(0.09, 0.16)), tone(colour, float(rng.uniform(-0.12, 0.12)))
+    low = tone(colour, -0.15)
+    if kind == 0:  # a handle
+        x, y = side * hw * 0.9, hh * rng.uniform(-0.3, 0.3)
+        return [part(x, y, 0.04 + reach * 0.75, 0.05 + reach * 0.6, colour, ellipse=True, ring=0.025)]
+    if kind == 1:  # it is drawn out below or above
+        y = (hh * 0.9 + reach * 0.4) * (1.0 if rng.random() < 0.5 else -1.0)
+        return [part(0, y, hw * rng.uniform(0.45, 0.8), reach * 0.75, colour, colour2=low, round=0.4, cyl=0.25)]
+    if kind == 2:  # an arm
+        rot = side * float(rng.uniform(0.2, 0.9))
+        x, y = side * (hw * 0.7 + reach * 0.7), -hh * rng.uniform(-0.4, 0.5)
+        thick = rng.uniform(0.028, 0.045)
+        return [part(x, y, hw * 0.3 + reach, thick, colour, colour2=low, rot=rot, round=0.9)]
+    x, y = side * (hw * 0.85 + reach * 0.45), hh * rng.uniform(0.0, 0.3)  # a second body
+    tall = hh * rng.uniform(0.45, 0.7)
+    return [part(x, y, hw * 0.3 + reach * 0.6, tall, colour, colour2=low, round=0.6, cyl=0.25)]
 
 
 @lru_cache(maxsize=1)
-def boxes() -> dict[tuple[str, float], tuple[float, float, float, float]]:
-    """The box (left, top, right, bottom) that each type and variant really covers, measured on its drawing."""
+def boxes() -> dict[tuple[str, float], Box]:
+    """The box that each type and variant really covers, measured on its drawing, without parts of its own."""
     keys = [(kind, variant) for kind in DRAW for variant in VARIANTS]
-    rows = [move(DRAW[kind](COLOURS["red"], variant), 0.5, 0.5, 0.8, 1.0, 1.0) for kind, variant in keys]
+    drawings = [DRAW[kind](COLOURS["red"], variant) for kind, variant in keys]
+    return dict(zip(keys, _covered(drawings, 0.8), strict=True))
+
+
+@lru_cache(maxsize=4096)
+def box(product: Product) -> Box:
+    """The box that this product really covers."""
+    return _covered([draw(product)], 0.4)[0] if product.own else boxes()[product.kind, product.variant]
+
+
+def _covered(drawings: Sequence[list[Row]], zoom: float) -> list[Box]:
+    """The box (left, top, right, bottom) of each drawing's ink, measured where 1 is `zoom` canvases long."""
+    rows = [move(parts, 0.5, 0.5, zoom, 1.0, 1.0) for parts in drawings]
     cover = paint(Layers.blank(len(rows), 160), table(rows)).cover >= 0.5
-    out = {}
-    for key, ink in zip(keys, cover, strict=True):
+    out = []
+    for ink in cover:
         ys, xs = ink.any(1).nonzero()[:, 0], ink.any(0).nonzero()[:, 0]
-        out[key] = tuple(float(e / 160 - 0.5) / 0.8 for e in (xs[0], ys[0], xs[-1] + 1, ys[-1] + 1))
+        out.append(tuple(float(e / 160 - 0.5) / zoom for e in (xs[0], ys[0], xs[-1] + 1, ys[-1] + 1)))
     return out  # type: ignore[return-value]
 
 
 def fitted(product: Product, scale: float) -> tuple[list[Row], float, float]:
     """The product's parts in the middle of the canvas, longer side `scale`; and its half width and half height there."""
-    left, top, right, bottom = boxes()[product.kind, product.variant]
+    left, top, right, bottom = box(product)
     zoom = scale / max(right - left, bottom - top)
     x, y = 0.5 - zoom * (left + right) / 2, 0.5 - zoom * (top + bottom) / 2
     return move(draw(product), x, y, zoom, 1.0, 1.0), zoom * (right - left) / 2, zoom * (bottom - top) / 2

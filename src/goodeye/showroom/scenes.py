@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 from goodeye.showroom import looks
 from goodeye.showroom.parts import RGB, Layers, Row, move, paint, part, table
 from goodeye.showroom.places import LIGHTS, PLACES, Prop, backdrop
-from goodeye.showroom.products import COLOURS, Product, fitted, sample_product, tone
+from goodeye.showroom.products import COLOURS, OWN_PARTS, Product, fitted, grown, sample_product, tone
 
 CLASSES = ("available", "space_mismatch", "size_mismatch", "indistinctiveness", "shape_hallucination")
 # Things of known height (centimetres) beside the product: what tells the eye how large it is.
@@ -77,11 +77,17 @@ def fitting_references(product: Product, scale: float) -> dict[str, float]:
     return {name: cm * per_cm for name, cm in REFERENCES.items() if 0.13 <= cm * per_cm <= 0.42}
 
 
-def sample(seed: int, index: int, defects: Sequence[str] = CLASSES, product: Product | None = None) -> Scene:
-    """Scene number `index` of the world `seed`; its defect is drawn evenly from `defects`."""
+def sample(
+    seed: int, index: int, defects: Sequence[str] = CLASSES, product: Product | None = None, own: float = 0.0
+) -> Scene:
+    """Scene number `index` of the world `seed`; its defect is drawn evenly from `defects`. own: the share of products
+    that have an unusual part of their own, which nobody can tell from something grown who has not seen the product."""
     rng = np.random.default_rng((seed, index))
     defect = str(rng.choice(list(defects)))
     product = product or sample_product(rng)
+    unusual = np.random.default_rng((seed, index, 15))
+    if unusual.random() < own:
+        product = replace(product, own=1 + int(unusual.integers(OWN_PARTS)))
     scale = float(rng.uniform(0.46, 0.56))
     base = 0.5 + fitted(product, scale)[2]
     place = str(rng.choice(list(PLACES)))
@@ -163,52 +169,8 @@ def reference_parts(name: str) -> list[Row]:
 
 def extension_parts(scene: Scene, hw: float, hh: float, colour: RGB) -> list[Row]:
     """Something that the product does not have, in its own colour, growing out from behind it."""
-    rng = np.random.default_rng((scene.seed, 2))
-    kind, side = rng.integers(4), float(rng.choice([-1, 1]))
-    reach, colour = float(rng.uniform(0.09, 0.16)), tone(colour, float(rng.uniform(-0.12, 0.12)))
-    low = tone(colour, -0.15)
-    if kind == 0:  # a handle
-        return [
-            part(
-                0.5 + side * hw * 0.9,
-                0.5 + hh * rng.uniform(-0.3, 0.3),
-                0.04 + reach * 0.75,
-                0.05 + reach * 0.6,
-                colour,
-                ellipse=True,
-                ring=0.025,
-            )
-        ]
-    if kind == 1:  # it is drawn out below or above
-        y = 0.5 + (hh * 0.9 + reach * 0.4) * (1.0 if rng.random() < 0.5 else -1.0)
-        return [part(0.5, y, hw * rng.uniform(0.45, 0.8), reach * 0.75, colour, colour2=low, round=0.4, cyl=0.25)]
-    if kind == 2:  # an arm
-        rot = side * float(rng.uniform(0.2, 0.9))
-        return [
-            part(
-                0.5 + side * (hw * 0.7 + reach * 0.7),
-                0.5 - hh * rng.uniform(-0.4, 0.5),
-                hw * 0.3 + reach,
-                rng.uniform(0.028, 0.045),
-                colour,
-                colour2=low,
-                rot=rot,
-                round=0.9,
-            )
-        ]
-    x = 0.5 + side * (hw * 0.85 + reach * 0.45)  # a second body
-    return [
-        part(
-            x,
-            0.5 + hh * rng.uniform(0.0, 0.3),
-            hw * 0.3 + reach * 0.6,
-            hh * rng.uniform(0.45, 0.7),
-            colour,
-            colour2=low,
-            round=0.6,
-            cyl=0.25,
-        )
-    ]
+    rows = grown(np.random.default_rng((scene.seed, 2)), hw, hh, colour)
+    return [[0.5 + row[0], 0.5 + row[1], *row[2:]] for row in rows]
 
 
 def render(scenes: Sequence[Scene], size: int = 128, device: str | torch.device = "cpu") -> Render:
